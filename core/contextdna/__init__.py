@@ -1,0 +1,1 @@
+"""contextdna: one shared, governed memory for a team of LLM agents."""

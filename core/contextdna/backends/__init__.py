@@ -1,0 +1,1 @@
+"""One product per file: it stores, and knows no rules."""

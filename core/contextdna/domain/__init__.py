@@ -1,0 +1,1 @@
+"""The rules: access, memories, retrieval, delegation, audit. Knows no product."""

@@ -1,0 +1,85 @@
+"""Port: a transactional database."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
+from contextdna.ports.records import RecordTable
+from contextdna.ports.work import GrantTable, ProjectTable, SessionTable
+
+R = TypeVar("R")
+
+
+class Transaction(Protocol):
+    """The tables as one transaction sees them."""
+
+    @property
+    def records(self) -> RecordTable: ...
+    @property
+    def projects(self) -> ProjectTable: ...
+    @property
+    def sessions(self) -> SessionTable: ...
+    @property
+    def grants(self) -> GrantTable: ...
+    @property
+    def audit(self) -> AuditTable: ...
+    @property
+    def events(self) -> EventTable: ...
+    @property
+    def keys(self) -> KeyTable: ...
+    @property
+    def requests(self) -> RequestTable: ...
+
+
+Unit = Callable[[Transaction], Awaitable[R]]
+"""A unit of work. It awaits nothing but the transaction's tables: an embedded engine runs it to its end in one
+step on the engine's own thread, a networked one awaits each statement. It may be run again when the commit lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """What doctor and health tell of a database."""
+
+    engine: str
+    engine_version: str
+    schema_version: int
+    size_bytes: int
+    sound: bool
+    problem: str = ""
+
+
+class Database(Protocol):
+    """Runs units of work. Opened and closed as an async context manager by the hub."""
+
+    async def write(self, unit: Unit[R]) -> R:
+        """Run a unit alone and answer once it is durable.
+
+        Waiting units commit together; each fails alone. A unit that raises leaves nothing behind.
+
+        Raises:
+            StorageUnavailable: Busy past the deadline, full, or read-only. Nothing was written.
+            Exception: Whatever the unit raised.
+        """
+        ...
+
+    async def read(self, unit: Unit[R]) -> R:
+        """Run a unit on one consistent snapshot; writing in it is an error.
+
+        Raises:
+            StorageUnavailable: The engine cannot answer.
+            Exception: Whatever the unit raised.
+        """
+        ...
+
+    async def status(self, *, deep: bool = False) -> DatabaseStatus:
+        """Report on the engine; ``deep`` also checks every page, which takes time on large files."""
+        ...
+
+    async def shred_remains(self) -> None:
+        """Drop what purged rows left in logs and free pages."""
+        ...
+
+
+OpenDatabase = AbstractAsyncContextManager[Database]

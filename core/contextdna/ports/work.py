@@ -1,0 +1,94 @@
+"""Ports: projects, agents, sessions, delegations and grants."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from contextdna.values.grant import Grant
+from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
+from contextdna.values.project import Agent, Project
+from contextdna.values.session import Delegation, Session
+
+
+class ProjectTable(Protocol):
+    """Projects and the agents seen in them."""
+
+    async def add(self, project: Project) -> bool:
+        """Add a project; False when it is there already."""
+        ...
+
+    async def get(self, project_id: ProjectId) -> Project | None:
+        """Fetch a project."""
+        ...
+
+    async def all(self) -> list[Project]:
+        """List all projects by id."""
+        ...
+
+    async def see_agent(self, agent: Agent) -> None:
+        """Add an agent, or update where and when it was last seen."""
+        ...
+
+    async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
+        """List agents of a project, all or the named ones."""
+        ...
+
+
+class SessionTable(Protocol):
+    """Sessions and the delegations between them."""
+
+    async def add(self, session: Session) -> None:
+        """Add a session."""
+        ...
+
+    async def get(self, session_id: SessionId) -> Session | None:
+        """Fetch a session by its public id."""
+        ...
+
+    async def replace(self, session: Session) -> None:
+        """Store a session's new state."""
+        ...
+
+    async def add_delegation(self, delegation: Delegation) -> None:
+        """Add a delegation."""
+        ...
+
+    async def get_delegation(self, delegation_id: DelegationId) -> Delegation | None:
+        """Fetch a delegation."""
+        ...
+
+    async def replace_delegation(self, delegation: Delegation) -> None:
+        """Store a delegation's new state."""
+        ...
+
+    async def children_of(self, session_id: SessionId) -> list[Delegation]:
+        """List active delegations that a session made."""
+        ...
+
+
+class GrantTable(Protocol):
+    """Grants: record -> agent, read only."""
+
+    async def add(self, grants: Sequence[Grant]) -> None:
+        """Add grants."""
+        ...
+
+    async def active_for(
+        self, project_id: ProjectId, record_ids: Sequence[RecordId], grantee_id: AgentId, *, now: datetime
+    ) -> list[Grant]:
+        """List grants in force on records for one agent."""
+        ...
+
+    async def given(
+        self, project_id: ProjectId, *, granted_by: AgentId, grantee_ids: Sequence[AgentId], now: datetime
+    ) -> list[Grant]:
+        """List grants in force, outside delegations, that one agent gave to others."""
+        ...
+
+    async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:
+        """End grants now; gives how many were in force."""
+        ...
+
+    async def revoke_delegation(self, project_id: ProjectId, delegation_id: DelegationId, *, at: datetime) -> int:
+        """End every grant of a delegation now."""
+        ...

@@ -1,0 +1,33 @@
+"""Artifacts: files an agent keeps; bytes in the blob store, references in the database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contextdna.values.level import Level
+from contextdna.values.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactDraft:
+    """An artifact as handed in."""
+
+    name: str
+    data: bytes
+    media_type: str = "text/plain"
+    level: Level = Level.PROJECT
+    importance: float = 0.5
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact's reference, opened for a reader who may see it."""
+
+    record: Record
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    metadata: Mapping[str, Any]
+    granted_by: str = ""
