@@ -98,6 +98,14 @@ class RecordTable(Protocol):
         """Give the highest position used in a conversation (session_id) or under a subject; 0 when none."""
         ...
 
+    async def under_subject(self, project_id: ProjectId, kind: Kind, subject: str, position: int) -> list[Record]:
+        """Fetch all kept records of a subject and position, oldest first, without a reader: for counting gates."""
+        ...
+
+    async def subjects(self, reader: Reader, kind: Kind, *, now: datetime, limit: int) -> list[str]:
+        """List the subjects of living, visible records of a kind, by name."""
+        ...
+
     async def mark_deleted(
         self, project_id: ProjectId, record_ids: Sequence[RecordId], *, deleted_at: datetime | None
     ) -> None:

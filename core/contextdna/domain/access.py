@@ -1,0 +1,265 @@
+"""Who may do what: from the caller to the agent it acts as, and from the agent to the record.
+
+Reading is decided by ``values.visibility`` inside every query. This file decides the rest: which project and session a
+call belongs to, who may begin sessions for whom, who may change a record, at which level an agent may write.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from contextdna.errors import AccessDenied, InvalidInput, NotFound, SessionInvalid
+from contextdna.ports.database import Transaction
+from contextdna.values.audit import Risk
+from contextdna.values.ids import AgentId, ProjectId, SessionId
+from contextdna.values.level import Level
+from contextdna.values.principal import Actor, Principal, Reader, Role
+from contextdna.values.record import Record, RecordRef
+from contextdna.values.session import Session, SessionStatus
+
+
+class Action(StrEnum):
+    """Everything that can be asked of a workspace; the audit log's ``action``."""
+
+    STORE_MEMORY = "memory.store"
+    RETRIEVE_CONTEXT = "context.retrieve"
+    GET_MEMORY = "memory.get"
+    UPDATE_MEMORY = "memory.update"
+    FORGET_MEMORY = "memory.forget"
+    PURGE_MEMORY = "memory.purge"
+    RESTORE_MEMORY = "memory.restore"
+    SHARE_MEMORY = "memory.share"
+    REVOKE_SHARE = "memory.unshare"
+    BEGIN_SESSION = "session.begin"
+    RESUME_SESSION = "session.resume"
+    END_SESSION = "session.end"
+    LOG_TURN = "turn.log"
+    READ_CONVERSATION = "conversation.read"
+    LIST_CONVERSATIONS = "conversation.list"
+    ATTACH_ARTIFACT = "artifact.attach"
+    READ_ARTIFACT = "artifact.read"
+    LIST_ARTIFACTS = "artifact.list"
+    DELEGATE = "delegation.create"
+    RECORD_LOOP = "loop.record"
+    READ_LOOPS = "loop.read"
+    LIST_PROJECTS = "project.list"
+    READ_PROJECT = "project.read"
+    COMPLETE_NAME = "name.complete"
+    READ_HEALTH = "health.read"
+    READ_STATS = "stats.read"
+    READ_EVENTS = "event.read"
+    QUERY_AUDIT = "audit.query"
+    VERIFY_AUDIT = "audit.verify"
+    EXPORT_AUDIT = "audit.export"
+    ROTATE_KEYS = "key.rotate"
+    SWEEP = "retention.sweep"
+
+
+SYSTEM_ONLY: Final = frozenset(
+    {
+        Action.READ_STATS,
+        Action.QUERY_AUDIT,
+        Action.VERIFY_AUDIT,
+        Action.EXPORT_AUDIT,
+        Action.ROTATE_KEYS,
+        Action.SWEEP,
+    }
+)
+
+RISKS: Final = {
+    Action.UPDATE_MEMORY: Risk.MEDIUM,
+    Action.FORGET_MEMORY: Risk.MEDIUM,
+    Action.PURGE_MEMORY: Risk.HIGH,
+    Action.SHARE_MEMORY: Risk.MEDIUM,
+    Action.DELEGATE: Risk.MEDIUM,
+    Action.QUERY_AUDIT: Risk.MEDIUM,
+    Action.EXPORT_AUDIT: Risk.HIGH,
+    Action.ROTATE_KEYS: Risk.CRITICAL,
+}
+"""Risk of an allowed action; what is not named is low. Denials are always high."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One call's origin: the principal, and what the call itself named."""
+
+    principal: Principal
+    handle: str = ""
+    project_id: str = ""
+    request_id: str = ""
+    trace_id: str = ""
+
+
+def new_handle(session_id: SessionId, secret: str) -> str:
+    """Join the public id and the secret into the handle that a caller passes as ``session_id``."""
+    return f"{session_id}.{secret}"
+
+
+def public_id(handle: str) -> SessionId:
+    """Give the public part of a handle."""
+    return SessionId(handle.partition(".")[0])
+
+
+def digest_secret(secret: str) -> bytes:
+    """Digest a handle's secret for storage: 130 random bits need no salt and no slow hash."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now: datetime) -> Actor:
+    """Find the agent and project that a call acts as and in, and check that its role allows the action.
+
+    Raises:
+        NotFound: ``project_not_found``: no such project for this caller.
+        SessionInvalid: ``session_invalid``, ``session_ended`` or ``session_expired``.
+        AccessDenied: ``role_required``.
+    """
+    principal = caller.principal
+    if caller.handle:
+        session = await _session_of(tx, caller, now=now)
+        _require_same_project(caller, session)
+        reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, session.role)
+        actor = Actor(reader, principal.agent_id, session.id, session.lineage)
+    else:
+        project_id = _own_project(caller)
+        reader = Reader(project_id, principal.agent_id, principal.team_id, principal.swarm_id, principal.role)
+        actor = Actor(reader, principal.agent_id, lineage=(principal.agent_id,))
+    if action in SYSTEM_ONLY and actor.reader.role is not Role.SYSTEM:
+        raise AccessDenied(
+            f"{action} needs the role system",
+            code="role_required",
+            hint="Ask an operator, or call without the session_id of a lesser agent.",
+        )
+    return actor
+
+
+async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Session:
+    session_id, _, secret = caller.handle.partition(".")
+    session = await tx.sessions.get(SessionId(session_id)) if session_id and secret else None
+    if session is None or not hmac.compare_digest(session.secret_digest, digest_secret(secret)):
+        raise SessionInvalid("no such session_id for this caller")
+    principal = caller.principal
+    trusted = principal.role is Role.SYSTEM or principal.agent_id in session.lineage
+    if session.project_id not in principal.project_ids or not trusted:
+        raise SessionInvalid("no such session_id for this caller")
+    if session.status is not SessionStatus.ACTIVE:
+        raise SessionInvalid(f"the session has ended ({session.status})", code="session_ended")
+    if session.expires_at <= now:
+        raise SessionInvalid("the session has expired", code="session_expired")
+    return session
+
+
+def _require_same_project(caller: Caller, session: Session) -> None:
+    if caller.project_id and caller.project_id != session.project_id:
+        raise _no_project(caller)
+
+
+def _own_project(caller: Caller) -> ProjectId:
+    projects = caller.principal.project_ids
+    if not caller.project_id:
+        if len(projects) == 1 or ProjectId("default") in projects:
+            return ProjectId("default") if ProjectId("default") in projects else projects[0]
+        if projects:
+            raise InvalidInput(
+                "several projects are possible",
+                code="project_required",
+                hint=f"Pass project_id, one of: {', '.join(sorted(projects))}.",
+            )
+    if caller.project_id not in projects:
+        raise _no_project(caller)
+    return ProjectId(caller.project_id)
+
+
+def _no_project(caller: Caller) -> NotFound:
+    known = ", ".join(sorted(caller.principal.project_ids)) or "none"
+    return NotFound(
+        "no such project for this caller",
+        code="project_not_found",
+        hint=f"Projects you may use: {known}. On your own machine, add one with `contextdna serve --project NAME`.",
+        denied=True,
+    )
+
+
+def require_level(actor: Actor, level: Level) -> None:
+    """Refuse to write at a level whose circle the writer does not belong to.
+
+    Raises:
+        InvalidInput: ``level_needs_team`` or ``level_needs_swarm``.
+        AccessDenied: ``role_required`` for level system.
+    """
+    reader = actor.reader
+    if level is Level.TEAM and not reader.team_id:
+        raise InvalidInput("level team needs an agent with a team", code="level_needs_team", hint="Use level private.")
+    if level is Level.SWARM and not reader.swarm_id:
+        raise InvalidInput(
+            "level swarm needs an agent with a swarm", code="level_needs_swarm", hint="Use level project or private."
+        )
+    if level is Level.SYSTEM and reader.role is not Role.SYSTEM:
+        raise AccessDenied("level system needs the role system", code="role_required", hint="Use level project.")
+
+
+def may_change(actor: Actor, record: Record | RecordRef) -> bool:
+    """Tell whether an actor may change, delete or share a record: its owner, or the role system."""
+    if record.project_id != actor.project_id:
+        return False
+    return record.owner_id == actor.agent_id or actor.reader.role is Role.SYSTEM
+
+
+async def require_changeable(
+    tx: Transaction, actor: Actor, record_ids: tuple[str, ...], refs: list[RecordRef], *, now: datetime
+) -> None:
+    """Refuse unless every id is there and the actor may change it; what it may not see answers as absent.
+
+    Raises:
+        NotFound: ``not_found``, naming the ids.
+        AccessDenied: ``not_owner`` where the actor sees the record but does not own it.
+    """
+    found = {ref.id: ref for ref in refs}
+    unowned = [ref.id for ref in refs if not may_change(actor, ref)]
+    seen = {item.record.id for item in await tx.records.read(actor.reader, unowned, now=now)} if unowned else set()
+    hidden = [ref_id for ref_id in unowned if ref_id not in seen]
+    absent = tuple(i for i in record_ids if i not in found or i in hidden)
+    if absent:
+        raise absent_error(absent, denied=bool(hidden))
+    if unowned:
+        raise AccessDenied(
+            "only the owner or the role system may change this",
+            code="not_owner",
+            hint="Store a memory of your own with relates_to instead.",
+            record_ids=tuple(unowned),
+        )
+
+
+def absent_error(record_ids: tuple[str, ...], *, denied: bool) -> NotFound:
+    """Make the one answer for ids that do not exist and ids that the caller may not see."""
+    return NotFound(
+        f"not found: {', '.join(record_ids[:10])}",
+        hint="Check the ids, or find records with retrieve_context.",
+        record_ids=record_ids,
+        denied=denied,
+    )
+
+
+def require_may_begin(actor: Actor, agent_id: AgentId, *, team_id: str, swarm_id: str, role: Role) -> None:
+    """Refuse a session that would have more rights than the caller.
+
+    ``system`` begins any; ``coordinator`` any agent of its swarm (or of the project, when it has no swarm); ``agent``
+    only itself. A delegation narrows in the same way, for the child it names.
+
+    Raises:
+        AccessDenied: ``session_not_allowed``.
+    """
+    caller = actor.reader
+    if caller.role is Role.SYSTEM:
+        return
+    widens = role.rank > caller.role.rank or swarm_id not in ("", caller.swarm_id)
+    if caller.role is Role.AGENT:
+        widens = widens or agent_id != caller.agent_id or team_id not in ("", caller.team_id)
+    if widens:
+        raise AccessDenied(
+            "the session would have more rights than you have",
+            code="session_not_allowed",
+            hint="Begin it for your own agent, team and swarm, or use delegate_with_context.",
+        )

@@ -1,0 +1,66 @@
+"""One call at work: the transaction, the actor, and what will be told and audited when it commits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from contextdna.domain.access import Action
+from contextdna.domain.encryption import Binding, ProjectKeys
+from contextdna.domain.tokens import Tokeniser
+from contextdna.ports.database import Transaction
+from contextdna.values.event import Event
+from contextdna.values.ids import EventId, IdPrefix, ProjectId, new_id
+from contextdna.values.level import ENCRYPTED_LEVELS, Level
+from contextdna.values.principal import Actor
+from contextdna.values.record import Record, Sealed
+from contextdna.values.settings import HubSettings
+
+
+@dataclass(slots=True)
+class Operation:
+    """What domain functions receive. ``note`` and ``emit`` collect; the hub writes them in the same transaction."""
+
+    tx: Transaction
+    actor: Actor
+    action: Action
+    now: datetime
+    keys: ProjectKeys
+    tokeniser: Tokeniser
+    settings: HubSettings
+    record_ids: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def project_id(self) -> ProjectId:
+        """The project of the call."""
+        return self.actor.project_id
+
+    def note(self, record_ids: Sequence[str] = (), **details: Any) -> None:
+        """Add record ids and counts to the audit entry of this call; never text of a record."""
+        self.record_ids.extend(record_ids)
+        self.details.update(details)
+
+    def emit(self, name: str, record_ids: Sequence[str]) -> None:
+        """Add an event that is told after commit."""
+        event_id = EventId(new_id(IdPrefix.EVENT, self.now))
+        self.events.append(Event(event_id, self.project_id, name, self.actor.agent_id, tuple(record_ids), self.now))
+
+    def seal(self, body: Mapping[str, Any], *, record_id: str, level: Level, version: int) -> Sealed:
+        """Pack a record's body, encrypted where its level asks for it."""
+        return self.keys.seal(
+            body,
+            Binding("records", self.project_id, record_id, level, version),
+            encrypted=level in ENCRYPTED_LEVELS,
+            compress_over_bytes=self.settings.limits.compress_over_bytes,
+        )
+
+    def open(self, record: Record) -> dict[str, Any]:
+        """Open a record's body.
+
+        Raises:
+            IntegrityFault: The row was changed, or belongs elsewhere.
+        """
+        binding = Binding("records", record.project_id, record.id, record.level, record.version)
+        return self.keys.open(record.sealed, binding)

@@ -1,0 +1,102 @@
+"""What a hub is told when it opens. The server reads files and the environment; the core receives these values."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from contextdna.values.ids import ProjectId
+from contextdna.values.level import Level
+from contextdna.values.memory import MEMORY_TYPES
+
+
+class ReadAudit(StrEnum):
+    """When successful reads are audited; denials and writes always are, at once."""
+
+    BACKGROUND = "background"
+    WAIT = "wait"
+    OFF = "off"
+
+
+class BelowGate(StrEnum):
+    """What recording PROCEED below a gate does."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one call may carry."""
+
+    content_bytes_max: int = 10 * 1024 * 1024
+    metadata_bytes_max: int = 64 * 1024
+    artifact_bytes_max: int = 64 * 1024 * 1024
+    batch_max: int = 100
+    tags_max: int = 32
+    tag_chars_max: int = 64
+    hits_max: int = 100
+    answer_tokens_max: int = 20_000
+    compress_over_bytes: int = 4096
+    indexed_tokens_max: int = 20_000
+    query_chars_max: int = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How hits are chosen and mixed."""
+
+    lexical_weight: float = 0.85
+    importance_weight: float = 0.10
+    recency_weight: float = 0.05
+    recency_half_life_days: float = 30.0
+    matches_max: int = 2_000
+    """Common query words are left out while the rarer ones already match this many records."""
+    candidates_max: int = 200
+    """Best matches that are mixed with importance and recency."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """When records end."""
+
+    restore_window_days: float = 30.0
+    idle_days: float = 30.0
+    idempotency_days: float = 7.0
+    event_days: float = 7.0
+    sweep_interval_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSettings:
+    """Sessions, delegations and loops."""
+
+    session_ttl_s: float = 24 * 3600.0
+    session_ttl_max_s: float = 30 * 24 * 3600.0
+    delegation_depth_max: int = 8
+    confidence_gate: float = 0.75
+    consensus_gate: float = 0.90
+    proceed_below_gate: BelowGate = BelowGate.WARN
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """All that ``open_hub`` needs.
+
+    ``data_dir`` ``None`` keeps everything in memory, for tests and trials.
+    ``master_key`` (base64 or hex, 32 bytes) wins over the key file ``data_dir/master.key``.
+    """
+
+    data_dir: Path | None = None
+    projects: tuple[ProjectId, ...] = (ProjectId("default"),)
+    master_key: str = field(default="", repr=False)
+    os_keyring: bool = False
+    default_level: Level = Level.PROJECT
+    memory_types: tuple[str, ...] = MEMORY_TYPES
+    read_audit: ReadAudit = ReadAudit.BACKGROUND
+    limits: Limits = Limits()
+    search: SearchSettings = SearchSettings()
+    retention: RetentionSettings = RetentionSettings()
+    work: WorkSettings = WorkSettings()
+    sqlite_readers: int = 3
+    sqlite_busy_timeout_s: float = 30.0
+    sqlite_group_max: int = 256
