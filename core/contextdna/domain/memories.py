@@ -1,0 +1,478 @@
+"""Memories: store, get, update, forget, restore."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from contextdna.domain import access
+from contextdna.domain.operation import Operation
+from contextdna.domain.packing import compact_json
+from contextdna.domain.records import blank
+from contextdna.domain.validation import check_change, check_count, check_memory, check_name
+from contextdna.errors import Conflict, InvalidInput
+from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
+from contextdna.values.level import Level
+from contextdna.values.memory import (
+    ForgetReport,
+    Memory,
+    MemoryChange,
+    MemoryDraft,
+    MemorySelection,
+    OnDuplicate,
+    StoredMemory,
+    StoreStatus,
+)
+from contextdna.values.project import IdempotentResult, Link
+from contextdna.values.record import IndexedRecord, Kind, Record, VisibleRecord
+from contextdna.values.search import RecordFilter
+from contextdna.values.settings import HubSettings
+
+RELATES_TO = "relates_to"
+_SELECTION_MAX = 10_000
+
+
+def check_drafts(drafts: Sequence[MemoryDraft], settings: HubSettings) -> None:
+    """Refuse a batch that cannot be stored as a whole.
+
+    Raises:
+        InvalidInput: Code of the first thing wrong, its message naming the position in a batch.
+    """
+    check_count(len(drafts), name="memories", maximum=settings.limits.batch_max)
+    for position, draft in enumerate(drafts):
+        try:
+            check_memory(draft, settings)
+        except InvalidInput as error:
+            if len(drafts) == 1:
+                raise
+            raise type(error)(f"memories[{position}]: {error.message}", code=error.code, hint=error.hint) from error
+
+
+async def store(
+    op: Operation, drafts: Sequence[MemoryDraft], *, on_duplicate: OnDuplicate, idempotency_key: str
+) -> tuple[StoredMemory, ...]:
+    """Store all drafts or none.
+
+    Raises:
+        Conflict: ``duplicate`` (with ``on_duplicate=error``) or ``idempotency_key_reused``.
+        NotFound: A ``relates_to`` id is not there for the writer.
+        InvalidInput: The level needs a team or swarm.
+    """
+    fingerprint = b""
+    if idempotency_key:
+        check_name(idempotency_key, name="idempotency_key")
+        fingerprint = _fingerprint(op, drafts, on_duplicate)
+        earlier = await op.tx.requests.answer(op.project_id, op.actor.agent_id, idempotency_key)
+        if earlier is not None:
+            return _repeat(op, earlier, fingerprint)
+    answer = await _store_new(op, drafts, on_duplicate)
+    if idempotency_key:
+        text = compact_json([[item.id, item.version, item.status] for item in answer])
+        await op.tx.requests.keep_answer(
+            IdempotentResult(op.project_id, op.actor.agent_id, idempotency_key, fingerprint, text, op.now)
+        )
+    return answer
+
+
+async def _store_new(
+    op: Operation, drafts: Sequence[MemoryDraft], on_duplicate: OnDuplicate
+) -> tuple[StoredMemory, ...]:
+    for level in {draft.level for draft in drafts}:
+        access.require_level(op.actor, level)
+    await _require_visible(op, [target for draft in drafts for target in draft.relates_to])
+    fresh = [_new_record(op, draft) for draft in drafts]
+    known = {} if on_duplicate is OnDuplicate.NEW else await _duplicates(op, fresh)
+    inserts: list[IndexedRecord] = []
+    merges: dict[RecordId, _Merge] = {}
+    answer: list[StoredMemory] = []
+    for draft, record in zip(drafts, fresh, strict=True):
+        key = (record.level, record.content_hash)
+        holder = known.get(key)
+        if holder is None:
+            inserts.append(IndexedRecord(record, _index_tokens(op, draft.content, draft.tags)))
+            answer.append(StoredMemory(record.id, record.version, StoreStatus.STORED))
+            if on_duplicate is not OnDuplicate.NEW:
+                known[key] = record
+        elif on_duplicate is OnDuplicate.ERROR:
+            raise Conflict(
+                f"the same content is stored as {holder.id}",
+                code="duplicate",
+                hint="Use on_duplicate merge or new, or update_memory.",
+                record_ids=(holder.id,),
+            )
+        else:
+            merges.setdefault(holder.id, _Merge(holder)).add(draft)
+            answer.append(StoredMemory(holder.id, holder.version, StoreStatus.MERGED))
+    return await _write(op, drafts, inserts, merges, answer)
+
+
+async def _write(
+    op: Operation,
+    drafts: Sequence[MemoryDraft],
+    inserts: list[IndexedRecord],
+    merges: "dict[RecordId, _Merge]",
+    answer: list[StoredMemory],
+) -> tuple[StoredMemory, ...]:
+    if inserts:
+        await op.tx.records.insert(inserts)
+        op.emit("memory.stored", [item.record.id for item in inserts])
+    versions = {record_id: await merge.write(op) for record_id, merge in merges.items()}
+    if versions:
+        op.emit("memory.merged", list(versions))
+    links = [
+        Link(op.project_id, item.id, target, RELATES_TO, op.now)
+        for draft, item in zip(drafts, answer, strict=True)
+        for target in draft.relates_to
+    ]
+    if links:
+        await op.tx.records.add_links(links)
+    op.note([item.id for item in answer], stored=len(inserts), merged=len(answer) - len(inserts))
+    return tuple(replace(item, version=versions.get(item.id, item.version)) for item in answer)
+
+
+@dataclass(slots=True)
+class _Merge:
+    """A stored memory that drafts of the same content are folded into."""
+
+    holder: Record
+    drafts: "list[MemoryDraft] | None" = None
+
+    def add(self, draft: MemoryDraft) -> None:
+        self.drafts = [*(self.drafts or []), draft]
+
+    async def write(self, op: Operation) -> int:
+        """Write the merged memory when it differs; gives its version."""
+        current = (await op.tx.records.take(op.project_id, [self.holder.id]))[0]
+        body = op.open(current)
+        merged = dict(body)
+        importance, retention = current.importance, current.retention_until
+        for draft in self.drafts or []:
+            merged["tags"] = list(dict.fromkeys([*merged.get("tags", []), *draft.tags]))
+            merged["metadata"] = {**merged.get("metadata", {}), **draft.metadata}
+            importance = max(importance, draft.importance)
+            retention = _later(retention, _retention(op.now, draft.retention_days))
+        if (merged, importance, retention) == (body, current.importance, current.retention_until):
+            return current.version
+        tags = tuple(merged["tags"][: op.settings.limits.tags_max])
+        merged["tags"] = list(tags)
+        version = current.version + 1
+        changed = replace(
+            current,
+            version=version,
+            importance=importance,
+            retention_until=retention,
+            updated_at=op.now,
+            tag_tokens=_tag_tokens(op, tags),
+            sealed=op.seal(merged, record_id=current.id, level=current.level, version=version),
+        )
+        indexed = IndexedRecord(changed, _index_tokens(op, merged["content"], tags))
+        await op.tx.records.replace(indexed, expected_version=current.version, reindex=merged["tags"] != body["tags"])
+        return version
+
+
+async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memory, ...], tuple[RecordId, ...]]:
+    """Open memories for the actor; gives (found, ids that are absent or not visible).
+
+    Raises:
+        NotFound: Not one of them is there for this reader.
+        LimitExceeded: More ids than a batch.
+    """
+    check_count(len(record_ids), name="ids", maximum=op.settings.limits.batch_max)
+    wanted = tuple(dict.fromkeys(record_ids))
+    seen = [
+        item
+        for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)
+        if item.record.kind is Kind.MEMORY
+    ]
+    found_ids = {item.record.id for item in seen}
+    missing = tuple(record_id for record_id in wanted if record_id not in found_ids)
+    denied = bool(missing) and bool(await op.tx.records.refs(op.project_id, missing))
+    if not seen:
+        raise access.absent_error(missing, denied=denied)
+    if denied:
+        op.note(denied=len(missing))
+    op.note([item.record.id for item in seen], found=len(seen))
+    links = await op.tx.records.links_of(op.project_id, [item.record.id for item in seen])
+    targets = await _visible_targets(op, links)
+    return tuple(open_memory(op, item, targets.get(item.record.id, ())) for item in seen), missing
+
+
+async def _visible_targets(op: Operation, links: Sequence[Link]) -> dict[RecordId, tuple[RecordId, ...]]:
+    """Keep only links to records that the reader may see: a link must not tell of what is hidden."""
+    if not links:
+        return {}
+    seen = await op.tx.records.read(op.actor.reader, list({link.target_id for link in links}), now=op.now)
+    shown = {item.record.id for item in seen}
+    targets: dict[RecordId, tuple[RecordId, ...]] = {}
+    for link in links:
+        if link.target_id in shown:
+            targets[link.source_id] = (*targets.get(link.source_id, ()), link.target_id)
+    return targets
+
+
+def open_memory(op: Operation, item: VisibleRecord, relates_to: tuple[RecordId, ...] = ()) -> Memory:
+    """Open one memory."""
+    body = op.open(item.record)
+    return Memory(
+        record=item.record,
+        content=body["content"],
+        tags=tuple(body.get("tags", ())),
+        metadata=body.get("metadata", {}),
+        relates_to=relates_to,
+        granted_by=item.granted_by,
+        access_count=item.access_count,
+    )
+
+
+async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, expected_version: int) -> StoredMemory:
+    """Change a memory.
+
+    Raises:
+        NotFound: Absent, or not visible to the actor.
+        AccessDenied: ``not_owner``.
+        Conflict: ``version_conflict``, with the current version; ``duplicate`` never.
+        InvalidInput: The change cannot be made.
+    """
+    check_change(change, op.settings)
+    current = await _changeable(op, record_id)
+    if current.version != expected_version:
+        raise Conflict(
+            f"version {expected_version} is stale, the current version is {current.version}",
+            code="version_conflict",
+            hint="Read the memory again with get_memory, then update with its version.",
+            record_ids=(record_id,),
+            current_version=current.version,
+            expected_version=expected_version,
+        )
+    if change.superseded_by is not None:
+        await _require_visible(op, [change.superseded_by])
+    changed, tokens = _apply(op, current, change)
+    await op.tx.records.replace(
+        IndexedRecord(changed, tokens),
+        expected_version=expected_version,
+        reindex=change.content is not None or change.tags is not None,
+    )
+    op.note([record_id], version=changed.version)
+    op.emit("memory.updated", [record_id])
+    return StoredMemory(record_id, changed.version, StoreStatus.STORED)
+
+
+def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record, tuple[str, ...]]:
+    body = op.open(current)
+    for name in ("content", "metadata"):
+        value = getattr(change, name)
+        if value is not None:
+            body[name] = value
+    if change.tags is not None:
+        body["tags"] = list(dict.fromkeys(change.tags))
+    level = current.level if change.level is None else change.level
+    if level is not current.level:
+        access.require_level(op.actor, level)
+    version = current.version + 1
+    record = replace(
+        current,
+        version=version,
+        updated_at=op.now,
+        type=change.memory_type or current.type,
+        tier=change.tier or current.tier,
+        level=level,
+        importance=current.importance if change.importance is None else change.importance,
+        valid_to=change.valid_to or (op.now if change.superseded_by else current.valid_to),
+        superseded_by=change.superseded_by or current.superseded_by,
+        retention_until=_later(None, _retention(op.now, change.retention_days)) or current.retention_until,
+        content_hash=op.keys.content_hash(body["content"]),
+        tag_tokens=_tag_tokens(op, body["tags"]),
+        sealed=op.seal(body, record_id=current.id, level=level, version=version),
+    )
+    return record, _index_tokens(op, body["content"], body["tags"])
+
+
+async def forget(
+    op: Operation,
+    record_ids: Sequence[RecordId],
+    selection: MemorySelection,
+    *,
+    purge: bool,
+    confirm: int | None,
+) -> tuple[ForgetReport, tuple[str, ...]]:
+    """Soft-delete or purge memories: by ids, or the actor's own by selection.
+
+    A selection only counts unless ``confirm`` gives the number that it matches.
+
+    Returns:
+        The report, and the blob keys that purged records leave.
+
+    Raises:
+        NotFound: An id is absent or not visible; nothing was changed.
+        AccessDenied: ``not_owner``.
+        Conflict: ``count_changed``: ``confirm`` is not what the selection matches now.
+        InvalidInput: ``selection_empty``: neither ids nor a selection.
+    """
+    if record_ids:
+        check_count(len(record_ids), name="ids", maximum=op.settings.limits.batch_max)
+        wanted = tuple(dict.fromkeys(record_ids))
+        refs = await op.tx.records.refs(op.project_id, wanted)
+        await access.require_changeable(op.tx, op.actor, wanted, refs, now=op.now)
+    else:
+        wanted = await _selected(op, selection)
+        if confirm is None:
+            op.note(matched=len(wanted), dry_run=True)
+            return ForgetReport(wanted[:100], len(wanted), dry_run=True, purged=False, restorable_until=None), ()
+        if confirm != len(wanted):
+            raise Conflict(
+                f"the selection matches {len(wanted)} memories now, not {confirm}",
+                code="count_changed",
+                hint="Look at the dry run again, then confirm its count.",
+            )
+    return await _forget(op, wanted, purge=purge)
+
+
+async def _forget(
+    op: Operation, wanted: tuple[RecordId, ...], *, purge: bool
+) -> tuple[ForgetReport, tuple[str, ...]]:
+    blobs: tuple[str, ...] = ()
+    until = None
+    if purge:
+        blobs = tuple(record.blob_key for record in await op.tx.records.take(op.project_id, wanted) if record.blob_key)
+        await op.tx.records.delete(op.project_id, wanted)
+    else:
+        await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=op.now)
+        until = op.now + timedelta(days=op.settings.retention.restore_window_days)
+    op.note(wanted[:100], forgotten=len(wanted), purged=purge)
+    if wanted:
+        op.emit("memory.purged" if purge else "memory.forgotten", wanted)
+    report = ForgetReport(wanted[:100], len(wanted), dry_run=False, purged=purge, restorable_until=until)
+    return report, blobs
+
+
+async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
+    """Bring soft-deleted memories back.
+
+    Raises:
+        NotFound: An id is absent, purged, or neither owned nor changeable by the actor; nothing was changed.
+    """
+    check_count(len(record_ids), name="ids", maximum=op.settings.limits.batch_max)
+    wanted = tuple(dict.fromkeys(record_ids))
+    refs = {ref.id: ref for ref in await op.tx.records.refs(op.project_id, wanted)}
+    refused = tuple(i for i in wanted if i not in refs or not access.may_change(op.actor, refs[i]))
+    if refused:
+        raise access.absent_error(refused, denied=any(i in refs for i in refused))
+    await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=None)
+    op.note(wanted, restored=len(wanted))
+    op.emit("memory.restored", wanted)
+    return wanted
+
+
+async def _changeable(op: Operation, record_id: RecordId) -> Record:
+    taken = await op.tx.records.take(op.project_id, [record_id])
+    alive = [record for record in taken if record.kind is Kind.MEMORY and _kept(record, op.now)]
+    refs = await op.tx.records.refs(op.project_id, [record.id for record in alive])
+    await access.require_changeable(op.tx, op.actor, (record_id,), refs, now=op.now)
+    return alive[0]
+
+
+def _kept(record: Record, now: datetime) -> bool:
+    return record.deleted_at is None and (record.retention_until is None or record.retention_until > now)
+
+
+async def _selected(op: Operation, selection: MemorySelection) -> tuple[RecordId, ...]:
+    if selection.is_empty():
+        raise InvalidInput(
+            "neither ids nor a filter", code="selection_empty", hint="Name ids, or narrow by type, tier, tag or age."
+        )
+    refs = await op.tx.records.owned(op.actor.reader, owned_filter(op, selection), now=op.now, limit=_SELECTION_MAX)
+    return tuple(ref.id for ref in refs)
+
+
+def owned_filter(op: Operation, selection: MemorySelection) -> RecordFilter:
+    """Turn a selection of the actor's own memories into a filter."""
+    return RecordFilter(
+        kinds=(Kind.MEMORY,),
+        types=selection.memory_types,
+        tiers=selection.tiers,
+        tag_tokens=_tag_tokens(op, selection.tags),
+        owner_id=AgentId(op.actor.agent_id),
+        min_importance=selection.min_importance,
+        until=selection.older_than,
+    )
+
+
+async def _require_visible(op: Operation, record_ids: Sequence[RecordId]) -> None:
+    wanted = tuple(dict.fromkeys(record_ids))
+    if not wanted:
+        return
+    seen = {item.record.id for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
+    hidden = tuple(i for i in wanted if i not in seen)
+    if hidden:
+        raise access.absent_error(hidden, denied=bool(await op.tx.records.refs(op.project_id, hidden)))
+
+
+async def _duplicates(op: Operation, fresh: Sequence[Record]) -> dict[tuple[Level, bytes], Record]:
+    known: dict[tuple[Level, bytes], Record] = {}
+    for level in {record.level for record in fresh}:
+        sample = next(record for record in fresh if record.level is level)
+        hashes = [record.content_hash for record in fresh if record.level is level]
+        found = await op.tx.records.duplicates_of(sample, hashes, now=op.now)
+        known.update({(level, content_hash): record for content_hash, record in found.items()})
+    return known
+
+
+def _new_record(op: Operation, draft: MemoryDraft) -> Record:
+    record_id = new_id(IdPrefix.MEMORY, op.now)
+    body: dict[str, Any] = {
+        "content": draft.content,
+        "tags": list(dict.fromkeys(draft.tags)),
+        "metadata": draft.metadata,
+    }
+    sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
+    return replace(
+        blank(op, record_id, Kind.MEMORY, level=draft.level, type=draft.memory_type, sealed=sealed),
+        tier=draft.tier,
+        importance=draft.importance,
+        valid_from=draft.valid_from,
+        valid_to=draft.valid_to,
+        retention_until=_retention(op.now, draft.retention_days),
+        content_hash=op.keys.content_hash(draft.content),
+        tag_tokens=_tag_tokens(op, draft.tags),
+    )
+
+
+def _index_tokens(op: Operation, content: str, tags: Iterable[str]) -> tuple[str, ...]:
+    text = "\n".join((content, *tags)) if tags else content
+    return op.tokeniser.tokens(text, limit=op.settings.limits.indexed_tokens_max)
+
+
+def _tag_tokens(op: Operation, tags: Iterable[str]) -> tuple[str, ...]:
+    return tuple(op.tokeniser.tag(tag) for tag in dict.fromkeys(tags))
+
+
+def _retention(now: datetime, days: float | None) -> datetime | None:
+    return None if days is None else now + timedelta(days=days)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(one, other) if one and other else one or other
+
+
+def _fingerprint(op: Operation, drafts: Sequence[MemoryDraft], on_duplicate: OnDuplicate) -> bytes:
+    request = [on_duplicate, *(asdict(draft) for draft in drafts)]
+    text = json.dumps(request, default=str, sort_keys=True)
+    return hashlib.blake2b(text.encode(), key=op.keys.hash_key, digest_size=16).digest()
+
+
+def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tuple[StoredMemory, ...]:
+    if earlier.fingerprint != fingerprint:
+        raise Conflict(
+            "this idempotency_key was used for another request",
+            code="idempotency_key_reused",
+            hint="Use a new key for a new request.",
+        )
+    answer = tuple(
+        StoredMemory(RecordId(item[0]), item[1], StoreStatus(item[2])) for item in json.loads(earlier.answer)
+    )
+    op.note([item.id for item in answer], repeated=True)
+    return answer
+
+

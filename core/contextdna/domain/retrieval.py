@@ -1,0 +1,328 @@
+"""Retrieval: from a question to ranked, readable records within a token budget."""
+
+import base64
+import binascii
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from contextdna.domain.operation import Operation
+from contextdna.domain.tokens import STOPWORDS, estimate_tokens, quoted_phrases, words
+from contextdna.domain.validation import check_count, check_period, check_score, check_text
+from contextdna.errors import InvalidInput
+from contextdna.values.ids import RecordId
+from contextdna.values.record import Kind, VisibleRecord
+from contextdna.values.search import (
+    Candidate,
+    Context,
+    ContextQuery,
+    EmptyReason,
+    Hit,
+    Match,
+    RecordFilter,
+    ScopeCount,
+)
+from contextdna.values.settings import SearchSettings
+
+_HIT_OVERHEAD_TOKENS = 40  # id, type, level, score and reasons around each content
+_CLIP_TOKENS_MIN = 80  # below this a cut content says too little
+_IMPORTANT = 0.8
+_RECENT = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A question prepared: what to match, and which words stand for which tokens."""
+
+    match: Match | None
+    words_by_token: Mapping[str, str]
+
+
+def check_query(query: ContextQuery, op: Operation) -> None:
+    """Refuse a question that cannot be answered.
+
+    Raises:
+        InvalidInput: With the code of the first thing wrong.
+    """
+    limits = op.settings.limits
+    check_text(query.text, name="query", bytes_max=limits.query_chars_max * 4, empty_allowed=True)
+    check_count(query.limit, name="limit", maximum=limits.hits_max)
+    check_count(query.max_tokens, name="max_tokens", maximum=limits.answer_tokens_max, minimum=50)
+    check_score(query.min_importance, name="min_importance")
+    check_period(query.since, query.until)
+
+
+async def retrieve(op: Operation, query: ContextQuery) -> Context:
+    """Answer a question with what the actor may see.
+
+    Raises:
+        InvalidInput: The question is wrong, or ``cursor_invalid``.
+    """
+    check_query(query, op)
+    offset = _read_cursor(query, op)
+    where = _filter(op, query)
+    plan = await _plan(op, query.text)
+    candidates = await _candidates(op, where, plan, need=offset + query.limit + 1)
+    ranked = _rank(candidates, plan, op.settings.search, now=op.now)
+    page = ranked[offset : offset + query.limit]
+    seen = {
+        item.record.id: item
+        for item in await op.tx.records.read(op.actor.reader, [entry.id for entry in page], now=op.now)
+    }
+    hits, used, tokens = _fit(op, page, seen, plan, max_tokens=query.max_tokens)
+    more = offset + used < len(ranked)
+    op.note([hit.record.id for hit in hits], hits=len(hits), query_words=len(plan.words_by_token))
+    return Context(
+        hits=tuple(hits),
+        tokens=tokens,
+        cursor=_write_cursor(query, offset + used, op) if more else "",
+        truncated=more or any(hit.clipped for hit in hits),
+        empty=None if hits else await _explain(op, query, plan),
+    )
+
+
+async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[Candidate]:
+    """Rank the actor's visible records for a text, best first; without usable words, by importance and recency."""
+    plan = await _plan(op, text)
+    candidates = await _candidates(op, where, plan, need=limit)
+    ranked = _rank(candidates, plan, op.settings.search, now=op.now)[:limit]
+    return [Candidate(entry.id, entry.bm25, entry.importance, entry.created_at) for entry in ranked]
+
+
+async def _plan(op: Operation, text: str) -> Plan:
+    """Choose the query's tokens: quoted phrases must match, then rare words first until enough records match."""
+    phrases, rest = quoted_phrases(text)
+    required = tuple(op.tokeniser.tokens_of(words(phrase)) for phrase in phrases)
+    content_words = dict.fromkeys(word for word in words(rest) if word not in STOPWORDS)
+    words_by_token = {op.tokeniser.token(word): word for word in content_words}
+    for phrase in phrases:
+        words_by_token.update({op.tokeniser.token(word): word for word in words(phrase)})
+    if not words_by_token:
+        return Plan(match=None, words_by_token={})
+    optional = [op.tokeniser.token(word) for word in content_words]
+    counts = await op.tx.records.document_counts(op.project_id, optional)
+    known = sorted((token for token in optional if counts.get(token)), key=lambda token: counts[token])
+    chosen = _rare_enough(known, counts, op.settings.search.matches_max)
+    return Plan(
+        match=Match(any_of=tuple((token,) for token in chosen), all_of=required),
+        words_by_token=words_by_token,
+    )
+
+
+def _rare_enough(tokens: Sequence[str], counts: Mapping[str, int], matches_max: int) -> list[str]:
+    chosen: list[str] = []
+    matches = 0
+    for token in tokens:
+        if chosen and matches + counts[token] > matches_max:
+            break
+        chosen.append(token)
+        matches += counts[token]
+    return chosen
+
+
+async def _candidates(op: Operation, where: RecordFilter, plan: Plan, *, need: int) -> list[Candidate]:
+    reader, limit = op.actor.reader, max(need, op.settings.search.candidates_max)
+    if plan.match is None:
+        return await op.tx.records.list_recent(reader, where, now=op.now, limit=limit)
+    if not plan.match.any_of and not plan.match.all_of:
+        return []
+    return await op.tx.records.search(reader, where, plan.match, now=op.now, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    id: RecordId
+    bm25: float
+    importance: float
+    created_at: datetime
+    score: float
+    lexical: float
+    recency: float
+
+
+def _rank(candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *, now: datetime) -> list[_Ranked]:
+    """Mix normalised BM25, importance and recency; a fixed order for equal scores."""
+    best = max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
+    half_life_s = search.recency_half_life_days * 86_400
+    weight_sum = search.importance_weight + search.recency_weight
+    if plan.match is not None:
+        weight_sum += search.lexical_weight
+    ranked = []
+    for candidate in candidates:
+        lexical = candidate.bm25 / best if plan.match else 0.0
+        recency = 0.5 ** (max(0.0, (now - candidate.created_at).total_seconds()) / half_life_s)
+        mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
+        score = (mixed + search.lexical_weight * lexical) / weight_sum
+        ranked.append(
+            _Ranked(
+                candidate.id, candidate.bm25, candidate.importance, candidate.created_at, score, lexical, recency
+            )
+        )
+    ranked.sort(key=lambda entry: (-entry.score, -entry.created_at.timestamp(), entry.id))
+    return ranked
+
+
+def _fit(
+    op: Operation, page: Sequence[_Ranked], seen: Mapping[RecordId, VisibleRecord], plan: Plan, *, max_tokens: int
+) -> tuple[list[Hit], int, int]:
+    """Open the page's records until the budget is used; gives (hits, entries consumed, tokens)."""
+    hits: list[Hit] = []
+    tokens = 0
+    for consumed, entry in enumerate(page):
+        item = seen.get(entry.id)
+        if item is None:
+            continue
+        hit = _hit(op, entry, item, plan)
+        room = max_tokens - tokens - _HIT_OVERHEAD_TOKENS
+        cost = estimate_tokens(hit.content)
+        if cost > room:
+            if hits and room < _CLIP_TOKENS_MIN:
+                return hits, consumed, tokens
+            hit = replace(hit, content=_clip(hit.content, max(room, 1)), clipped=True)
+            cost = estimate_tokens(hit.content)
+        hits.append(hit)
+        tokens += cost + _HIT_OVERHEAD_TOKENS
+    return hits, len(page), tokens
+
+
+def _clip(content: str, tokens: int) -> str:
+    chars = int(tokens * 3.5)
+    while chars > 1 and estimate_tokens(content[:chars]) > tokens:
+        chars = int(chars * 0.8)
+    return content[:chars].rstrip() + " …"
+
+
+def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
+    body = op.open(item.record)
+    content = _readable(item.record.kind, body)
+    return Hit(
+        record=item.record,
+        content=content,
+        tags=tuple(body.get("tags", ())),
+        score=round(entry.score, 4),
+        why=_reasons(op, entry, item, content, body, plan),
+        granted_by=item.granted_by,
+    )
+
+
+def _reasons(
+    op: Operation, entry: _Ranked, item: VisibleRecord, content: str, body: Mapping[str, object], plan: Plan
+) -> tuple[str, ...]:
+    reasons = []
+    if plan.match is not None:
+        tags = body.get("tags", ())
+        text = " ".join((content, *(str(tag) for tag in tags))) if isinstance(tags, list) else content
+        held = set(op.tokeniser.tokens_of(words(text)))
+        matched = [word for token, word in plan.words_by_token.items() if token in held]
+        reasons.append(f"lexical {entry.lexical:.2f}: {', '.join(matched)}")
+    if entry.importance >= _IMPORTANT:
+        reasons.append(f"important {entry.importance:.2f}")
+    if entry.recency >= _RECENT:
+        reasons.append("recent")
+    if item.granted_by:
+        reasons.append(f"shared by {item.granted_by}")
+    return tuple(reasons) or ("newest first",)
+
+
+def _readable(kind: Kind, body: Mapping[str, object]) -> str:
+    match kind:
+        case Kind.ARTIFACT:
+            excerpt = str(body.get("excerpt", ""))
+            head = f"{body['name']} ({body['media_type']}, {body['size_bytes']} bytes)"
+            return f"{head}\n{excerpt}" if excerpt else head
+        case Kind.LOOP:
+            verdict = body.get("decision") or body.get("score")
+            return f"{body['loop']} {verdict}: {body.get('reasoning', '')}".strip()
+        case _:
+            return str(body["content"])
+
+
+def _filter(op: Operation, query: ContextQuery) -> RecordFilter:
+    return RecordFilter(
+        kinds=query.kinds,
+        types=query.types,
+        tiers=query.tiers,
+        levels=query.levels,
+        tag_tokens=tuple(op.tokeniser.tag(tag) for tag in query.tags),
+        owner_id=query.owner_id,
+        since=query.since,
+        until=query.until,
+        as_of=query.as_of,
+        min_importance=query.min_importance,
+    )
+
+
+async def _explain(op: Operation, query: ContextQuery, plan: Plan) -> EmptyReason:
+    counts = await op.tx.records.count_visible(op.actor.reader, now=op.now)
+    visible = sum(counts.values())
+    levels: dict[str, int] = {}
+    types: dict[str, int] = {}
+    for (_, level, type_), records in counts.items():
+        levels[level] = levels.get(level, 0) + records
+        types[type_] = types.get(type_, 0) + records
+    suggestions = _suggest(query, plan, types)
+    return EmptyReason(
+        message=_empty_message(op, query, visible),
+        visible=visible,
+        by_level=tuple(ScopeCount(name, records) for name, records in sorted(levels.items())),
+        by_type=tuple(ScopeCount(name, records) for name, records in sorted(types.items())),
+        suggestions=suggestions,
+    )
+
+
+def _empty_message(op: Operation, query: ContextQuery, visible: int) -> str:
+    """Say what was searched. Whether a word occurs in records the reader may not see must not show here."""
+    scope = f"project {op.project_id}, as agent {op.actor.agent_id}"
+    if visible == 0:
+        return f"Nothing is visible in {scope} yet."
+    if query.cursor:
+        return "There are no further hits."
+    return f"No record matches query and filters in {scope}; {visible} records are visible there."
+
+
+def _suggest(query: ContextQuery, plan: Plan, types: Mapping[str, int]) -> tuple[str, ...]:
+    suggestions = []
+    for wanted in query.types:
+        if wanted not in types:
+            near = difflib.get_close_matches(wanted, types, n=2, cutoff=0.5)
+            suggestions.append(f"type {wanted} has no visible records" + (f"; near: {', '.join(near)}" if near else ""))
+    if any((query.types, query.tiers, query.levels, query.tags, query.owner_id, query.since, query.until)):
+        suggestions.append("retry with fewer filters")
+    if plan.match is not None:
+        suggestions.append("retry with other words, or an empty query for recent records")
+    return tuple(suggestions)
+
+
+def _cursor_key(query: ContextQuery, op: Operation) -> str:
+    bare = replace(query, cursor="", limit=0, max_tokens=0)
+    text = f"{bare!r}|{op.actor.reader!r}"
+    return hashlib.blake2b(text.encode(), key=op.keys.hash_key, digest_size=8).hexdigest()
+
+
+def _write_cursor(query: ContextQuery, offset: int, op: Operation) -> str:
+    raw = json.dumps([offset, _cursor_key(query, op)], separators=(",", ":"))
+    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+
+def _read_cursor(query: ContextQuery, op: Operation) -> int:
+    if not query.cursor:
+        return 0
+    try:
+        raw = base64.urlsafe_b64decode(query.cursor + "=" * (-len(query.cursor) % 4))
+        offset, key = json.loads(raw)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise _bad_cursor() from error
+    if key != _cursor_key(query, op) or not isinstance(offset, int) or not 0 <= offset <= 100_000:
+        raise _bad_cursor()
+    return offset
+
+
+def _bad_cursor() -> InvalidInput:
+    return InvalidInput(
+        "the cursor does not belong to this query",
+        code="cursor_invalid",
+        hint="Send the cursor of the last answer with the same query and filters, or none.",
+    )

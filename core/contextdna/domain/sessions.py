@@ -1,0 +1,247 @@
+"""Sessions: one agent's piece of work, from its handle to its result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from contextdna.domain import access, memories
+from contextdna.domain.encryption import Binding
+from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_name, check_text
+from contextdna.errors import InvalidInput, SessionInvalid
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, new_id, new_secret
+from contextdna.values.level import Level
+from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
+from contextdna.values.principal import Role
+from contextdna.values.project import Agent
+from contextdna.values.record import Sealed, Tier
+from contextdna.values.session import Delegation, DelegationStatus, Session, SessionStatus
+
+_TASK_BYTES_MAX = 64 * 1024
+LEARNINGS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRequest:
+    """A session as asked for; empty team and swarm mean the caller's own."""
+
+    agent_id: AgentId
+    task: str = ""
+    team_id: str = ""
+    swarm_id: str = ""
+    role: Role = Role.AGENT
+    ttl_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BegunSession:
+    """A session and the handle that only its beginner receives."""
+
+    session: Session
+    handle: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndReport:
+    """What the end of a session left behind."""
+
+    session: Session
+    stored: tuple[StoredMemory, ...]
+    delegation_completed: bool
+    grants_ended: int
+    children_ended: int
+
+
+async def begin(op: Operation, request: BeginRequest) -> BegunSession:
+    """Begin a session for an agent.
+
+    Raises:
+        AccessDenied: ``session_not_allowed``: more rights than the caller has.
+        InvalidInput: A name or the time to live is wrong.
+    """
+    agent_id = request.agent_id or op.actor.agent_id
+    caller = op.actor.reader
+    request = replace(
+        request,
+        agent_id=agent_id,
+        team_id=request.team_id or caller.team_id,
+        swarm_id=request.swarm_id or caller.swarm_id,
+    )
+    check_request(request)
+    access.require_may_begin(
+        op.actor, agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role
+    )
+    begun = await open_session(op, request, expires_at=op.now + timedelta(seconds=_ttl(op, request.ttl_s)))
+    op.note(session_begun=begun.session.id, for_agent=agent_id)
+    op.emit("session.begun", [begun.session.id])
+    return begun
+
+
+def check_request(request: BeginRequest) -> None:
+    """Refuse names or a task that cannot be kept.
+
+    Raises:
+        InvalidInput: With the code of the first thing wrong.
+    """
+    check_name(request.agent_id, name="agent_id")
+    check_name(request.team_id, name="team_id", empty_allowed=True)
+    check_name(request.swarm_id, name="swarm_id", empty_allowed=True)
+    check_text(request.task, name="task", bytes_max=_TASK_BYTES_MAX, empty_allowed=True)
+
+
+async def open_session(
+    op: Operation, request: BeginRequest, *, expires_at: datetime, delegation_id: DelegationId = DelegationId("")
+) -> BegunSession:
+    """Write a new session below the actor, without judging rights."""
+    session_id = SessionId(new_id(IdPrefix.SESSION, op.now))
+    secret = new_secret()
+    lineage = (*op.actor.lineage, request.agent_id)
+    if op.actor.agent_id == request.agent_id:
+        lineage = op.actor.lineage
+    session = Session(
+        id=session_id,
+        project_id=op.project_id,
+        secret_digest=access.digest_secret(secret),
+        agent_id=request.agent_id,
+        team_id=request.team_id,
+        swarm_id=request.swarm_id,
+        role=request.role,
+        principal_id=op.actor.principal_id,
+        lineage=lineage,
+        parent_id=op.actor.session_id,
+        delegation_id=delegation_id,
+        status=SessionStatus.ACTIVE,
+        created_at=op.now,
+        updated_at=op.now,
+        expires_at=expires_at,
+        ended_at=None,
+        sealed=_seal(op, session_id, {"task": request.task}),
+    )
+    await op.tx.sessions.add(session)
+    await op.tx.projects.see_agent(
+        Agent(request.agent_id, op.project_id, request.team_id, request.swarm_id, request.role, op.now, op.now)
+    )
+    return BegunSession(session, access.new_handle(session_id, secret), request.task)
+
+
+async def resume(op: Operation, handle: str) -> BegunSession:
+    """Give an active session again to the holder of its handle.
+
+    Raises:
+        SessionInvalid: Checked before, when the actor was resolved.
+    """
+    session = await current(op)
+    op.note(session_resumed=session.id)
+    return BegunSession(session, handle, str(_open(op, session).get("task", "")))
+
+
+async def current(op: Operation) -> Session:
+    """Give the session that the call acts in.
+
+    Raises:
+        SessionInvalid: ``session_required``: the call passed no session handle.
+    """
+    session = await op.tx.sessions.get(op.actor.session_id) if op.actor.session_id else None
+    if session is None:
+        raise SessionInvalid(
+            "this needs a session_id", code="session_required", hint="Call begin_session and pass its session_id."
+        )
+    return session
+
+
+async def end(
+    op: Operation,
+    *,
+    success: bool,
+    output: str,
+    learnings: Sequence[str],
+    level: Level,
+) -> EndReport:
+    """End the session: keep its output and learnings as memories, complete its delegation, close its grants.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        InvalidInput: The output or a learning cannot be stored.
+    """
+    session = await current(op)
+    if len(learnings) > LEARNINGS_MAX:
+        raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
+    drafts = _drafts(op, success=success, output=output, learnings=learnings, level=level)
+    stored: tuple[StoredMemory, ...] = ()
+    if drafts:
+        memories.check_drafts(drafts, op.settings)
+        stored = await memories.store(op, drafts, on_duplicate=OnDuplicate.MERGE, idempotency_key="")
+    ended = replace(
+        session,
+        status=SessionStatus.SUCCEEDED if success else SessionStatus.FAILED,
+        updated_at=op.now,
+        ended_at=op.now,
+        sealed=_seal(op, session.id, {**_open(op, session), "output": output}),
+    )
+    await op.tx.sessions.replace(ended)
+    outcome = DelegationStatus.COMPLETED if success else DelegationStatus.FAILED
+    grants_ended, completed = await _close_own_delegation(op, session, outcome)
+    children = await op.tx.sessions.children_of(session.id)
+    for child in children:
+        grants_ended += await end_delegation(op, child, DelegationStatus.REVOKED)
+    op.note(session_ended=session.id, success=success, grants_ended=grants_ended)
+    op.emit("session.ended", [session.id])
+    return EndReport(ended, stored, completed, grants_ended, len(children))
+
+
+async def end_delegation(op: Operation, delegation: Delegation, status: DelegationStatus) -> int:
+    """End a delegation, its child session and all below it; gives how many grants lapsed."""
+    await op.tx.sessions.replace_delegation(replace(delegation, status=status, ended_at=op.now))
+    grants_ended = await op.tx.grants.revoke_delegation(op.project_id, delegation.id, at=op.now)
+    child = await op.tx.sessions.get(delegation.child_session_id)
+    if child is not None and child.status is SessionStatus.ACTIVE and child.id != op.actor.session_id:
+        await op.tx.sessions.replace(replace(child, status=SessionStatus.EXPIRED, updated_at=op.now, ended_at=op.now))
+    if child is not None and child.id != op.actor.session_id:
+        for grandchild in await op.tx.sessions.children_of(child.id):
+            grants_ended += await end_delegation(op, grandchild, DelegationStatus.REVOKED)
+    return grants_ended
+
+
+async def _close_own_delegation(op: Operation, session: Session, status: DelegationStatus) -> tuple[int, bool]:
+    if not session.delegation_id:
+        return 0, False
+    delegation = await op.tx.sessions.get_delegation(session.delegation_id)
+    if delegation is None or delegation.status is not DelegationStatus.ACTIVE:
+        return 0, False
+    return await end_delegation(op, delegation, status), True
+
+
+def _drafts(
+    op: Operation, *, success: bool, output: str, learnings: Sequence[str], level: Level
+) -> list[MemoryDraft]:
+    metadata = {"session": op.actor.session_id, "success": success}
+    drafts = []
+    if output:
+        drafts.append(MemoryDraft(output, memory_type="result", tier=Tier.EPISODIC, level=level, metadata=metadata))
+    pattern = "success_pattern" if success else "failure_pattern"
+    for learning in learnings:
+        drafts.append(MemoryDraft(learning, memory_type=pattern, level=level, importance=0.7, metadata=metadata))
+    return drafts
+
+
+def _ttl(op: Operation, ttl_s: float | None) -> float:
+    work = op.settings.work
+    if ttl_s is None:
+        return work.session_ttl_s
+    if not 0 < ttl_s <= work.session_ttl_max_s:
+        raise InvalidInput(
+            "the time to live must be above 0 and at most session_ttl_max_s",
+            code="ttl_out_of_range",
+            hint=f"Use at most {work.session_ttl_max_s:.0f} seconds.",
+        )
+    return ttl_s
+
+
+def _seal(op: Operation, session_id: SessionId, body: dict[str, object]) -> Sealed:
+    binding = Binding("sessions", op.project_id, session_id, Level.PRIVATE, 1)
+    return op.keys.seal(body, binding, encrypted=True)
+
+
+def _open(op: Operation, session: Session) -> dict[str, object]:
+    return op.keys.open(session.sealed, Binding("sessions", op.project_id, session.id, Level.PRIVATE, 1))

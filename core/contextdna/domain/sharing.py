@@ -1,0 +1,136 @@
+"""Sharing: grants on one's own memories, never copies, never passed on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from contextdna.domain import access
+from contextdna.domain.memories import owned_filter
+from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_count, check_name, check_score
+from contextdna.errors import InvalidInput
+from contextdna.values.grant import Grant
+from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, new_id
+from contextdna.values.memory import MemorySelection
+
+_SHARE_SECONDS_MAX = 365 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShareReport:
+    """What each target may now read, or no longer may."""
+
+    memory_ids: tuple[RecordId, ...]
+    targets: tuple[AgentId, ...]
+    unknown_targets: tuple[AgentId, ...]
+    """Targets that the project has not seen yet; the grant waits for them."""
+    changed: int
+    """Grants added, or with revoke ended."""
+    expires_at: datetime | None
+
+
+async def share(
+    op: Operation,
+    targets: Sequence[AgentId],
+    record_ids: Sequence[RecordId],
+    selection: MemorySelection,
+    *,
+    limit: int,
+    expires_in_s: float | None,
+) -> ShareReport:
+    """Grant agents read access to own memories, by ids or by selection (most important first).
+
+    Raises:
+        NotFound: An id is absent or not visible; nothing was shared.
+        AccessDenied: ``not_owner``: a shared memory is not yours to share again.
+        InvalidInput: No target, yourself as target, or neither ids nor selection.
+    """
+    _check_targets(op, targets)
+    wanted = await _memories(op, record_ids, selection, limit=limit)
+    expires_at = None if expires_in_s is None else op.now + timedelta(seconds=_seconds(expires_in_s))
+    standing = await op.tx.grants.given(
+        op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now
+    )
+    replaced = [grant.id for grant in standing if grant.record_id in set(wanted)]
+    await op.tx.grants.revoke(op.project_id, replaced, at=op.now)
+    grants = [new_grant(op, record_id, target, expires_at) for target in targets for record_id in wanted]
+    await op.tx.grants.add(grants)
+    op.note(wanted, targets=list(targets), grants=len(grants))
+    if wanted:
+        op.emit("memory.shared", wanted)
+    return ShareReport(wanted, tuple(targets), await _unknown(op, targets), len(grants), expires_at)
+
+
+async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence[RecordId]) -> ShareReport:
+    """End grants that the actor gave to agents: on some memories, or with no ids on all.
+
+    Raises:
+        InvalidInput: No target.
+    """
+    _check_targets(op, targets)
+    standing = await op.tx.grants.given(
+        op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now
+    )
+    ended = [grant for grant in standing if not record_ids or grant.record_id in record_ids]
+    changed = await op.tx.grants.revoke(op.project_id, [grant.id for grant in ended], at=op.now)
+    memory_ids = tuple(dict.fromkeys(grant.record_id for grant in ended))
+    op.note(memory_ids, targets=list(targets), ended=changed)
+    if memory_ids:
+        op.emit("memory.unshared", memory_ids)
+    return ShareReport(memory_ids, tuple(targets), await _unknown(op, targets), changed, None)
+
+
+def new_grant(
+    op: Operation, record_id: RecordId, grantee_id: AgentId, expires_at: datetime | None, delegation_id: str = ""
+) -> Grant:
+    """Make a grant by the actor."""
+    return Grant(
+        id=GrantId(new_id(IdPrefix.GRANT, op.now)),
+        project_id=op.project_id,
+        record_id=record_id,
+        grantee_id=grantee_id,
+        granted_by=op.actor.agent_id,
+        created_at=op.now,
+        expires_at=expires_at,
+        delegation_id=DelegationId(delegation_id),
+    )
+
+
+async def _memories(
+    op: Operation, record_ids: Sequence[RecordId], selection: MemorySelection, *, limit: int
+) -> tuple[RecordId, ...]:
+    if record_ids:
+        check_count(len(record_ids), name="memory_ids", maximum=op.settings.limits.batch_max)
+        wanted = tuple(dict.fromkeys(record_ids))
+        refs = await op.tx.records.refs(op.project_id, wanted)
+        await access.require_changeable(op.tx, op.actor, wanted, refs, now=op.now)
+        return wanted
+    check_count(limit, name="limit", maximum=op.settings.limits.batch_max)
+    check_score(selection.min_importance, name="min_importance")
+    if not selection.memory_types:
+        raise InvalidInput(
+            "neither memory_ids nor memory_types", code="selection_empty", hint="Name one of the two."
+        )
+    refs = await op.tx.records.owned(op.actor.reader, owned_filter(op, selection), now=op.now, limit=limit)
+    return tuple(ref.id for ref in refs)
+
+
+def _check_targets(op: Operation, targets: Sequence[AgentId]) -> None:
+    check_count(len(targets), name="target_agent_ids", maximum=op.settings.limits.batch_max)
+    for target in targets:
+        check_name(target, name="target_agent_id")
+    if op.actor.agent_id in targets:
+        raise InvalidInput("you are among the targets", code="target_is_self", hint="Name other agents.")
+
+
+async def _unknown(op: Operation, targets: Sequence[AgentId]) -> tuple[AgentId, ...]:
+    seen = {agent.id for agent in await op.tx.projects.agents(op.project_id, targets)}
+    return tuple(target for target in targets if target not in seen)
+
+
+def _seconds(expires_in_s: float) -> float:
+    if not 0 < expires_in_s <= _SHARE_SECONDS_MAX:
+        raise InvalidInput(
+            "expires_in_s must be above 0 and at most a year", code="expires_in_s_out_of_range", hint="Use seconds."
+        )
+    return expires_in_s
