@@ -1,0 +1,158 @@
+"""Artifacts: a reference in the database, the bytes in the blob store, encrypted where the level asks for it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from contextdna.domain import access
+from contextdna.domain.encryption import Binding, ProjectKeys
+from contextdna.domain.operation import Operation
+from contextdna.domain.records import blank
+from contextdna.domain.validation import check_count, check_media_type, check_metadata, check_score, check_text
+from contextdna.errors import IntegrityFault, LimitExceeded
+from contextdna.values.artifact import Artifact, ArtifactDraft
+from contextdna.values.ids import ProjectId, RecordId, SessionId
+from contextdna.values.level import ENCRYPTED_LEVELS
+from contextdna.values.record import IndexedRecord, Kind, Record, Sealed, VisibleRecord
+from contextdna.values.search import RecordFilter
+from contextdna.values.settings import Limits
+
+_NAME_BYTES_MAX = 512
+_EXCERPT_CHARS = 300
+_INDEXED_CHARS = 50_000
+_TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/toml")
+
+
+
+
+def check_draft(draft: ArtifactDraft, limits: Limits) -> None:
+    """Refuse an artifact that cannot be kept.
+
+    Raises:
+        InvalidInput: With the code of the first thing wrong.
+        LimitExceeded: ``artifact_too_large``.
+    """
+    check_text(draft.name, name="name", bytes_max=_NAME_BYTES_MAX)
+    check_media_type(draft.media_type)
+    check_score(draft.importance, name="importance")
+    check_metadata(draft.metadata, limits)
+    if len(draft.data) > limits.artifact_bytes_max:
+        raise LimitExceeded(
+            f"the artifact has {len(draft.data)} bytes, the limit is {limits.artifact_bytes_max}",
+            code="artifact_too_large",
+            hint="Raise limits.artifact_bytes_max, or keep a part of it.",
+        )
+
+
+def is_textual(media_type: str) -> bool:
+    """Tell whether an artifact of this media type reads as text."""
+    return media_type.startswith("text/") or media_type in _TEXTUAL or media_type.endswith(("+json", "+xml"))
+
+
+def blob_bytes(draft: ArtifactDraft, record_id: str, project_id: ProjectId, keys: ProjectKeys) -> tuple[bytes, Sealed]:
+    """Give the bytes to put into the blob store, and the key id and salt that open them."""
+    if draft.level not in ENCRYPTED_LEVELS:
+        return draft.data, Sealed(b"")
+    ciphertext, salt = keys.encrypt(draft.data, _blob_binding(project_id, record_id, draft.level))
+    return ciphertext, Sealed(b"", key_id=keys.current_key_id, salt=salt)
+
+
+def open_blob(data: bytes, record: Record, body: dict[str, str], keys: ProjectKeys) -> bytes:
+    """Undo ``blob_bytes`` and check the content's SHA-256.
+
+    Raises:
+        IntegrityFault: ``artifact_changed`` or ``body_unreadable``.
+    """
+    if body.get("blob_key_id"):
+        binding = _blob_binding(record.project_id, record.id, record.level)
+        data = keys.decrypt(data, binding, key_id=body["blob_key_id"], salt=bytes.fromhex(body["blob_salt"]))
+    if hashlib.sha256(data).hexdigest() != body["sha256"]:
+        raise IntegrityFault("the artifact's bytes are not what was stored", code="artifact_changed")
+    return data
+
+
+async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: str, opener: Sealed) -> Artifact:
+    """Write the reference to bytes that are in the blob store already; the same name gets the next version.
+
+    Raises:
+        InvalidInput: The level needs a team or swarm.
+    """
+    access.require_level(op.actor, draft.level)
+    subject = op.keys.name_hash(draft.name)
+    latest = await op.tx.records.last_position(op.project_id, Kind.ARTIFACT, session_id=SessionId(""), subject=subject)
+    body = {
+        "name": draft.name,
+        "media_type": draft.media_type,
+        "size_bytes": len(draft.data),
+        "sha256": hashlib.sha256(draft.data).hexdigest(),
+        "metadata": dict(draft.metadata),
+        "excerpt": _text(draft)[:_EXCERPT_CHARS],
+        "blob_key_id": opener.key_id,
+        "blob_salt": opener.salt.hex(),
+    }
+    sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
+    record = replace(
+        blank(op, record_id, Kind.ARTIFACT, level=draft.level, type=draft.media_type, sealed=sealed),
+        importance=draft.importance,
+        subject=subject,
+        position=latest + 1,
+        content_hash=op.keys.content_hash(draft.data),
+        blob_key=blob_key,
+    )
+    text = f"{draft.name}\n{_text(draft)[:_INDEXED_CHARS]}"
+    tokens = op.tokeniser.tokens(text, limit=op.settings.limits.indexed_tokens_max)
+    await op.tx.records.insert([IndexedRecord(record, tokens)])
+    op.note([record_id], bytes=len(draft.data))
+    op.emit("artifact.attached", [record_id])
+    return open_artifact(op, VisibleRecord(record))
+
+
+async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, dict[str, str]]:
+    """Give an artifact's reference and its body.
+
+    Raises:
+        NotFound: Absent, or not visible.
+    """
+    seen = await op.tx.records.read(op.actor.reader, [record_id], now=op.now)
+    if not seen or seen[0].record.kind is not Kind.ARTIFACT:
+        denied = not seen and bool(await op.tx.records.refs(op.project_id, [record_id]))
+        raise access.absent_error((record_id,), denied=denied)
+    op.note([record_id])
+    return open_artifact(op, seen[0]), op.open(seen[0].record)
+
+
+async def listing(op: Operation, *, limit: int, offset: int) -> tuple[Artifact, ...]:
+    """List visible artifacts, newest first."""
+    check_count(limit, name="limit", maximum=200)
+    where = RecordFilter(kinds=(Kind.ARTIFACT,))
+    found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit, offset=offset)
+    seen = await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)
+    op.note(artifacts=len(seen))
+    return tuple(open_artifact(op, item) for item in seen)
+
+
+def open_artifact(op: Operation, item: VisibleRecord) -> Artifact:
+    """Open one reference."""
+    body = op.open(item.record)
+    return Artifact(
+        record=item.record,
+        name=body["name"],
+        media_type=body["media_type"],
+        size_bytes=body["size_bytes"],
+        sha256=body["sha256"],
+        metadata=body["metadata"],
+        granted_by=item.granted_by,
+    )
+
+
+async def unused(op: Operation, blob_keys: Sequence[str]) -> list[str]:
+    """Keep the blob keys that no record refers to any more."""
+    return [key for key in blob_keys if not await op.tx.records.blob_in_use(key)]
+
+
+def _text(draft: ArtifactDraft) -> str:
+    return draft.data[: 4 * _INDEXED_CHARS].decode("utf-8", "ignore") if is_textual(draft.media_type) else ""
+
+
+def _blob_binding(project_id: ProjectId, record_id: str, level: int) -> Binding:
+    return Binding("blobs", project_id, record_id, level, 1)

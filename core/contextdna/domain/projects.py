@@ -1,0 +1,116 @@
+"""Projects: their making, what a reader may know of them, and names to complete."""
+
+from datetime import datetime
+
+from contextdna.domain import audit
+from contextdna.domain.encryption import Vault
+from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_name
+from contextdna.errors import InvalidInput, NotFound
+from contextdna.ports.database import Transaction
+from contextdna.values.audit import AuditDraft, Outcome, Risk
+from contextdna.values.ids import INSTALLATION, AgentId, ProjectId, SessionId
+from contextdna.values.project import Project, ProjectOverview
+from contextdna.values.record import Kind
+from contextdna.values.search import RecordFilter
+
+_COMPLETIONS_MAX = 100  # Source: MCP completion/complete allows at most 100 values
+
+
+async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ...], *, now: datetime) -> None:
+    """Make the installation's keys and the named projects where they are not there yet.
+
+    Raises:
+        InvalidInput: ``project_id_invalid``.
+        IntegrityFault: ``wrong_key``: the master key is not the one that the data was written with.
+    """
+    if not await tx.keys.all(INSTALLATION):
+        await vault.create(tx, INSTALLATION, now=now)
+        await _audit(tx, vault, INSTALLATION, "installation.create", (), now)
+    await vault.keys(tx, INSTALLATION)
+    for project_id in project_ids:
+        check_name(project_id, name="project_id")
+        if await tx.projects.add(Project(project_id, now)):
+            await vault.create(tx, project_id, now=now)
+            await _audit(tx, vault, project_id, "project.create", (project_id,), now)
+            await _audit(tx, vault, INSTALLATION, "project.create", (project_id,), now)
+        await vault.keys(tx, project_id)
+
+
+async def overview(op: Operation) -> ProjectOverview:
+    """Count what the actor may see of its project.
+
+    Raises:
+        NotFound: ``project_not_found``.
+    """
+    project = await op.tx.projects.get(op.project_id)
+    if project is None:
+        raise NotFound("no such project for this caller", code="project_not_found")
+    counts = await op.tx.records.count_visible(op.actor.reader, now=op.now)
+    kinds: dict[str, int] = {}
+    levels: dict[str, int] = {}
+    types: dict[str, int] = {}
+    for (kind, level, type_), records in counts.items():
+        kinds[kind] = kinds.get(kind, 0) + records
+        levels[level] = levels.get(level, 0) + records
+        types[type_] = types.get(type_, 0) + records
+    agents = len(await op.tx.projects.agents(op.project_id))
+    return ProjectOverview(
+        project, tuple(sorted(kinds.items())), tuple(sorted(levels.items())), tuple(sorted(types.items())), agents
+    )
+
+
+async def complete(op: Operation, argument: str, prefix: str) -> list[str]:
+    """List names that the actor may see and that start with a prefix, at most 100.
+
+    Raises:
+        InvalidInput: ``argument_unknown``.
+    """
+    names = await _names(op, argument)
+    return sorted({name for name in names if name.startswith(prefix)})[:_COMPLETIONS_MAX]
+
+
+async def _names(op: Operation, argument: str) -> list[str]:
+    reader = op.actor.reader
+    match argument:
+        case "project_id":
+            return [reader.project_id]
+        case "session_id":
+            found = await op.tx.records.conversations(reader, now=op.now, limit=_COMPLETIONS_MAX, offset=0)
+            return [summary.session_id for summary in found]
+        case "artifact_id":
+            return await _recent(op, Kind.ARTIFACT)
+        case "memory_id":
+            return await _recent(op, Kind.MEMORY)
+        case "phase":
+            return await op.tx.records.subjects(reader, Kind.LOOP, now=op.now, limit=1000)
+        case "agent_id":
+            return [agent.id for agent in await op.tx.projects.agents(op.project_id)]
+        case _:
+            raise InvalidInput("nothing to complete for this argument", code="argument_unknown")
+
+
+async def _recent(op: Operation, kind: Kind) -> list[str]:
+    where = RecordFilter(kinds=(kind,))
+    found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=1000)
+    return [candidate.id for candidate in found]
+
+
+async def _audit(
+    tx: Transaction, vault: Vault, chain: ProjectId, action: str, record_ids: tuple[str, ...], now: datetime
+) -> None:
+    draft = AuditDraft(
+        project_id=chain,
+        at=now,
+        principal_id=AgentId("contextdna"),
+        agent_id=AgentId("contextdna"),
+        session_id=SessionId(""),
+        action=action,
+        outcome=Outcome.ALLOWED,
+        risk=Risk.LOW,
+        record_ids=record_ids,
+        details="{}",
+        request_id="",
+        trace_id="",
+    )
+    await audit.append(tx, await vault.keys(tx, chain), [draft])

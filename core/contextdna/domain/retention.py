@@ -1,0 +1,42 @@
+"""Retention: what is over is purged, in batches; the audit log never is."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from contextdna.domain.operation import Operation
+
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one batch of a sweep removed."""
+
+    purged: int
+    blob_keys: tuple[str, ...]
+    """Blobs that purged records leave behind."""
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing more is due."""
+        return self.purged < _BATCH
+
+
+async def sweep(op: Operation) -> SweepReport:
+    """Purge one batch of records whose retention date, restore window or idle time is over."""
+    retention = op.settings.retention
+    due = await op.tx.records.due(
+        op.project_id,
+        now=op.now,
+        deleted_before=op.now - timedelta(days=retention.restore_window_days),
+        idle_before=op.now - timedelta(days=retention.idle_days),
+        limit=_BATCH,
+    )
+    ids = [record.id for record in due]
+    await op.tx.records.delete(op.project_id, ids)
+    await op.tx.events.delete_before(op.now - timedelta(days=retention.event_days), limit=_BATCH * 10)
+    await op.tx.requests.delete_answers_before(op.now - timedelta(days=retention.idempotency_days), limit=_BATCH * 10)
+    op.note(ids, purged=len(ids))
+    if ids:
+        op.emit("memory.purged", ids)
+    return SweepReport(len(ids), tuple(record.blob_key for record in due if record.blob_key))
