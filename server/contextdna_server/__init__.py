@@ -1,0 +1,1 @@
+"""The contextdna server: app factory, identity, transports, telemetry and CLI."""

@@ -1,0 +1,355 @@
+"""The stdio transport: one client on the pipes of this process.
+
+The SDK's own stdio transport reads and writes on worker threads, which a signal cannot interrupt: SIGTERM kills with no
+teardown and SIGINT hangs while the input is open. Here pipes, sockets and terminals are served from the event loop, so
+that end of input, a signal and a client that hung up all end the same way: no new calls, running ones get a while to
+finish, and `serve_stdio` returns. Regular files and /dev/null, which cannot be polled, and Windows keep the SDK's path.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, cast
+
+import anyio
+from anyio.abc import TaskStatus
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+
+if sys.platform != "win32":
+    import fcntl
+
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A longer line is dropped with a warning; no client sends one on purpose."""
+
+READ_BYTES_MAX: Final = 256 * 1024
+FLUSH_S_MAX: Final = 1.0
+"""How long the last answers may take to leave once the calls are over: the client may have stopped reading."""
+
+UNANSWERED_METHODS: Final = frozenset({"subscriptions/listen"})
+"""Calls that stay open until they are cancelled: shutdown does not wait for them. Source: MCP 2026-07-28."""
+
+logger = logging.getLogger(__name__)
+
+
+async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0) -> None:
+    """Serve one MCP client on standard input and output until it leaves or a signal asks to stop.
+
+    Ends normally on end of input, SIGTERM, SIGINT, and when the client closes its end of the output, so that the
+    caller can close its store and exit 0. While it serves, file descriptor 0 reads as empty and 1 writes to standard
+    error, for this process and its children, so that nothing else can touch the protocol stream. Both are restored.
+
+    Args:
+        server: The low-level SDK server to run.
+        grace_s: Seconds that calls already running get to finish before they are cancelled. A signal that
+            arrives while they finish cancels them at once.
+    """
+    shutdown = _Shutdown()
+    async with anyio.create_task_group() as tasks:
+        if sys.platform != "win32":
+            await tasks.start(_watch_signals, shutdown)
+        with ExitStack() as claims:
+            stdin = _claim_stdin(claims, shutdown)
+            stdout = _claim_stdout(claims, shutdown)
+            await _run(server, stdin, stdout, _OpenCalls(shutdown, grace_s))
+        tasks.cancel_scope.cancel()
+
+
+async def _run(server: Server[Any], stdin: _PipeReader | None, stdout: _PipeWriter | None, calls: _OpenCalls) -> None:
+    """Run the server over the SDK's framing; None selects the SDK's own access to that stream."""
+    with anyio.CancelScope() as wire:
+        async with stdio_server(
+            stdin=cast("anyio.AsyncFile[str] | None", stdin),  # the SDK only iterates, writes and flushes
+            stdout=cast("anyio.AsyncFile[str] | None", stdout),
+        ) as (received, sent):
+            options = server.create_initialization_options()
+            await server.run(_Incoming(received, calls), _Outgoing(sent, calls), options)
+            wire.deadline = anyio.current_time() + FLUSH_S_MAX
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+class _Shutdown:
+    """How far the end has come: `stopping` (no new calls), then `hurried` (running calls lose their grace)."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.hurried = anyio.Event()
+        self.on_stop: Callable[[], None] | None = None
+
+    def stop(self) -> None:
+        self.stopping = True
+        if self.on_stop is not None:
+            self.on_stop()
+
+
+async def _watch_signals(shutdown: _Shutdown, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    """Stop at the first signal, hurry when one comes during the end; later ones act as they do by default."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            if shutdown.stopping:
+                shutdown.hurried.set()
+                return
+            shutdown.stop()
+
+
+# --- pipes on the event loop ----------------------------------------------------------------------
+
+
+class _PipeReader:
+    """Lines of a pollable descriptor, as the SDK iterates them."""
+
+    def __init__(self, fd: int, shutdown: _Shutdown) -> None:
+        self._fd = fd
+        self._shutdown = shutdown
+        self._wait = anyio.CancelScope()
+        shutdown.on_stop = self._wake
+
+    def _wake(self) -> None:
+        self._wait.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        parts: list[bytes] = []
+        size_bytes = 0
+        while chunk := await self._chunk():
+            head, *rest = chunk.split(b"\n")
+            parts.append(head)
+            size_bytes += len(head)
+            for part in rest:
+                if _fits(size_bytes):
+                    yield b"".join(parts).decode("utf-8", "replace")
+                parts, size_bytes = [part], len(part)
+            if size_bytes > MESSAGE_BYTES_MAX:
+                parts.clear()
+        if size_bytes and _fits(size_bytes):
+            yield b"".join(parts).decode("utf-8", "replace")
+
+    async def _chunk(self) -> bytes:
+        """Wait for bytes; none means the end of input, a lost client, or a stop."""
+        while not self._shutdown.stopping:
+            with anyio.CancelScope() as self._wait:
+                await anyio.wait_readable(self._fd)
+                try:
+                    return os.read(self._fd, READ_BYTES_MAX)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    logger.info("input lost: %s", error.strerror)
+                    return b""
+        return b""
+
+
+def _fits(size_bytes: int) -> bool:
+    if size_bytes > MESSAGE_BYTES_MAX:
+        logger.warning("dropped a message of %d bytes, over the limit of %d", size_bytes, MESSAGE_BYTES_MAX)
+    return size_bytes <= MESSAGE_BYTES_MAX
+
+
+class _PipeWriter:
+    """A non-blocking descriptor, written as the SDK writes text files. A client that hung up stops the server."""
+
+    def __init__(self, fd: int, shutdown: _Shutdown) -> None:
+        self._fd = fd
+        self._shutdown = shutdown
+        self._lost = False
+
+    async def write(self, text: str) -> int:
+        data = memoryview(text.encode())
+        while data and not self._lost:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._fd)
+            except ConnectionError:
+                self._lost = True
+                self._shutdown.stop()
+        return len(text)
+
+    async def flush(self) -> None:
+        """Do nothing: `write` returns when everything has left."""
+
+
+# --- running calls --------------------------------------------------------------------------------
+
+
+class _OpenCalls:
+    """The calls that were received and are not answered yet."""
+
+    def __init__(self, shutdown: _Shutdown, grace_s: float) -> None:
+        self._shutdown = shutdown
+        self._grace_s = grace_s
+        self._ids: set[str] = set()  # text, as a cancellation may name 7 as "7"
+        self._finishing = False
+        self._all_answered = anyio.Event()
+
+    def received(self, item: SessionMessage | Exception) -> None:
+        match item:
+            case SessionMessage(message=JSONRPCRequest(id=call_id, method=method)) if method not in UNANSWERED_METHODS:
+                self._ids.add(str(call_id))
+            case SessionMessage(message=JSONRPCNotification(method="notifications/cancelled", params=params)):
+                self._close(str((params or {}).get("requestId")))
+            case _:
+                pass
+
+    def sent(self, item: SessionMessage) -> None:
+        if isinstance(item.message, JSONRPCResponse | JSONRPCError):
+            self._close(str(item.message.id))
+
+    def _close(self, call_id: str) -> None:
+        self._ids.discard(call_id)
+        if self._finishing and not self._ids:
+            self._all_answered.set()
+
+    async def finish(self) -> None:
+        """Wait until every call is answered, the grace is over, or a signal hurries."""
+        self._shutdown.stopping = self._finishing = True
+        if not self._ids:
+            return
+        logger.info("input ended: %d calls have %.1f s to finish", len(self._ids), self._grace_s)
+        with anyio.move_on_after(self._grace_s):
+            async with anyio.create_task_group() as tasks:
+                for event in (self._all_answered, self._shutdown.hurried):
+                    tasks.start_soon(_cancel_when, event, tasks.cancel_scope)
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+class _Stream(Protocol):
+    async def aclose(self) -> None: ...
+
+
+class _Receiving(_Stream, Protocol):
+    async def receive(self) -> SessionMessage | Exception: ...
+
+
+class _Sending(_Stream, Protocol):
+    async def send(self, item: SessionMessage, /) -> None: ...
+
+
+class _Incoming:
+    """Messages for the server. It cancels its calls when these end, so the end waits until they had their grace."""
+
+    def __init__(self, stream: _Receiving, calls: _OpenCalls) -> None:
+        self._stream = stream
+        self._calls = calls
+
+    async def receive(self) -> SessionMessage | Exception:
+        try:
+            item = await self._stream.receive()
+        except anyio.EndOfStream:
+            await self._calls.finish()
+            raise
+        self._calls.received(item)
+        return item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Outgoing:
+    """Messages of the server; an answer closes its call."""
+
+    def __init__(self, stream: _Sending, calls: _OpenCalls) -> None:
+        self._stream = stream
+        self._calls = calls
+
+    async def send(self, item: SessionMessage, /) -> None:
+        await self._stream.send(item)
+        self._calls.sent(item)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+# --- descriptors 0 and 1 --------------------------------------------------------------------------
+
+
+def _claim_stdin(claims: ExitStack, shutdown: _Shutdown) -> _PipeReader | None:
+    """Take descriptor 0 for ourselves if the event loop can wait for it."""
+    if not (_is_pipe(0) or os.isatty(0)):
+        return None
+    return _PipeReader(claims.enter_context(_claimed(0)), shutdown)
+
+
+def _claim_stdout(claims: ExitStack, shutdown: _Shutdown) -> _PipeWriter | None:
+    """Take descriptor 1 for ourselves if it is a pipe; a terminal keeps blocking writes, as stderr shares them."""
+    return _PipeWriter(claims.enter_context(_claimed(1)), shutdown) if _is_pipe(1) else None
+
+
+def _is_pipe(fd: int) -> bool:
+    mode = os.fstat(fd).st_mode
+    return sys.platform != "win32" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
+@contextmanager
+def _claimed(fd: int) -> Iterator[int]:
+    """Lend a private duplicate of `fd`, non-blocking if it is a pipe, while `fd` itself is diverted."""
+    wire = _duplicate_above_standard(fd)
+    was_blocking = os.get_blocking(wire)
+    _divert(fd)
+    try:
+        if _is_pipe(wire):
+            os.set_blocking(wire, False)
+        yield wire
+    finally:
+        if fd == 1 and sys.stdout is not None:
+            sys.stdout.flush()  # stray output still buffered belongs to stderr, not to the client
+        os.set_blocking(wire, was_blocking)
+        os.dup2(wire, fd)
+        os.close(wire)
+
+
+def _duplicate_above_standard(fd: int) -> int:
+    """Duplicate `fd`, not inherited by children and never onto a standard descriptor that happens to be closed."""
+    if sys.platform == "win32":
+        return os.dup(fd)
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _divert(fd: int) -> None:
+    """Point 0 at nothing and 1 at standard error, or at nothing if that is closed."""
+    try:
+        target = os.open(os.devnull, os.O_RDONLY) if fd == 0 else os.dup(2)
+    except OSError:
+        target = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(target, fd)
+    os.close(target)

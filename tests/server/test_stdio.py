@@ -1,0 +1,345 @@
+"""The stdio transport as a client meets it: a real process on real pipes, ended in every way that hosts do."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.types import TextContent
+
+PROGRAM = Path(__file__).with_name("stdio_program.py")
+DEADLINE_S = 60
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and descriptors")
+
+
+class Program:
+    """The server as a process, and the few JSON-RPC lines that the tests speak with it."""
+
+    def __init__(self, notes: Path, *, grace_s: float = DEADLINE_S, **streams: Any) -> None:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [sys.executable, str(PROGRAM), str(notes), str(grace_s)]
+        self.notes = notes
+        self.process = subprocess.Popen(command, **pipes | streams)
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    @property
+    def stderr(self) -> IO[bytes]:
+        assert self.process.stderr is not None
+        return self.process.stderr
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        self.stdin.write(lines(*messages))
+        self.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.stdout.readline())
+        return message
+
+    def initialize(self) -> None:
+        self.send(INITIALIZE)
+        assert self.answer()["result"]["serverInfo"]["name"] == "stdio-program"
+        self.send(INITIALIZED)
+
+    def start_slow_call(self, call_id: int) -> None:
+        self.send(call(call_id, "slow"))
+        wait_until((self.notes / "started").exists)
+
+    def assert_ended_well(self) -> None:
+        """The process ends by itself with code 0, without a traceback, after its teardown."""
+        code = self.process.wait(DEADLINE_S)
+        errors = self.stderr.read().decode()
+        assert "Traceback" not in errors
+        assert code == 0, errors
+        assert (self.notes / "closed").exists()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None and not stream.closed:
+                stream.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    programs: list[Program] = []
+
+    def start_program(**options: Any) -> Program:
+        programs.append(Program(tmp_path, **options))
+        return programs[-1]
+
+    yield start_program
+    for program in programs:
+        program.close()
+
+
+def call(call_id: int, name: str, **arguments: str) -> dict[str, Any]:
+    params = {"name": name, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": call_id, "method": "tools/call", "params": params}
+
+
+def lines(*messages: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll for what another process does; the deadline only ends a test that has failed."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "the other process did not do it"
+        time.sleep(0.005)
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    text: str = answer["result"]["content"][0]["text"]
+    return text
+
+
+CLIENT = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+INITIALIZE = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": CLIENT}
+INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+
+
+# --- the protocol stream ---
+
+
+def test_stray_output_goes_to_stderr_and_stray_input_is_empty(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.send(call(2, "shout"), call(3, "echo", text="still in order"))
+    answers = {answer["id"]: text_of(answer) for answer in (program.answer(), program.answer())}
+    assert answers == {2: "stdin: ''", 3: "still in order"}
+    program.stdin.close()
+    assert program.stdout.read() == b""
+    errors = program.stderr.read()
+    assert all(stray in errors for stray in (b"a print", b"a raw write", b"a child"))
+    assert program.process.wait(DEADLINE_S) == 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_clients_of_both_eras_call_tools(tmp_path: Path, mode: str) -> None:
+    async def use() -> tuple[str, str]:
+        command = StdioServerParameters(command=sys.executable, args=[str(PROGRAM), str(tmp_path)], env={**os.environ})
+        async with Client(command, mode=mode) as client:
+            result = await client.call_tool("echo", {"text": "héllo \u2028 世界"})
+            assert isinstance(result.content[0], TextContent)
+            return client.protocol_version, result.content[0].text
+
+    version, text = anyio.run(use)
+    assert text == "héllo \u2028 世界"
+    assert (version >= "2026") is (mode == "auto")
+    assert (tmp_path / "closed").exists()
+
+
+def test_message_of_many_mebibytes_passes_both_ways(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    text = "x" * (12 * 1024 * 1024)
+    program.send(call(2, "size", text=text))
+    assert text_of(program.answer()) == str(len(text))
+    program.send(call(3, "echo", text=text))
+    assert text_of(program.answer()) == text
+
+
+def test_message_over_the_limit_is_dropped_and_the_next_one_served(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    for _ in range(65):
+        program.stdin.write(b"x" * (1024 * 1024))
+    program.stdin.write(b"\n")
+    program.send(call(2, "echo", text="after"))
+    assert text_of(program.answer()) == "after"
+    program.stdin.close()
+    program.assert_ended_well()
+
+
+def test_lines_that_are_no_messages_do_not_end_the_connection(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.stdin.write(b"\n\xff\xfe\n{}\nnot json\n")
+    program.send(call(2, "echo", text="after"))
+    assert text_of(program.answer()) == "after"
+
+
+# --- the end ---
+
+
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_signal_ends_an_idle_server_with_its_stdin_open(start: Callable[..., Program], sent: signal.Signals) -> None:
+    program = start()
+    program.initialize()
+    program.process.send_signal(sent)
+    program.assert_ended_well()
+
+
+def test_end_of_input_ends_an_idle_server(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.stdin.close()
+    program.assert_ended_well()
+
+
+def test_call_in_flight_at_end_of_input_finishes(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.start_slow_call(2)
+    program.stdin.close()
+    (program.notes / "release").touch()
+    assert text_of(program.answer()) == "done"
+    program.assert_ended_well()
+    assert (program.notes / "finished").exists()
+
+
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_call_in_flight_at_a_signal_finishes(start: Callable[..., Program], sent: signal.Signals) -> None:
+    program = start()
+    program.initialize()
+    program.start_slow_call(2)
+    program.process.send_signal(sent)
+    (program.notes / "release").touch()
+    assert text_of(program.answer()) == "done"
+    program.assert_ended_well()
+
+
+def test_every_call_sent_before_end_of_input_is_answered(start: Callable[..., Program]) -> None:
+    program = start()
+    ids = range(2, 302)
+    calls = [call(call_id, "echo", text=str(call_id)) for call_id in ids]
+    with program.stdin:
+        program.send(INITIALIZE, INITIALIZED, *calls)
+    answers = [json.loads(line) for line in program.stdout]
+    assert sorted(answer["id"] for answer in answers) == [1, *ids]
+    program.assert_ended_well()
+
+
+def test_call_that_outlasts_its_grace_is_cancelled(start: Callable[..., Program]) -> None:
+    program = start(grace_s=0.05)
+    program.initialize()
+    program.start_slow_call(2)
+    program.stdin.close()
+    assert "error" in program.answer()
+    program.assert_ended_well()
+    assert (program.notes / "cancelled").exists()
+
+
+def test_signal_after_end_of_input_cancels_at_once(start: Callable[..., Program]) -> None:
+    program = start(grace_s=10 * DEADLINE_S)
+    program.initialize()
+    program.start_slow_call(2)
+    program.stdin.close()
+    assert any(b"input ended: 1 calls" in line for line in program.stderr)
+    program.process.send_signal(signal.SIGTERM)
+    program.assert_ended_well()
+    assert (program.notes / "cancelled").exists()
+
+
+def test_second_signal_cancels_at_once(start: Callable[..., Program]) -> None:
+    program = start(grace_s=10 * DEADLINE_S)
+    program.initialize()
+    program.start_slow_call(2)
+    for sent in SIGNALS:
+        program.process.send_signal(sent)
+    program.assert_ended_well()
+    assert (program.notes / "cancelled").exists()
+
+
+def test_cancelled_call_does_not_hold_up_the_end(start: Callable[..., Program]) -> None:
+    program = start(grace_s=10 * DEADLINE_S)
+    program.initialize()
+    program.start_slow_call(2)
+    program.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "2"}})
+    program.stdin.close()
+    program.assert_ended_well()
+
+
+def test_client_that_closes_stdout_ends_the_server_quietly(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.stdout.close()
+    program.send(call(2, "echo", text="nobody reads this"))
+    program.assert_ended_well()
+
+
+def test_client_that_stops_reading_cannot_keep_the_server_alive(start: Callable[..., Program]) -> None:
+    program = start(grace_s=0.05)
+    program.initialize()
+    program.send(call(2, "echo", text="x" * 4_000_000))
+    assert program.stdout.read(1) == b"{"
+    program.process.send_signal(signal.SIGTERM)
+    program.assert_ended_well()
+
+
+# --- what stdin and stdout may be ---
+
+
+def test_regular_files_serve_as_stdin_and_stdout(start: Callable[..., Program], tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(lines(INITIALIZE, INITIALIZED, call(2, "echo", text="from a file")))
+    with (tmp_path / "in").open("rb") as stdin, (tmp_path / "out").open("wb") as stdout:
+        start(stdin=stdin, stdout=stdout).assert_ended_well()
+    answers = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
+    assert text_of(answers[1]) == "from a file"
+
+
+def test_null_device_as_stdin_and_stdout_ends_at_once(start: Callable[..., Program]) -> None:
+    start(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).assert_ended_well()
+
+
+def test_socket_pair_serves_as_stdin_and_stdout(start: Callable[..., Program]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as answers:
+        program = start(stdin=theirs, stdout=theirs)
+        ours.sendall(lines(INITIALIZE, INITIALIZED, call(2, "echo", text="over a socket")))
+        assert json.loads(answers.readline())["id"] == 1
+        assert text_of(json.loads(answers.readline())) == "over a socket"
+        ours.shutdown(socket.SHUT_WR)
+        program.assert_ended_well()
+
+
+def test_interrupt_ends_a_server_on_a_terminal(start: Callable[..., Program]) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        program = start(stdin=theirs)
+        os.write(ours, lines(INITIALIZE))
+        assert program.answer()["id"] == 1
+        program.process.send_signal(signal.SIGINT)
+        program.assert_ended_well()
+        assert os.get_blocking(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_pipes_are_given_back_blocking(start: Callable[..., Program]) -> None:
+    read_end, write_end = os.pipe()
+    try:
+        program = start(stdin=read_end)
+        os.write(write_end, lines(INITIALIZE))
+        assert program.answer()["id"] == 1
+        assert not os.get_blocking(read_end)
+        program.process.send_signal(signal.SIGTERM)
+        program.assert_ended_well()
+        assert os.get_blocking(read_end)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
