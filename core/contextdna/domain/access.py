@@ -61,6 +61,7 @@ class Action(StrEnum):
 SYSTEM_ONLY: Final = frozenset(
     {
         Action.READ_STATS,
+        Action.READ_EVENTS,
         Action.QUERY_AUDIT,
         Action.VERIFY_AUDIT,
         Action.EXPORT_AUDIT,

@@ -1,8 +1,7 @@
 """Artifacts: a reference in the database, the bytes in the blob store, encrypted where the level asks for it."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from contextdna.domain import access
 from contextdna.domain.encryption import Binding, ProjectKeys
@@ -11,9 +10,9 @@ from contextdna.domain.records import blank
 from contextdna.domain.validation import check_count, check_media_type, check_metadata, check_score, check_text
 from contextdna.errors import IntegrityFault, LimitExceeded
 from contextdna.values.artifact import Artifact, ArtifactDraft
-from contextdna.values.ids import ProjectId, RecordId, SessionId
+from contextdna.values.ids import RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS
-from contextdna.values.record import IndexedRecord, Kind, Record, Sealed, VisibleRecord
+from contextdna.values.record import IndexedRecord, Kind, Sealed, VisibleRecord
 from contextdna.values.search import RecordFilter
 from contextdna.values.settings import Limits
 
@@ -49,26 +48,37 @@ def is_textual(media_type: str) -> bool:
     return media_type.startswith("text/") or media_type in _TEXTUAL or media_type.endswith(("+json", "+xml"))
 
 
-def blob_bytes(draft: ArtifactDraft, record_id: str, project_id: ProjectId, keys: ProjectKeys) -> tuple[bytes, Sealed]:
+def blob_bytes(draft: ArtifactDraft, record_id: str, keys: ProjectKeys) -> tuple[bytes, Sealed]:
     """Give the bytes to put into the blob store, and the key id and salt that open them."""
     if draft.level not in ENCRYPTED_LEVELS:
         return draft.data, Sealed(b"")
-    ciphertext, salt = keys.encrypt(draft.data, _blob_binding(project_id, record_id, draft.level))
+    ciphertext, salt = keys.encrypt(draft.data, _blob_binding(keys, record_id))
     return ciphertext, Sealed(b"", key_id=keys.current_key_id, salt=salt)
 
 
-def open_blob(data: bytes, record: Record, body: dict[str, str], keys: ProjectKeys) -> bytes:
-    """Undo ``blob_bytes`` and check the content's SHA-256.
+@dataclass(frozen=True, slots=True)
+class BlobOpener:
+    """What turns an artifact's stored bytes back into its content."""
 
-    Raises:
-        IntegrityFault: ``artifact_changed`` or ``body_unreadable``.
-    """
-    if body.get("blob_key_id"):
-        binding = _blob_binding(record.project_id, record.id, record.level)
-        data = keys.decrypt(data, binding, key_id=body["blob_key_id"], salt=bytes.fromhex(body["blob_salt"]))
-    if hashlib.sha256(data).hexdigest() != body["sha256"]:
-        raise IntegrityFault("the artifact's bytes are not what was stored", code="artifact_changed")
-    return data
+    keys: ProjectKeys
+    record_id: str
+    key_id: str
+    salt: bytes
+    sha256: str
+
+    def open(self, data: bytes) -> bytes:
+        """Decrypt where encrypted, and check the content's SHA-256.
+
+        Raises:
+            IntegrityFault: ``artifact_changed`` or ``body_unreadable``.
+        """
+        if self.key_id:
+            data = self.keys.decrypt(
+                data, _blob_binding(self.keys, self.record_id), key_id=self.key_id, salt=self.salt
+            )
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise IntegrityFault("the artifact's bytes are not what was stored", code="artifact_changed")
+        return data
 
 
 async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: str, opener: Sealed) -> Artifact:
@@ -107,8 +117,8 @@ async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: 
     return open_artifact(op, VisibleRecord(record))
 
 
-async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, dict[str, str]]:
-    """Give an artifact's reference and its body.
+async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, BlobOpener]:
+    """Give an artifact's reference and what opens its bytes.
 
     Raises:
         NotFound: Absent, or not visible.
@@ -118,7 +128,11 @@ async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, dict[
         denied = not seen and bool(await op.tx.records.refs(op.project_id, [record_id]))
         raise access.absent_error((record_id,), denied=denied)
     op.note([record_id])
-    return open_artifact(op, seen[0]), op.open(seen[0].record)
+    body = op.open(seen[0].record)
+    opener = BlobOpener(
+        op.keys, record_id, body["blob_key_id"], bytes.fromhex(body["blob_salt"]), body["sha256"]
+    )
+    return open_artifact(op, seen[0]), opener
 
 
 async def listing(op: Operation, *, limit: int, offset: int) -> tuple[Artifact, ...]:
@@ -145,14 +159,9 @@ def open_artifact(op: Operation, item: VisibleRecord) -> Artifact:
     )
 
 
-async def unused(op: Operation, blob_keys: Sequence[str]) -> list[str]:
-    """Keep the blob keys that no record refers to any more."""
-    return [key for key in blob_keys if not await op.tx.records.blob_in_use(key)]
-
-
 def _text(draft: ArtifactDraft) -> str:
     return draft.data[: 4 * _INDEXED_CHARS].decode("utf-8", "ignore") if is_textual(draft.media_type) else ""
 
 
-def _blob_binding(project_id: ProjectId, record_id: str, level: int) -> Binding:
-    return Binding("blobs", project_id, record_id, level, 1)
+def _blob_binding(keys: ProjectKeys, record_id: str) -> Binding:
+    return Binding("blobs", keys.project_id, record_id, 0, 1)

@@ -1,0 +1,6 @@
+"""The hub joins domain and backends: ``open_hub(settings)`` and ``Hub.bind(principal) -> Workspace``."""
+
+from contextdna.hub.opening import Hub, open_hub
+from contextdna.hub.workspace import Health, Workspace
+
+__all__ = ["Health", "Hub", "Workspace", "open_hub"]

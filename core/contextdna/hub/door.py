@@ -1,0 +1,216 @@
+"""The one door's mechanism: resolve, run, audit, commit, tell. Every Workspace method goes through it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from contextdna.domain import audit
+from contextdna.domain.access import RISKS, Action, Caller, resolve_actor
+from contextdna.domain.encryption import ProjectKeys, Vault
+from contextdna.domain.operation import Operation
+from contextdna.domain.packing import compact_json
+from contextdna.domain.tokens import Tokeniser
+from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
+from contextdna.hub.reads import ReadLedger, ReadTrace
+from contextdna.ports.database import Database, Transaction
+from contextdna.ports.storage import EventChannel
+from contextdna.values.audit import AuditDraft, Outcome, Risk
+from contextdna.values.event import Event
+from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.principal import Actor
+from contextdna.values.project import Conflict as ConflictRecord
+from contextdna.values.settings import HubSettings
+
+R = TypeVar("R")
+Run = Callable[[Operation], Awaitable[R]]
+
+_AUDITED_IDS_MAX = 100
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """How far a call came: kept outside its transaction, so that a refused one can still be audited."""
+
+    actor: Actor | None = None
+
+
+class Door:
+    """Runs domain functions for callers, one transaction each."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        vault: Vault,
+        channel: EventChannel,
+        settings: HubSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.database = database
+        self.vault = vault
+        self.settings = settings
+        self.clock = clock
+        self.reads = ReadLedger(database, vault, settings.read_audit, clock)
+        self._channel = channel
+        self._tokenisers: dict[ProjectId, Tokeniser] = {}
+
+    async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
+        """Run a changing operation: row, audit entry and event commit together, or nothing does.
+
+        Raises:
+            ContextDnaError: Whatever refused it; denials are audited before this is raised.
+        """
+        attempt = _Attempt()
+
+        async def unit(tx: Transaction) -> tuple[R, list[Event]]:
+            op = await self._begin(tx, caller, action, attempt)
+            answer = await run(op)
+            await audit.append(tx, op.keys, [_allowed(op, caller)])
+            if op.events:
+                await tx.events.append(op.events)
+            return answer, op.events
+
+        answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
+        if events:
+            await self._channel.publish(events)
+        return answer
+
+    async def read(self, caller: Caller, action: Action, run: Run[R], *, touch: bool = False) -> R:
+        """Run a reading operation on one snapshot; it is audited as the settings say, its denial always.
+
+        Args:
+            caller: Who asks.
+            action: What is asked.
+            run: The operation.
+            touch: Whether the records it notes count as accessed.
+
+        Raises:
+            ContextDnaError: Whatever refused it; denials are audited before this is raised.
+        """
+        attempt = _Attempt()
+
+        async def unit(tx: Transaction) -> tuple[R, ReadTrace]:
+            op = await self._begin(tx, caller, action, attempt)
+            answer = await run(op)
+            return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids) if touch else ())
+
+        answer, trace = await self._attempt(self.database.read, unit, caller, action, attempt)
+        await self.reads.add(trace)
+        return answer
+
+    async def keys(self, caller: Caller, action: Action) -> ProjectKeys:
+        """Give the keys of the project that a caller is about to write in; a refusal is audited like any other."""
+        attempt = _Attempt()
+
+        async def unit(tx: Transaction) -> ProjectKeys:
+            return (await self._begin(tx, caller, action, attempt)).keys
+
+        return await self._attempt(self.database.read, unit, caller, action, attempt)
+
+    async def _attempt(
+        self,
+        engine: Callable[[Callable[[Transaction], Awaitable[R]]], Awaitable[R]],
+        unit: Callable[[Transaction], Awaitable[R]],
+        caller: Caller,
+        action: Action,
+        attempt: _Attempt,
+    ) -> R:
+        try:
+            try:
+                return await engine(unit)
+            except IntegrityFault as error:
+                if error.code != "body_unreadable" or attempt.actor is None:
+                    raise
+                self.vault.forget(attempt.actor.project_id)  # another process may have rotated the keys
+                return await engine(unit)
+        except (NotFound, AccessDenied, SessionInvalid, Conflict) as error:
+            await self._audit_refusal(caller, action, attempt, error)
+            raise
+
+    async def _begin(self, tx: Transaction, caller: Caller, action: Action, attempt: _Attempt) -> Operation:
+        now = self.clock()
+        actor = await resolve_actor(tx, caller, action, now=now)
+        attempt.actor = actor
+        keys = await self.vault.keys(tx, actor.project_id)
+        tokeniser = self._tokenisers.get(actor.project_id)
+        if tokeniser is None:
+            tokeniser = self._tokenisers[actor.project_id] = Tokeniser(keys.index_key)
+        return Operation(tx, actor, action, now, keys, tokeniser, self.settings)
+
+    async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
+        async def unit(tx: Transaction) -> None:
+            chain = await _chain_of(tx, caller, attempt)
+            now = self.clock()
+            draft = _refused(chain, now, caller, action, attempt.actor, error)
+            await audit.append(tx, await self.vault.keys(tx, chain), [draft])
+            if isinstance(error, Conflict) and error.current_version:
+                await tx.requests.add_conflict(_conflict(chain, now, draft.agent_id, error))
+
+        await self.database.write(unit)
+
+
+def _allowed(op: Operation, caller: Caller) -> AuditDraft:
+    return AuditDraft(
+        project_id=op.project_id,
+        at=op.now,
+        principal_id=op.actor.principal_id,
+        agent_id=op.actor.agent_id,
+        session_id=op.actor.session_id,
+        action=op.action,
+        outcome=Outcome.ALLOWED,
+        risk=Risk.HIGH if op.details.get("denied") else RISKS.get(op.action, Risk.LOW),
+        record_ids=tuple(op.record_ids[:_AUDITED_IDS_MAX]),
+        details=compact_json(op.details),
+        request_id=caller.request_id,
+        trace_id=caller.trace_id,
+    )
+
+
+async def _chain_of(tx: Transaction, caller: Caller, attempt: _Attempt) -> ProjectId:
+    """Choose the chain of a refusal: the actor's project, else the one it asked for, else the installation's."""
+    if attempt.actor is not None:
+        return attempt.actor.project_id
+    wanted = ProjectId(caller.project_id)
+    return wanted if wanted and await tx.projects.get(wanted) is not None else INSTALLATION
+
+
+def _refused(
+    chain: ProjectId, now: datetime, caller: Caller, action: Action, actor: Actor | None, error: ContextDnaError
+) -> AuditDraft:
+    record_ids: Sequence[str] = getattr(error, "record_ids", ())
+    outcome = _outcome(error)
+    return AuditDraft(
+        project_id=chain,
+        at=now,
+        principal_id=caller.principal.agent_id,
+        agent_id=actor.agent_id if actor else AgentId(caller.principal.agent_id),
+        session_id=actor.session_id if actor else SessionId(""),
+        action=action,
+        outcome=outcome,
+        risk=Risk.HIGH if outcome is Outcome.DENIED else Risk.LOW,
+        record_ids=tuple(str(record_id)[:64] for record_id in record_ids[:_AUDITED_IDS_MAX]),
+        details=compact_json({"code": error.code}),
+        request_id=caller.request_id,
+        trace_id=caller.trace_id,
+    )
+
+
+def _outcome(error: ContextDnaError) -> Outcome:
+    if isinstance(error, Conflict):
+        return Outcome.CONFLICT
+    if isinstance(error, NotFound) and not error.denied:
+        return Outcome.ABSENT
+    return Outcome.DENIED
+
+
+def _conflict(chain: ProjectId, now: datetime, agent_id: AgentId, error: Conflict) -> ConflictRecord:
+    return ConflictRecord(
+        id=new_id(IdPrefix.CONFLICT, now),
+        project_id=chain,
+        record_id=RecordId(error.record_ids[0]),
+        agent_id=agent_id,
+        expected_version=error.expected_version,
+        current_version=error.current_version,
+        at=now,
+    )

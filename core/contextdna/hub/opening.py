@@ -1,0 +1,157 @@
+"""Opening a hub: the only place that builds objects from settings."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import anyio
+
+from contextdna.backends.in_memory import InMemoryBlobStore, open_in_memory
+from contextdna.backends.in_process import InProcessChannel
+from contextdna.backends.key_ring import open_key_ring
+from contextdna.backends.local_files import LocalBlobStore
+from contextdna.backends.sqlite import open_sqlite
+from contextdna.domain import projects
+from contextdna.domain.access import Caller
+from contextdna.domain.encryption import Vault
+from contextdna.errors import ContextDnaError, SettingsInvalid, StorageUnavailable
+from contextdna.hub.blobs import BlobRoom
+from contextdna.hub.door import Door
+from contextdna.hub.workspace import Workspace
+from contextdna.ports.database import Database, Transaction
+from contextdna.ports.storage import BlobStore, KeyRing
+from contextdna.values.ids import AgentId
+from contextdna.values.principal import Principal, Role
+from contextdna.values.settings import HubSettings
+
+DATABASE_FILE = "contextdna.db"
+KEY_FILE = "master.key"
+ARTIFACTS_FOLDER = "artifacts"
+
+
+class Hub:
+    """An open installation. ``bind`` gives a caller its workspace; nothing else leads to the data."""
+
+    def __init__(self, door: Door, blobs: BlobRoom) -> None:
+        self._door = door
+        self._blobs = blobs
+
+    @property
+    def settings(self) -> HubSettings:
+        """What the hub was opened with."""
+        return self._door.settings
+
+    def bind(
+        self,
+        principal: Principal,
+        *,
+        session_id: str = "",
+        project_id: str = "",
+        request_id: str = "",
+        trace_id: str = "",
+    ) -> Workspace:
+        """Give a caller its workspace; nothing is checked until a method is called.
+
+        Args:
+            principal: The verified caller.
+            session_id: A session handle: the call then acts as the session's agent.
+            project_id: The project meant; empty for the session's, or the principal's only or default one.
+            request_id: Names the request in the audit log.
+            trace_id: Names the trace in the audit log.
+        """
+        caller = Caller(principal, session_id, project_id, request_id, trace_id)
+        return Workspace(self._door, self._blobs, caller)
+
+
+@asynccontextmanager
+async def open_hub(
+    settings: HubSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[Hub]:
+    """Open an installation, making and migrating what is not there yet; on exit all that waits is written.
+
+    Raises:
+        SettingsInvalid: The settings name something impossible.
+        StorageUnavailable: The data folder cannot be used, or its schema is newer than this version.
+        IntegrityFault: ``wrong_key``, or the database is damaged.
+    """
+    async with AsyncExitStack() as stack:
+        ring = open_ring(settings)
+        database, store = await _open_storage(stack, settings)
+        vault = Vault(ring)
+        channel = InProcessChannel()
+        door = Door(database=database, vault=vault, channel=channel, settings=settings, clock=clock)
+        await _prepare(database, vault, settings, clock)
+        hub = Hub(door, BlobRoom(store, database))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(door.reads.run)
+            tasks.start_soon(_maintain, hub)
+            try:
+                yield hub
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await door.reads.flush()
+
+
+def open_ring(settings: HubSettings) -> KeyRing:
+    """Open the master key: from the settings, the OS keyring, or the key file (made with a new installation).
+
+    Raises:
+        SettingsInvalid: The key or its file cannot be used.
+        StorageUnavailable: The data folder cannot be made.
+    """
+    folder = settings.data_dir
+    if folder is None:
+        return open_key_ring(value=settings.master_key)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageUnavailable(
+            f"the data folder {folder} cannot be made: {error.strerror}",
+            code="storage_cannot_open",
+            hint="Choose another folder with --data DIR, or mend its permissions.",
+        ) from error
+    path = folder / KEY_FILE
+    if not settings.master_key and not settings.os_keyring and not path.exists() and (folder / DATABASE_FILE).exists():
+        raise SettingsInvalid(
+            f"the data folder holds a database but its key file {KEY_FILE} is gone",
+            code="key_missing",
+            hint=f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY.",
+        )
+    return open_key_ring(value=settings.master_key, os_keyring=settings.os_keyring, path=path)
+
+
+async def _open_storage(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, BlobStore]:
+    folder = settings.data_dir
+    if folder is None:
+        return await stack.enter_async_context(open_in_memory()), InMemoryBlobStore()
+    database = await stack.enter_async_context(
+        open_sqlite(
+            folder / DATABASE_FILE,
+            readers=settings.sqlite_readers,
+            group_max=settings.sqlite_group_max,
+            busy_timeout_s=settings.sqlite_busy_timeout_s,
+        )
+    )
+    return database, LocalBlobStore(folder / ARTIFACTS_FOLDER)
+
+
+async def _prepare(
+    database: Database, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]
+) -> None:
+    async def unit(tx: Transaction) -> None:
+        await projects.ensure(tx, vault, settings.projects, now=clock())
+
+    await database.write(unit)
+
+
+async def _maintain(hub: Hub) -> None:
+    """Sweep every project now and then; a sweep that fails is tried again at the next turn."""
+    upkeep = Principal(AgentId("contextdna"), hub.settings.projects, role=Role.SYSTEM)
+    while True:
+        await anyio.sleep(hub.settings.retention.sweep_interval_s)
+        for project_id in hub.settings.projects:
+            try:
+                await hub.bind(upkeep, project_id=project_id).sweep()
+            except ContextDnaError:
+                continue

@@ -1,0 +1,86 @@
+"""Audit entries and access counts of successful reads, written in batches behind the answers."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import anyio
+
+from contextdna.domain import audit
+from contextdna.domain.encryption import Vault
+from contextdna.errors import ContextDnaError
+from contextdna.ports.database import Database, Transaction
+from contextdna.values.audit import AuditDraft
+from contextdna.values.ids import ProjectId, RecordId
+from contextdna.values.settings import ReadAudit
+
+_LINGER_S = 0.2  # how long a read's entry may wait for company
+_PENDING_MAX = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTrace:
+    """What one read leaves behind."""
+
+    draft: AuditDraft
+    touched: tuple[str, ...]
+
+
+class ReadLedger:
+    """Collects read traces; ``run`` writes them until cancelled, ``flush`` writes what waits now."""
+
+    def __init__(self, database: Database, vault: Vault, mode: ReadAudit, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._vault = vault
+        self._mode = mode
+        self._clock = clock
+        self._pending: list[ReadTrace] = []
+        self._arrived = anyio.Event()
+
+    async def add(self, trace: ReadTrace) -> None:
+        """Take a trace: kept for the background, or written at once, as the settings say."""
+        if self._mode is ReadAudit.OFF:
+            return
+        self._pending.append(trace)
+        if self._mode is ReadAudit.WAIT or len(self._pending) >= _PENDING_MAX:
+            await self.flush()
+        else:
+            self._arrived.set()
+
+    async def run(self) -> None:
+        """Write what arrives, after a short linger, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            await anyio.sleep(_LINGER_S)
+            self._arrived = anyio.Event()
+            try:
+                await self.flush()
+            except ContextDnaError:
+                self._arrived.set()  # the traces still wait; try again after the next linger
+
+    async def flush(self) -> None:
+        """Write every waiting trace in one transaction; on failure they go on waiting.
+
+        Raises:
+            StorageUnavailable: The database cannot take them now.
+        """
+        traces, self._pending = self._pending, []
+        if not traces:
+            return
+
+        async def unit(tx: Transaction) -> None:
+            for project_id in dict.fromkeys(trace.draft.project_id for trace in traces):
+                await self._write(tx, project_id, [t for t in traces if t.draft.project_id == project_id])
+
+        try:
+            with anyio.CancelScope(shield=True):  # a flush cut off half-way could be written twice
+                await self._database.write(unit)
+        except ContextDnaError:
+            self._pending = traces + self._pending
+            raise
+
+    async def _write(self, tx: Transaction, project_id: ProjectId, traces: list[ReadTrace]) -> None:
+        await audit.append(tx, await self._vault.keys(tx, project_id), [trace.draft for trace in traces])
+        counts = Counter(RecordId(record_id) for trace in traces for record_id in trace.touched)
+        await tx.records.touch(project_id, counts, at=self._clock())

@@ -1,0 +1,383 @@
+"""Workspace: everything a principal can ask; each method is one audited, access-checked transaction."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from contextdna.domain import (
+    artifacts,
+    audit,
+    conversations,
+    delegation,
+    loops,
+    memories,
+    projects,
+    retention,
+    retrieval,
+    rotation,
+    sessions,
+    sharing,
+)
+from contextdna.domain.access import Action, Caller
+from contextdna.domain.operation import Operation
+from contextdna.hub.blobs import BlobRoom
+from contextdna.hub.door import Door
+from contextdna.ports.database import DatabaseStatus
+from contextdna.values.artifact import Artifact, ArtifactDraft
+from contextdna.values.audit import AuditEntry, AuditReport
+from contextdna.values.event import Event
+from contextdna.values.ids import AgentId, EventId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.level import Level
+from contextdna.values.loop import GateState, LoopDraft, LoopOutcome, LoopRecord
+from contextdna.values.memory import (
+    ForgetReport,
+    Memory,
+    MemoryChange,
+    MemoryDraft,
+    MemorySelection,
+    OnDuplicate,
+    StoredMemory,
+)
+from contextdna.values.project import Conflict, ProjectOverview
+from contextdna.values.search import Context, ContextQuery
+from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the server can do its work for this caller."""
+
+    project_id: ProjectId
+    database: DatabaseStatus
+
+
+class Workspace:
+    """One caller's view, made by ``Hub.bind``: cheap, and keeps nothing between calls.
+
+    Every method raises ``NotFound``, ``AccessDenied`` or ``SessionInvalid`` for what the caller may not do (audited
+    first), ``InvalidInput`` for a wrong request, and ``StorageUnavailable`` when the engine cannot do it now.
+    """
+
+    def __init__(self, door: Door, blobs: BlobRoom, caller: Caller) -> None:
+        self._door = door
+        self._blobs = blobs
+        self._caller = caller
+
+    async def store_memories(
+        self,
+        drafts: Sequence[MemoryDraft],
+        *,
+        on_duplicate: OnDuplicate = OnDuplicate.MERGE,
+        idempotency_key: str = "",
+    ) -> tuple[StoredMemory, ...]:
+        """Store 1 to 100 memories, all or none.
+
+        Raises:
+            Conflict: ``duplicate`` or ``idempotency_key_reused``.
+        """
+        memories_checked = tuple(drafts)
+
+        async def run(op: Operation) -> tuple[StoredMemory, ...]:
+            memories.check_drafts(memories_checked, op.settings)
+            return await memories.store(
+                op, memories_checked, on_duplicate=on_duplicate, idempotency_key=idempotency_key
+            )
+
+        return await self._door.write(self._caller, Action.STORE_MEMORY, run)
+
+    async def retrieve_context(self, query: ContextQuery) -> Context:
+        """Answer a question with ranked records that fit a token budget."""
+        return await self._door.read(
+            self._caller, Action.RETRIEVE_CONTEXT, lambda op: retrieval.retrieve(op, query), touch=True
+        )
+
+    async def get_memories(self, record_ids: Sequence[RecordId]) -> tuple[tuple[Memory, ...], tuple[RecordId, ...]]:
+        """Open memories by id; gives (found, missing). Missing are absent or not visible, which look alike."""
+        return await self._door.read(
+            self._caller, Action.GET_MEMORY, lambda op: memories.get(op, record_ids), touch=True
+        )
+
+    async def update_memory(self, record_id: RecordId, change: MemoryChange, *, expected_version: int) -> StoredMemory:
+        """Change a memory that the caller owns.
+
+        Raises:
+            Conflict: ``version_conflict``, with ``current_version``.
+        """
+        return await self._door.write(
+            self._caller,
+            Action.UPDATE_MEMORY,
+            lambda op: memories.update(op, record_id, change, expected_version=expected_version),
+        )
+
+    async def forget_memories(
+        self,
+        record_ids: Sequence[RecordId] = (),
+        selection: MemorySelection = MemorySelection(),  # noqa: B008 - frozen
+        *,
+        purge: bool = False,
+        confirm: int | None = None,
+    ) -> ForgetReport:
+        """Soft-delete (restorable) or purge (for good) memories, by ids or by a selection of one's own.
+
+        Raises:
+            Conflict: ``count_changed``: ``confirm`` is not the number that the selection matches.
+        """
+        report, blob_keys = await self._door.write(
+            self._caller,
+            Action.PURGE_MEMORY if purge else Action.FORGET_MEMORY,
+            lambda op: memories.forget(op, record_ids, selection, purge=purge, confirm=confirm),
+        )
+        if report.purged:
+            await self._shred(blob_keys)
+        return report
+
+    async def restore_memories(self, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
+        """Bring soft-deleted memories back within their restore window."""
+        return await self._door.write(
+            self._caller, Action.RESTORE_MEMORY, lambda op: memories.restore(op, record_ids)
+        )
+
+    async def share_memories(
+        self,
+        targets: Sequence[AgentId],
+        record_ids: Sequence[RecordId] = (),
+        selection: MemorySelection = MemorySelection(),  # noqa: B008 - frozen
+        *,
+        limit: int = 20,
+        expires_in_s: float | None = None,
+    ) -> sharing.ShareReport:
+        """Grant agents read access to own memories."""
+        return await self._door.write(
+            self._caller,
+            Action.SHARE_MEMORY,
+            lambda op: sharing.share(op, targets, record_ids, selection, limit=limit, expires_in_s=expires_in_s),
+        )
+
+    async def revoke_shares(
+        self, targets: Sequence[AgentId], record_ids: Sequence[RecordId] = ()
+    ) -> sharing.ShareReport:
+        """End grants that the caller gave, on some memories or on all; effective for the next call."""
+        return await self._door.write(
+            self._caller, Action.REVOKE_SHARE, lambda op: sharing.revoke(op, targets, record_ids)
+        )
+
+    async def begin_session(self, request: sessions.BeginRequest) -> sessions.BegunSession:
+        """Begin a session for an agent."""
+        return await self._door.write(self._caller, Action.BEGIN_SESSION, lambda op: sessions.begin(op, request))
+
+    async def resume_session(self) -> sessions.BegunSession:
+        """Give the active session of the call's own handle again."""
+        handle = self._caller.handle
+        return await self._door.read(self._caller, Action.RESUME_SESSION, lambda op: sessions.resume(op, handle))
+
+    async def end_session(
+        self, *, success: bool, output: str = "", learnings: Sequence[str] = (), level: Level | None = None
+    ) -> sessions.EndReport:
+        """End the call's session and keep what it brought."""
+        chosen = level or self._door.settings.default_level
+        return await self._door.write(
+            self._caller,
+            Action.END_SESSION,
+            lambda op: sessions.end(op, success=success, output=output, learnings=learnings, level=chosen),
+        )
+
+    async def log_turns(self, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...]:
+        """Append turns to the session's conversation."""
+        return await self._door.write(self._caller, Action.LOG_TURN, lambda op: conversations.log(op, drafts))
+
+    async def read_conversation(self, session_id: SessionId, *, after: int = 0, limit: int = 50) -> tuple[Turn, ...]:
+        """Read a conversation's visible turns after a position, in order."""
+        return await self._door.read(
+            self._caller,
+            Action.READ_CONVERSATION,
+            lambda op: conversations.read(op, session_id, after=after, limit=limit),
+        )
+
+    async def list_conversations(self, *, limit: int = 50, offset: int = 0) -> list[ConversationSummary]:
+        """List conversations with visible turns, the latest first."""
+        return await self._door.read(
+            self._caller,
+            Action.LIST_CONVERSATIONS,
+            lambda op: conversations.summaries(op, limit=limit, offset=offset),
+        )
+
+    async def attach_artifact(self, draft: ArtifactDraft) -> Artifact:
+        """Keep an artifact: bytes to the blob store, then the reference.
+
+        Raises:
+            LimitExceeded: ``artifact_too_large``.
+        """
+        artifacts.check_draft(draft, self._door.settings.limits)
+        record_id = new_id(IdPrefix.ARTIFACT, self._door.clock())
+        keys = await self._door.keys(self._caller, Action.ATTACH_ARTIFACT)
+        data, opener = artifacts.blob_bytes(draft, record_id, keys)
+        async with self._blobs.keeping(data) as blob_key:
+            return await self._door.write(
+                self._caller,
+                Action.ATTACH_ARTIFACT,
+                lambda op: artifacts.attach(op, draft, record_id, blob_key, opener),
+            )
+
+    async def read_artifact(self, record_id: RecordId) -> tuple[Artifact, bytes]:
+        """Fetch an artifact with its bytes, checked against their digest.
+
+        Raises:
+            IntegrityFault: The bytes were changed or are gone.
+        """
+        artifact, fetch = await self._door.read(
+            self._caller, Action.READ_ARTIFACT, lambda op: artifacts.reference(op, record_id)
+        )
+        return artifact, fetch.open(await self._blobs.get(artifact.record.blob_key))
+
+    async def list_artifacts(self, *, limit: int = 50, offset: int = 0) -> tuple[Artifact, ...]:
+        """List visible artifacts, newest first."""
+        return await self._door.read(
+            self._caller, Action.LIST_ARTIFACTS, lambda op: artifacts.listing(op, limit=limit, offset=offset)
+        )
+
+    async def delegate(self, request: delegation.DelegationRequest) -> delegation.DelegationReport:
+        """Hand a task to a child agent, with context."""
+        return await self._door.write(self._caller, Action.DELEGATE, lambda op: delegation.delegate(op, request))
+
+    async def record_loop(self, draft: LoopDraft) -> LoopOutcome:
+        """Append a confidence, consensus or decision.
+
+        Raises:
+            Conflict: ``gate_closed``, where the settings refuse PROCEED below a gate.
+        """
+        return await self._door.write(self._caller, Action.RECORD_LOOP, lambda op: loops.record(op, draft))
+
+    async def loop_gate(self, phase: str, *, iteration: int = 1) -> GateState:
+        """Tell where a phase and iteration stand against the gates."""
+        return await self._door.read(
+            self._caller, Action.READ_LOOPS, lambda op: loops.gate_state(op, phase, iteration)
+        )
+
+    async def read_loops(self, phase: str, *, limit: int = 50) -> tuple[LoopRecord, ...]:
+        """Read a phase's visible loop records, newest first."""
+        return await self._door.read(self._caller, Action.READ_LOOPS, lambda op: loops.of_phase(op, phase, limit=limit))
+
+    async def list_projects(self) -> tuple[ProjectId, ...]:
+        """List the projects that the caller may use."""
+        projects_known = self._caller.principal.project_ids
+
+        async def run(op: Operation) -> tuple[ProjectId, ...]:
+            return (op.project_id,) if op.actor.session_id else projects_known
+
+        return await self._door.read(self._caller, Action.LIST_PROJECTS, run)
+
+    async def project_overview(self) -> ProjectOverview:
+        """Count what the caller may see of the project."""
+        return await self._door.read(self._caller, Action.READ_PROJECT, projects.overview)
+
+    async def complete(self, argument: str, prefix: str) -> list[str]:
+        """List visible names for a template argument, at most 100."""
+        return await self._door.read(
+            self._caller, Action.COMPLETE_NAME, lambda op: projects.complete(op, argument, prefix)
+        )
+
+    async def health(self, *, deep: bool = False) -> Health:
+        """Tell whether the database answers and is sound."""
+
+        async def run(op: Operation) -> ProjectId:
+            return op.project_id
+
+        project_id = await self._door.read(self._caller, Action.READ_HEALTH, run)
+        return Health(project_id, await self._door.database.status(deep=deep))
+
+    async def conflicts(self, *, limit: int = 50) -> list[Conflict]:
+        """List writes that lost against a newer version, the latest first (role system)."""
+        return await self._door.read(
+            self._caller, Action.READ_STATS, lambda op: op.tx.requests.conflicts(op.project_id, limit=limit)
+        )
+
+    async def events(self, *, after: EventId = EventId(""), limit: int = 100) -> list[Event]:
+        """Read the project's events after one (role system), in order."""
+        return await self._door.read(
+            self._caller, Action.READ_EVENTS, lambda op: op.tx.events.after(op.project_id, after, limit=limit)
+        )
+
+    async def query_audit(
+        self,
+        *,
+        before_seq: int = 0,
+        limit: int = 50,
+        action: str = "",
+        agent_id: str = "",
+        record_id: str = "",
+    ) -> list[AuditEntry]:
+        """Read the project's audit log from its end (role system); ``before_seq`` 0 starts at the newest."""
+        await self._door.reads.flush()
+        return await self._door.read(
+            self._caller,
+            Action.QUERY_AUDIT,
+            lambda op: op.tx.audit.latest(
+                op.project_id,
+                before_seq=before_seq,
+                limit=limit,
+                action=action,
+                agent_id=agent_id,
+                record_id=record_id,
+            ),
+        )
+
+    async def verify_audit(self) -> AuditReport:
+        """Check every audit chain of the installation (role system)."""
+        await self._door.reads.flush()
+
+        async def run(op: Operation) -> AuditReport:
+            entries, chains, faults = await audit.verify_all(op.tx, self._door.vault)
+            return AuditReport(entries, chains, tuple(faults))
+
+        return await self._door.read(self._caller, Action.VERIFY_AUDIT, run)
+
+    async def export_audit(self, *, page: int = 1000) -> AsyncIterator[AuditEntry]:
+        """Read the project's whole audit log in order (role system), page by page."""
+        await self._door.reads.flush()
+        after = 0
+        while True:
+            start = after
+            entries = await self._door.read(
+                self._caller,
+                Action.EXPORT_AUDIT,
+                lambda op, start=start: op.tx.audit.entries(op.project_id, after_seq=start, limit=page),  # type: ignore[misc]
+            )
+            for entry in entries:
+                yield entry
+            if len(entries) < page:
+                return
+            after = entries[-1].seq
+
+    async def rotate_keys(
+        self, *, rewrap: bool = True, progress: Callable[[int], None] = lambda _: None
+    ) -> rotation.RotationReport:
+        """Wrap all keys under the current master key, add a data key to the project and re-encrypt under it.
+
+        Args:
+            rewrap: Whether keys under older master keys are wrapped anew.
+            progress: Told how many records are re-encrypted so far.
+        """
+        vault = self._door.vault
+        report = await self._door.write(
+            self._caller, Action.ROTATE_KEYS, lambda op: rotation.start(op, vault, rewrap=rewrap)
+        )
+        vault.forget(report.project_id)
+        resealed = 0
+        while batch := await self._door.write(self._caller, Action.ROTATE_KEYS, rotation.reseal):
+            resealed += batch
+            progress(resealed)
+        return rotation.RotationReport(report.project_id, report.rewrapped, report.key_id, resealed)
+
+    async def sweep(self) -> int:
+        """Purge what retention says is over (role system), in batches; gives how many records went."""
+        purged = 0
+        while True:
+            report = await self._door.write(self._caller, Action.SWEEP, retention.sweep)
+            purged += report.purged
+            if report.purged:
+                await self._shred(report.blob_keys)
+            if report.finished:
+                return purged
+
+    async def _shred(self, blob_keys: Sequence[str]) -> None:
+        await self._door.database.shred_remains()
+        await self._blobs.discard(blob_keys)
