@@ -9,7 +9,7 @@ from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_name, check_text
 from contextdna.errors import InvalidInput, SessionInvalid
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, new_id, new_secret
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Role
@@ -156,6 +156,7 @@ async def end(
     success: bool,
     output: str,
     learnings: Sequence[str],
+    artifact_ids: Sequence[RecordId],
     level: Level,
 ) -> EndReport:
     """End the session: keep its output and learnings as memories, complete its delegation, close its grants.
@@ -168,6 +169,7 @@ async def end(
     if len(learnings) > LEARNINGS_MAX:
         raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
     drafts = _drafts(op, success=success, output=output, learnings=learnings, level=level)
+    drafts = [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts]
     stored: tuple[StoredMemory, ...] = ()
     if drafts:
         memories.check_drafts(drafts, op.settings)

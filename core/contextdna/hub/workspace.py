@@ -170,14 +170,22 @@ class Workspace:
         return await self._door.read(self._caller, Action.RESUME_SESSION, lambda op: sessions.resume(op, handle))
 
     async def end_session(
-        self, *, success: bool, output: str = "", learnings: Sequence[str] = (), level: Level | None = None
+        self,
+        *,
+        success: bool,
+        output: str = "",
+        learnings: Sequence[str] = (),
+        artifact_ids: Sequence[RecordId] = (),
+        level: Level | None = None,
     ) -> sessions.EndReport:
         """End the call's session and keep what it brought."""
         chosen = level or self._door.settings.default_level
         return await self._door.write(
             self._caller,
             Action.END_SESSION,
-            lambda op: sessions.end(op, success=success, output=output, learnings=learnings, level=chosen),
+            lambda op: sessions.end(
+                op, success=success, output=output, learnings=learnings, artifact_ids=artifact_ids, level=chosen
+            ),
         )
 
     async def log_turns(self, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...]:

@@ -1,0 +1,28 @@
+"""The tools: parse, call one Workspace method, shape the result."""
+
+from contextdna_tools.artifacts import ATTACH_ARTIFACT
+from contextdna_tools.boundary import failure, run_tool
+from contextdna_tools.context import RETRIEVE_CONTEXT
+from contextdna_tools.loops import RECORD_LOOP_DECISION
+from contextdna_tools.memories import FORGET_MEMORY, GET_MEMORY, STORE_MEMORY, UPDATE_MEMORY
+from contextdna_tools.schema import input_schema, output_schema
+from contextdna_tools.sessions import BEGIN_SESSION, DELEGATE, END_SESSION, LOG_TURN
+from contextdna_tools.sharing import SHARE_MEMORIES
+from contextdna_tools.spec import AnyTool, Call, Tool
+
+TOOLS: tuple[AnyTool, ...] = (
+    STORE_MEMORY,
+    RETRIEVE_CONTEXT,
+    DELEGATE,
+    SHARE_MEMORIES,
+    RECORD_LOOP_DECISION,
+    GET_MEMORY,
+    UPDATE_MEMORY,
+    FORGET_MEMORY,
+    BEGIN_SESSION,
+    END_SESSION,
+    LOG_TURN,
+    ATTACH_ARTIFACT,
+)
+
+__all__ = ["TOOLS", "AnyTool", "Call", "Tool", "failure", "input_schema", "output_schema", "run_tool"]

@@ -1,0 +1,80 @@
+"""Argument models: unknown names are refused, lists and objects may come as JSON text, null means left out."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from contextdna import InvalidInput, Level, parse_level
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _from_json_text(value: object) -> object:
+    """Accept a list or an object that a client sends as JSON text."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def one_of(*choices: str) -> dict[str, Any]:
+    """Show the choices in the schema; the core checks them, with a coded error."""
+    return {"enum": list(choices)}
+
+
+Texts = Annotated[list[str], BeforeValidator(_from_json_text)]
+Object = Annotated[dict[str, Any], BeforeValidator(_from_json_text)]
+Scores = Annotated[dict[str, float], BeforeValidator(_from_json_text)]
+Objects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text)]
+
+LEVEL = Field("", description="Who reads it; default project", json_schema_extra=one_of(*(x.label for x in Level)))
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown names and takes null as left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: object) -> object:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+
+class Arguments(Strict):
+    """What every tool takes."""
+
+    session_id: str = Field("", description="Act as this session's agent")
+    project_id: str = Field("", description="Default: the session's or your own")
+
+
+def level_of(label: str, default: Level) -> Level:
+    """Turn a level's name into a level; empty gives the default.
+
+    Raises:
+        InvalidInput: ``level_unknown``.
+    """
+    return parse_level(label) if label else default
+
+
+def time_of(text: str, *, name: str) -> datetime | None:
+    """Turn an ISO 8601 time into an aware one; a time without a zone is UTC, empty gives None.
+
+    Raises:
+        InvalidInput: ``<name>_invalid``.
+    """
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{name} is not an ISO 8601 time", code=f"{name}_invalid", hint="For example 2026-05-01T12:00:00Z."
+        ) from error
+
+
+def shown_time(moment: datetime) -> str:
+    """Write a time as tools show it: UTC, to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,152 @@
+"""Tool: attach_artifact."""
+
+import base64
+import binascii
+import errno
+import mimetypes
+import os
+import stat
+from pathlib import Path
+
+import anyio.to_thread
+from contextdna import ArtifactDraft, InvalidInput, LimitExceeded
+from contextdna_tools.arguments import LEVEL, Arguments, Object, level_of
+from contextdna_tools.spec import Call, Tool, hints
+from pydantic import BaseModel, Field
+
+
+class AttachArtifact(Arguments):
+    """Keep a file or a long text beside the memories: give text, base64, or a path on this machine. Gives an id and a
+    contextdna:// URI; the same name again is its next version."""
+
+    name: str = Field("", description="File name; default the path's")
+    text: str = Field("", description="The content as text")
+    base64: str = Field("", description="The content as base64")
+    path: str = Field("", description="A file inside an allowed root (stdio only)")
+    media_type: str = Field("", description="Default: from the name")
+    level: str = LEVEL
+    importance: float = Field(0.5, description="0..1")
+    metadata: Object = Field({}, description="Any JSON")
+
+
+class ArtifactResult(BaseModel):
+    """Answer of attach_artifact."""
+
+    id: str
+    uri: str
+    name: str
+    version: int
+    media_type: str
+    size_bytes: int
+    sha256: str
+
+
+async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
+    """Keep an artifact."""
+    if sum(map(bool, (args.text, args.base64, args.path))) != 1:
+        raise InvalidInput(
+            "give exactly one of text, base64 and path", code="artifact_source", hint="An empty file is not kept."
+        )
+    name = args.name or Path(args.path).name
+    data = await _data(call, args)
+    artifact = await call.workspace(args).attach_artifact(
+        ArtifactDraft(
+            name=name,
+            data=data,
+            media_type=args.media_type or _guess(name, textual=bool(args.text)),
+            level=level_of(args.level, call.hub.settings.default_level),
+            importance=args.importance,
+            metadata=args.metadata,
+        )
+    )
+    record = artifact.record
+    return ArtifactResult(
+        id=record.id,
+        uri=f"contextdna://projects/{record.project_id}/artifacts/{record.id}",
+        name=artifact.name,
+        version=record.position,
+        media_type=artifact.media_type,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+    )
+
+
+async def _data(call: Call, args: AttachArtifact) -> bytes:
+    if args.text:
+        try:
+            return args.text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput("text holds a lone surrogate", code="text_unstorable", hint="Send valid text.") from error
+    if args.base64:
+        try:
+            return base64.b64decode(args.base64, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInput("base64 is broken", code="base64_invalid", hint="Use standard base64.") from error
+    limit = call.hub.settings.limits.artifact_bytes_max
+    return await anyio.to_thread.run_sync(read_local_file, args.path, call.allowed_roots, limit)
+
+
+def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int) -> bytes:
+    """Read a regular file inside an allowed root, following no symbolic link on the way.
+
+    Each folder is opened relative to the one before with O_NOFOLLOW, so that nothing can be swapped between a check
+    and its use.
+
+    Raises:
+        InvalidInput: ``path_not_allowed`` or ``path_unreadable``.
+        LimitExceeded: ``artifact_too_large``.
+    """
+    root, parts = _inside_root(path, roots)
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return _read_regular(parts[-1], folder, bytes_max)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise _not_allowed() from error
+        raise InvalidInput("the file cannot be read", code="path_unreadable", hint="Check that it is there.") from error
+    finally:
+        os.close(folder)
+
+
+def _read_regular(name: str, folder: int, bytes_max: int) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_allowed()
+        data = file.read(bytes_max + 1)
+    if len(data) > bytes_max:
+        raise LimitExceeded(
+            f"the file is larger than {bytes_max} bytes", code="artifact_too_large", hint="Attach a part of it."
+        )
+    return data
+
+
+def _inside_root(path: str, roots: tuple[Path, ...]) -> tuple[Path, tuple[str, ...]]:
+    wanted = Path(path)
+    if "\x00" in path or ".." in wanted.parts or not wanted.is_absolute():
+        raise _not_allowed()
+    for root in roots:
+        if wanted.is_relative_to(root) and wanted != root:
+            return root, wanted.relative_to(root).parts
+    raise _not_allowed()
+
+
+def _not_allowed() -> InvalidInput:
+    return InvalidInput(
+        "the path is not a plain file inside an allowed root",
+        code="path_not_allowed",
+        hint="Give an absolute path without .. and links inside a folder of artifacts.allowed_roots, or send text.",
+    )
+
+
+def _guess(name: str, *, textual: bool) -> str:
+    guessed, _ = mimetypes.guess_type(name)
+    return guessed or ("text/plain" if textual else "application/octet-stream")
+
+
+ATTACH_ARTIFACT = Tool("attach_artifact", AttachArtifact, ArtifactResult, attach_artifact, hints())

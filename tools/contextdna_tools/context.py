@@ -1,0 +1,131 @@
+"""Tool: retrieve_context."""
+
+from contextdna import AgentId, Context, ContextQuery, Hit, Kind, Level, parse_choice, parse_level
+from contextdna_tools.arguments import Arguments, Texts, one_of, shown_time, time_of
+from contextdna_tools.memories import TIERS
+from contextdna_tools.spec import Call, Tool, hints
+from pydantic import BaseModel, Field
+
+KINDS = {kind.value: kind for kind in Kind}
+
+
+class RetrieveContext(Arguments):
+    """Find what is already known before you work: ask in plain words, filter if you like. Gives ranked memories, turns,
+    artifacts and decisions with the reason for each; an empty query gives the newest."""
+
+    query: str = Field("", description='A question; "quoted" words must occur')
+    kinds: Texts = Field([], json_schema_extra={"items": {"type": "string", **one_of(*KINDS)}}, description="Default all")
+    types: Texts = Field([], description="Memory types")
+    tiers: Texts = Field([], description="Memory tiers")
+    levels: Texts = Field([], description="Access levels")
+    tags: Texts = Field([], description="All of them")
+    agent: str = Field("", description="Only by this agent")
+    since: str = Field("", description="ISO time")
+    until: str = Field("", description="ISO time")
+    as_of: str = Field("", description="What was valid at this ISO time")
+    min_importance: float = Field(0.0, description="0..1")
+    limit: int = Field(30, description="1..100")
+    max_tokens: int = Field(2000, description="Budget of the answer")
+    cursor: str = Field("", description="From the last answer")
+
+
+class HitView(BaseModel):
+    """One hit."""
+
+    kind: str
+    id: str
+    content: str
+    score: float
+    why: list[str]
+    type: str
+    level: str
+    owner: str
+    created_at: str
+    version: int
+    tags: list[str] | None = None
+    shared_by: str | None = None
+    session: str | None = None
+    clipped: bool | None = None
+
+
+class EmptyView(BaseModel):
+    """Why there are no hits."""
+
+    message: str
+    visible: int
+    by_level: dict[str, int]
+    by_type: dict[str, int]
+    suggestions: list[str]
+
+
+class RetrieveResult(BaseModel):
+    """Answer of retrieve_context."""
+
+    hits: list[HitView]
+    cursor: str
+    truncated: bool
+    empty: EmptyView | None = None
+
+
+async def retrieve_context(call: Call, args: RetrieveContext) -> RetrieveResult:
+    """Answer a question."""
+    query = ContextQuery(
+        text=args.query,
+        kinds=tuple(parse_choice(kind, KINDS, name="kind") for kind in args.kinds),
+        types=tuple(args.types),
+        tiers=tuple(parse_choice(tier, TIERS, name="tier").value for tier in args.tiers),
+        levels=tuple(parse_level(level) for level in args.levels),
+        tags=tuple(args.tags),
+        owner_id=AgentId(args.agent),
+        since=time_of(args.since, name="since"),
+        until=time_of(args.until, name="until"),
+        as_of=time_of(args.as_of, name="as_of"),
+        min_importance=args.min_importance,
+        limit=args.limit,
+        max_tokens=args.max_tokens,
+        cursor=args.cursor,
+    )
+    return shaped(await call.workspace(args).retrieve_context(query))
+
+
+def shaped(context: Context) -> RetrieveResult:
+    """Shape an answer for the model."""
+    empty = context.empty
+    return RetrieveResult(
+        hits=[_hit(hit) for hit in context.hits],
+        cursor=context.cursor,
+        truncated=context.truncated,
+        empty=empty
+        and EmptyView(
+            message=empty.message,
+            visible=empty.visible,
+            by_level={count.name: count.records for count in empty.by_level},
+            by_type={count.name: count.records for count in empty.by_type},
+            suggestions=list(empty.suggestions),
+        ),
+    )
+
+
+def _hit(hit: Hit) -> HitView:
+    record = hit.record
+    return HitView(
+        kind=record.kind.value,
+        id=record.id,
+        content=hit.content,
+        score=hit.score,
+        why=list(hit.why),
+        type=record.type,
+        level=Level(record.level).label,
+        owner=record.owner_id,
+        created_at=shown_time(record.created_at),
+        version=record.version,
+        tags=list(hit.tags) or None,
+        shared_by=hit.granted_by or None,
+        session=record.session_id or None,
+        clipped=hit.clipped or None,
+    )
+
+
+RETRIEVE_CONTEXT = Tool(
+    "retrieve_context", RetrieveContext, RetrieveResult, retrieve_context, hints(read_only=True, idempotent=True)
+)

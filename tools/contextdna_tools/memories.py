@@ -1,0 +1,286 @@
+"""Tools: store_memory, get_memory, update_memory, forget_memory."""
+
+from datetime import datetime
+from typing import Any
+
+from contextdna import (
+    InvalidInput,
+    Level,
+    Memory,
+    MemoryChange,
+    MemoryDraft,
+    MemorySelection,
+    OnDuplicate,
+    RecordId,
+    Tier,
+    parse_choice,
+)
+from contextdna_tools.arguments import (
+    LEVEL,
+    Arguments,
+    Object,
+    Objects,
+    Strict,
+    Texts,
+    level_of,
+    one_of,
+    shown_time,
+    time_of,
+)
+from contextdna_tools.boundary import as_invalid_input
+from contextdna_tools.spec import Call, Tool, hints
+from pydantic import BaseModel, Field, ValidationError
+
+TIERS = {tier.value: tier for tier in Tier}
+DUPLICATES = {choice.value: choice for choice in OnDuplicate}
+
+
+class MemoryFields(Strict):
+    """The fields of one memory, in the single form and in a batch."""
+
+    content: str = Field("", description="The knowledge itself, in whole sentences")
+    memory_type: str = Field("fact", description="fact, preference, decision, success_pattern, failure_pattern, …")
+    tier: str = Field("semantic", description="working and episodic age out", json_schema_extra=one_of(*TIERS))
+    level: str = LEVEL
+    importance: float = Field(0.5, description="0..1")
+    tags: Texts = Field([], description="For exact filters")
+    metadata: Object = Field({}, description="Any JSON")
+    valid_from: str = Field("", description="ISO time")
+    retention_days: float | None = Field(None, description="Then gone; default: kept")
+    relates_to: Texts = Field([], description="Memory ids")
+
+
+class StoreMemory(MemoryFields, Arguments):
+    """Keep something worth knowing later: a fact, decision, preference or pattern. Give content, or up to 100 memories
+    at once (all or none). The same content is merged, not doubled."""
+
+    memories: Objects = Field([], description="Batch: objects with the fields above")
+    on_duplicate: str = Field("merge", description="Same content again", json_schema_extra=one_of(*DUPLICATES))
+    idempotency_key: str = Field("", description="A retry with it gives the first answer")
+
+
+class StoredItem(BaseModel):
+    """One stored memory."""
+
+    id: str
+    version: int
+    status: str
+
+
+class StoreResult(BaseModel):
+    """Answer of store_memory."""
+
+    stored: list[StoredItem]
+
+
+async def store_memory(call: Call, args: StoreMemory) -> StoreResult:
+    """Store one memory or a batch."""
+    if args.memories and args.content:
+        raise InvalidInput("content and memories together", code="content_and_memories", hint="Give one of the two.")
+    default = call.hub.settings.default_level
+    fields = [_item(raw, index) for index, raw in enumerate(args.memories)] if args.memories else [args]
+    stored = await call.workspace(args).store_memories(
+        [_draft(item, default) for item in fields],
+        on_duplicate=parse_choice(args.on_duplicate, DUPLICATES, name="on_duplicate"),
+        idempotency_key=args.idempotency_key,
+    )
+    return StoreResult(stored=[StoredItem(id=s.id, version=s.version, status=s.status.value) for s in stored])
+
+
+def _item(raw: dict[str, Any], index: int) -> MemoryFields:
+    try:
+        return MemoryFields.model_validate(raw)
+    except ValidationError as error:
+        raise as_invalid_input(error, MemoryFields, at=f"memories[{index}].") from None
+
+
+def _draft(fields: MemoryFields, default: Level) -> MemoryDraft:
+    return MemoryDraft(
+        content=fields.content,
+        memory_type=fields.memory_type,
+        tier=parse_choice(fields.tier, TIERS, name="tier"),
+        level=level_of(fields.level, default),
+        importance=fields.importance,
+        tags=tuple(fields.tags),
+        metadata=fields.metadata,
+        valid_from=time_of(fields.valid_from, name="valid_from"),
+        retention_days=fields.retention_days,
+        relates_to=tuple(RecordId(i) for i in fields.relates_to),
+    )
+
+
+class GetMemory(Arguments):
+    """Read whole memories by id, with version, links and provenance; retrieve_context may have cut them."""
+
+    ids: Texts = Field(description="Up to 100")
+
+
+class MemoryView(BaseModel):
+    """One memory in full."""
+
+    id: str
+    content: str
+    memory_type: str
+    tier: str
+    level: str
+    importance: float
+    version: int
+    owner: str
+    created_at: str
+    updated_at: str
+    tags: list[str] | None = None
+    metadata: dict[str, Any] | None = None
+    relates_to: list[str] | None = None
+    valid_from: str | None = None
+    valid_to: str | None = None
+    superseded_by: str | None = None
+    retention_until: str | None = None
+    session: str | None = None
+    shared_by: str | None = None
+    access_count: int | None = None
+
+
+class GetResult(BaseModel):
+    """Answer of get_memory."""
+
+    memories: list[MemoryView]
+    missing: list[str]
+
+
+async def get_memory(call: Call, args: GetMemory) -> GetResult:
+    """Open memories by id."""
+    found, missing = await call.workspace(args).get_memories([RecordId(i) for i in args.ids])
+    return GetResult(memories=[view(memory) for memory in found], missing=list(missing))
+
+
+def view(memory: Memory) -> MemoryView:
+    """Show a memory in full; what is empty is left out."""
+    record = memory.record
+    return MemoryView(
+        id=record.id,
+        content=memory.content,
+        memory_type=record.type,
+        tier=record.tier,
+        level=record.level.label,
+        importance=record.importance,
+        version=record.version,
+        owner=record.owner_id,
+        created_at=shown_time(record.created_at),
+        updated_at=shown_time(record.updated_at),
+        tags=list(memory.tags) or None,
+        metadata=dict(memory.metadata) or None,
+        relates_to=[str(i) for i in memory.relates_to] or None,
+        valid_from=_shown(record.valid_from),
+        valid_to=_shown(record.valid_to),
+        superseded_by=record.superseded_by or None,
+        retention_until=_shown(record.retention_until),
+        session=record.session_id or None,
+        shared_by=memory.granted_by or None,
+        access_count=memory.access_count or None,
+    )
+
+
+def _shown(moment: datetime | None) -> str | None:
+    return shown_time(moment) if moment else None
+
+
+class UpdateMemory(Arguments):
+    """Correct or re-classify a memory you own. Needs the version you read; a stale one is refused with the current
+    one. To replace knowledge, store the new and set superseded_by."""
+
+    id: str = Field(description="Memory id")
+    expected_version: int = Field(description="The version you read")
+    content: str | None = Field(None, description="New content")
+    memory_type: str | None = Field(None, description="New type")
+    tier: str | None = Field(None, description="New tier")
+    level: str | None = Field(None, description="New level")
+    importance: float | None = Field(None, description="0..1")
+    tags: Texts | None = Field(None, description="Replaces all")
+    metadata: Object | None = Field(None, description="Replaces all")
+    valid_to: str | None = Field(None, description="ISO time")
+    retention_days: float | None = Field(None, description="From now")
+    superseded_by: str | None = Field(None, description="Newer memory's id")
+
+
+class UpdateResult(BaseModel):
+    """Answer of update_memory."""
+
+    id: str
+    version: int
+
+
+async def update_memory(call: Call, args: UpdateMemory) -> UpdateResult:
+    """Change a memory."""
+    change = MemoryChange(
+        content=args.content,
+        memory_type=args.memory_type,
+        tier=None if args.tier is None else parse_choice(args.tier, TIERS, name="tier"),
+        level=None if args.level is None else level_of(args.level, Level.PROJECT),
+        importance=args.importance,
+        tags=None if args.tags is None else tuple(args.tags),
+        metadata=args.metadata,
+        valid_to=time_of(args.valid_to or "", name="valid_to"),
+        retention_days=args.retention_days,
+        superseded_by=RecordId(args.superseded_by) if args.superseded_by else None,
+    )
+    updated = await call.workspace(args).update_memory(
+        RecordId(args.id), change, expected_version=args.expected_version
+    )
+    return UpdateResult(id=updated.id, version=updated.version)
+
+
+class ForgetMemory(Arguments):
+    """Forget memories you own: by ids, or by filter (first call counts, then repeat with confirm=count). Restorable
+    for 30 days unless purged."""
+
+    ids: Texts = Field([], description="Up to 100")
+    memory_types: Texts = Field([], description="Filter")
+    tiers: Texts = Field([], description="Filter")
+    tags: Texts = Field([], description="Filter, all of them")
+    older_than: str = Field("", description="Filter, ISO time")
+    confirm: int | None = Field(None, description="The count a filter matched")
+    purge: bool = Field(False, description="For good, also the encrypted copy")
+    restore: bool = Field(False, description="Bring ids back instead")
+
+
+class ForgetResult(BaseModel):
+    """Answer of forget_memory."""
+
+    action: str
+    count: int
+    ids: list[str]
+    restorable_until: str | None = None
+    next: str | None = None
+
+
+async def forget_memory(call: Call, args: ForgetMemory) -> ForgetResult:
+    """Forget, purge or restore memories."""
+    workspace = call.workspace(args)
+    ids = [RecordId(i) for i in args.ids]
+    if args.restore:
+        restored = await workspace.restore_memories(ids)
+        return ForgetResult(action="restored", count=len(restored), ids=list(restored))
+    selection = MemorySelection(
+        memory_types=tuple(args.memory_types),
+        tiers=tuple(parse_choice(tier, TIERS, name="tier").value for tier in args.tiers),
+        tags=tuple(args.tags),
+        older_than=time_of(args.older_than, name="older_than"),
+    )
+    if ids and selection != MemorySelection():
+        raise InvalidInput("ids and filters together", code="ids_and_filters", hint="Give one of the two.")
+    report = await workspace.forget_memories(ids, selection, purge=args.purge, confirm=args.confirm)
+    if report.dry_run:
+        advice = f"Nothing is forgotten yet; repeat with confirm={report.matched}."
+        return ForgetResult(action="counted", count=report.matched, ids=list(report.ids), next=advice)
+    return ForgetResult(
+        action="purged" if report.purged else "forgotten",
+        count=report.matched,
+        ids=list(report.ids),
+        restorable_until=_shown(report.restorable_until),
+    )
+
+
+STORE_MEMORY = Tool("store_memory", StoreMemory, StoreResult, store_memory, hints(idempotent=True))
+GET_MEMORY = Tool("get_memory", GetMemory, GetResult, get_memory, hints(read_only=True, idempotent=True))
+UPDATE_MEMORY = Tool("update_memory", UpdateMemory, UpdateResult, update_memory, hints(destructive=True))
+FORGET_MEMORY = Tool("forget_memory", ForgetMemory, ForgetResult, forget_memory, hints(destructive=True))

@@ -1,0 +1,59 @@
+"""Tool: share_memories."""
+
+from contextdna import AgentId, InvalidInput, MemorySelection, RecordId
+from contextdna_tools.arguments import Arguments, Texts, shown_time
+from contextdna_tools.spec import Call, Tool, hints
+from pydantic import BaseModel, Field
+
+
+class ShareMemories(Arguments):
+    """Let other agents read memories you own: by ids, or your most important of some types. Grants, not copies; they
+    cannot be passed on. revoke=true takes them back at once."""
+
+    target_agent_ids: Texts = Field(description="Who may read")
+    memory_ids: Texts = Field([], description="Which; or use memory_types")
+    memory_types: Texts = Field([], description="Share by type")
+    min_importance: float = Field(0.7, description="With memory_types")
+    limit: int = Field(20, description="With memory_types, 1..100")
+    expires_in_s: float | None = Field(None, description="Seconds; default: until revoked")
+    revoke: bool = Field(False, description="End grants; no ids: all to these targets")
+
+
+class ShareResult(BaseModel):
+    """Answer of share_memories."""
+
+    shared: dict[str, int]
+    memory_ids: list[str]
+    unknown_agents: list[str]
+    revoked: int
+    expires_at: str | None = None
+
+
+async def share_memories(call: Call, args: ShareMemories) -> ShareResult:
+    """Grant, or end grants."""
+    workspace = call.workspace(args)
+    targets = [AgentId(target) for target in dict.fromkeys(args.target_agent_ids)]
+    ids = [RecordId(i) for i in args.memory_ids]
+    if args.revoke:
+        if args.memory_types:
+            raise InvalidInput("revoke takes no memory_types", code="revoke_by_type", hint="Name memory_ids, or none.")
+        ended = await workspace.revoke_shares(targets, ids)
+        return ShareResult(
+            shared={}, memory_ids=list(ended.memory_ids), unknown_agents=list(ended.unknown_targets), revoked=ended.changed
+        )
+    if ids and args.memory_types:
+        raise InvalidInput("memory_ids and memory_types", code="ids_and_filters", hint="Give one of the two.")
+    selection = MemorySelection(memory_types=tuple(args.memory_types), min_importance=args.min_importance)
+    report = await workspace.share_memories(
+        targets, ids, selection, limit=args.limit, expires_in_s=args.expires_in_s
+    )
+    return ShareResult(
+        shared={target: len(report.memory_ids) for target in report.targets},
+        memory_ids=list(report.memory_ids),
+        unknown_agents=list(report.unknown_targets),
+        revoked=0,
+        expires_at=shown_time(report.expires_at) if report.expires_at else None,
+    )
+
+
+SHARE_MEMORIES = Tool("share_memories", ShareMemories, ShareResult, share_memories, hints(idempotent=True))

@@ -1,0 +1,61 @@
+"""What a tool is: arguments, result, hints and the function that serves it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from contextdna import Hub, Principal, Workspace
+from contextdna_tools.arguments import Arguments
+from mcp_types import ToolAnnotations
+from pydantic import BaseModel
+
+A = TypeVar("A", bound=Arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call's surroundings: who calls, and what this server allows."""
+
+    hub: Hub
+    principal: Principal
+    request_id: str = ""
+    trace_id: str = ""
+    allowed_roots: tuple[Path, ...] = ()
+    """Folders that attach_artifact may read local files from; empty on remote transports."""
+
+    def workspace(self, args: Arguments, *, session_id: str | None = None) -> Workspace:
+        """Bind the workspace that a call's session_id and project_id name."""
+        return self.hub.bind(
+            self.principal,
+            session_id=args.session_id if session_id is None else session_id,
+            project_id=args.project_id,
+            request_id=self.request_id,
+            trace_id=self.trace_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[A]):
+    """A tool as the server lists and calls it. Its description is the docstring of its arguments model."""
+
+    name: str
+    arguments: type[A]
+    result: type[BaseModel]
+    serve: Callable[[Call, A], Awaitable[BaseModel]]
+    annotations: ToolAnnotations
+
+    @property
+    def description(self) -> str:
+        """When to use it, in an agent's words."""
+        return " ".join((self.arguments.__doc__ or "").split())
+
+
+AnyTool = Tool[Any]
+
+
+def hints(*, read_only: bool = False, destructive: bool = False, idempotent: bool = False) -> ToolAnnotations:
+    """Make the annotations of a tool; none of ours reaches beyond the store."""
+    return ToolAnnotations(
+        read_only_hint=read_only, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=False
+    )
