@@ -8,13 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, Tool
+
 from contextdna import Hub, Principal, Workspace
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.protocol import prompt_handlers, resource_handlers
 from contextdna_tools import TOOLS, AnyTool, Call, failure, input_schema, output_schema, run_tool
-from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
-from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, Tool
 
 INSTRUCTIONS = """contextdna is the shared memory of a team of agents. Before you work, ask retrieve_context what is \
 known. When you learn something that will matter later, keep it with store_memory. For work that spans calls, \
@@ -52,9 +53,7 @@ def build_server(
 
     def workspace_for(ctx: Context, project_id: str) -> Workspace:
         call = call_of(ctx)
-        return hub.bind(
-            call.principal, project_id=project_id, request_id=call.request_id, trace_id=call.trace_id
-        )
+        return hub.bind(call.principal, project_id=project_id, request_id=call.request_id, trace_id=call.trace_id)
 
     list_tools, call_tool = _tool_handlers(tools, call_of)
     return Server(
@@ -84,7 +83,7 @@ def _tool_handlers(tools: tuple[AnyTool, ...], call_of: Callable[[Context], Call
     by_name = {tool.name: tool for tool in tools}
     listed = ListToolsResult(tools=[described(tool) for tool in tools])
 
-    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+    async def list_tools(_ctx: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
         return listed
 
     async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:

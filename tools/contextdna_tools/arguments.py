@@ -4,8 +4,9 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from contextdna import InvalidInput, Level, parse_level
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from contextdna import InvalidInput, Level, parse_level
 
 
 def _from_json_text(value: object) -> object:

@@ -9,10 +9,11 @@ import stat
 from pathlib import Path
 
 import anyio.to_thread
+from pydantic import BaseModel, Field
+
 from contextdna import ArtifactDraft, InvalidInput, LimitExceeded
 from contextdna_tools.arguments import LEVEL, Arguments, Object, level_of
 from contextdna_tools.spec import Call, Tool, hints
-from pydantic import BaseModel, Field
 
 
 class AttachArtifact(Arguments):
@@ -76,7 +77,9 @@ async def _data(call: Call, args: AttachArtifact) -> bytes:
         try:
             return args.text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput("text holds a lone surrogate", code="text_unstorable", hint="Send valid text.") from error
+            raise InvalidInput(
+                "text holds a lone surrogate", code="text_unstorable", hint="Send valid text."
+            ) from error
     if args.base64:
         try:
             return base64.b64decode(args.base64, validate=True)

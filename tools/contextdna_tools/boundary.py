@@ -6,10 +6,11 @@ import logging
 import secrets
 from typing import Any
 
-from contextdna import ContextDnaError, InvalidInput
-from contextdna_tools.spec import AnyTool, Call
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ValidationError
+
+from contextdna import ContextDnaError, InvalidInput
+from contextdna_tools.spec import AnyTool, Call
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def parse_arguments(tool: AnyTool, raw: dict[str, Any]) -> Any:
     """Validate raw arguments.
 
     Raises:
-        InvalidInput: ``argument_unknown``, ``argument_missing`` or ``argument_invalid``; the text never repeats a value.
+        InvalidInput: ``argument_unknown``, ``argument_missing`` or ``argument_invalid``; no value is repeated.
     """
     try:
         return tool.arguments.model_validate(raw)

@@ -1,10 +1,11 @@
 """Tool: retrieve_context."""
 
+from pydantic import BaseModel, Field
+
 from contextdna import AgentId, Context, ContextQuery, Hit, Kind, Level, parse_choice, parse_level
 from contextdna_tools.arguments import Arguments, Texts, one_of, shown_time, time_of
 from contextdna_tools.memories import TIERS
 from contextdna_tools.spec import Call, Tool, hints
-from pydantic import BaseModel, Field
 
 KINDS = {kind.value: kind for kind in Kind}
 
@@ -14,7 +15,9 @@ class RetrieveContext(Arguments):
     artifacts and decisions with the reason for each; an empty query gives the newest."""
 
     query: str = Field("", description='A question; "quoted" words must occur')
-    kinds: Texts = Field([], json_schema_extra={"items": {"type": "string", **one_of(*KINDS)}}, description="Default all")
+    kinds: Texts = Field(
+        [], json_schema_extra={"items": {"type": "string", **one_of(*KINDS)}}, description="Default all"
+    )
     types: Texts = Field([], description="Memory types")
     tiers: Texts = Field([], description="Memory tiers")
     levels: Texts = Field([], description="Access levels")

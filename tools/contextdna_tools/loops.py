@@ -1,9 +1,10 @@
 """Tool: record_loop_decision."""
 
+from pydantic import BaseModel, Field
+
 from contextdna import Decision, Loop, LoopDraft, parse_choice
 from contextdna_tools.arguments import Arguments, Scores, Texts, one_of
 from contextdna_tools.spec import Call, Tool, hints
-from pydantic import BaseModel, Field
 
 LOOPS = {str(int(loop)): loop for loop in Loop}
 DECISIONS = {decision.value: decision for decision in Decision}

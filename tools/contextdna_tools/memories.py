@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from contextdna import (
     InvalidInput,
     Level,
@@ -29,7 +31,6 @@ from contextdna_tools.arguments import (
 )
 from contextdna_tools.boundary import as_invalid_input
 from contextdna_tools.spec import Call, Tool, hints
-from pydantic import BaseModel, Field, ValidationError
 
 TIERS = {tier.value: tier for tier in Tier}
 DUPLICATES = {choice.value: choice for choice in OnDuplicate}

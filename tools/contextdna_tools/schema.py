@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 def input_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Give a tool's input schema; the root is a plain object without anyOf, as strict clients ask."""
-    schema = _slim(model.model_json_schema(), {})
+    schema = _slim(model.model_json_schema(), {}, prose=True)
     schema.pop("description", None)
     return schema
 
@@ -15,38 +15,37 @@ def input_schema(model: type[BaseModel]) -> dict[str, Any]:
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Give a tool's output schema: types and required names, without prose."""
     full = model.model_json_schema(mode="serialization")
-    schema = _slim(full, full.get("$defs", {}), prose=False)
-    schema.pop("additionalProperties", None)
-    return schema
+    return _slim(full, full.get("$defs", {}), prose=False)
 
 
-def _slim(node: Any, definitions: dict[str, Any], *, prose: bool = True) -> Any:
-    if isinstance(node, list):
-        return [_slim(item, definitions, prose=prose) for item in node]
-    if not isinstance(node, dict):
-        return node
+def _slim(node: dict[str, Any], definitions: dict[str, Any], *, prose: bool) -> dict[str, Any]:
+    """Slim one schema node; only the keywords that carry schemas are walked, so a property may have any name."""
     if "$ref" in node:
         return _slim(definitions[node["$ref"].rsplit("/", 1)[-1]], definitions, prose=prose)
     options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
-    if len(options) == 1:
-        return _slim({**options[0], **{k: v for k, v in node.items() if k != "anyOf"}}, definitions, prose=prose)
-    return {
-        key: _slim_properties(value, definitions, prose=prose) if key == "properties" else value_slim
-        for key, value in node.items()
-        if not _is_noise(key, value, prose=prose)
-        for value_slim in (_slim(value, definitions, prose=prose),)
-    }
-
-
-def _slim_properties(properties: dict[str, Any], definitions: dict[str, Any], *, prose: bool) -> dict[str, Any]:
-    return {name: _slim(schema, definitions, prose=prose) for name, schema in properties.items()}
+    if len(options) == 1:  # an optional field: it is left out, never null
+        rest = {key: value for key, value in node.items() if key != "anyOf"}
+        return _slim({**options[0], **rest}, definitions, prose=prose)
+    slim = {key: value for key, value in node.items() if not _is_noise(key, value, prose=prose)}
+    for key in ("items", "additionalProperties"):
+        if isinstance(slim.get(key), dict):
+            slim[key] = _slim(slim[key], definitions, prose=prose)
+    if "properties" in slim:
+        slim["properties"] = {
+            name: _slim(schema, definitions, prose=prose) for name, schema in slim["properties"].items()
+        }
+    return slim
 
 
 def _is_noise(key: str, value: Any, *, prose: bool) -> bool:
-    if key in ("title", "$defs"):
-        return not isinstance(value, dict) or key == "$defs"
-    if key == "default":
-        return not prose or value in ("", None, [], {}, False)
-    if key == "additionalProperties":
-        return value is True
-    return key == "description" and not prose
+    match key:
+        case "title" | "$defs":
+            return True
+        case "default":
+            return not prose or value in (None, "", [], {}, False)
+        case "additionalProperties":
+            return value is True
+        case "description":
+            return not prose
+        case _:
+            return False

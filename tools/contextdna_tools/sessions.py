@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from contextdna import (
     AgentId,
     BeginRequest,
@@ -18,7 +20,6 @@ from contextdna import (
 from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, one_of, shown_time
 from contextdna_tools.boundary import as_invalid_input
 from contextdna_tools.spec import Call, Tool, hints
-from pydantic import BaseModel, Field, ValidationError
 
 ROLES = {role.value: role for role in Role}
 _BRIEFING_HITS = 10
@@ -67,7 +68,9 @@ async def begin_session(call: Call, args: BeginSession) -> BeginResult:
                 ttl_s=args.ttl_s,
             )
         )
-    return _begun(begun, resumed=resumes, briefing=await _briefing(call.workspace(args, session_id=begun.handle), begun))
+    return _begun(
+        begun, resumed=resumes, briefing=await _briefing(call.workspace(args, session_id=begun.handle), begun)
+    )
 
 
 async def _briefing(workspace: Workspace, begun: BegunSession) -> list[str]:

@@ -1,9 +1,10 @@
 """Tool: share_memories."""
 
+from pydantic import BaseModel, Field
+
 from contextdna import AgentId, InvalidInput, MemorySelection, RecordId
 from contextdna_tools.arguments import Arguments, Texts, shown_time
 from contextdna_tools.spec import Call, Tool, hints
-from pydantic import BaseModel, Field
 
 
 class ShareMemories(Arguments):
@@ -39,14 +40,15 @@ async def share_memories(call: Call, args: ShareMemories) -> ShareResult:
             raise InvalidInput("revoke takes no memory_types", code="revoke_by_type", hint="Name memory_ids, or none.")
         ended = await workspace.revoke_shares(targets, ids)
         return ShareResult(
-            shared={}, memory_ids=list(ended.memory_ids), unknown_agents=list(ended.unknown_targets), revoked=ended.changed
+            shared={},
+            memory_ids=list(ended.memory_ids),
+            unknown_agents=list(ended.unknown_targets),
+            revoked=ended.changed,
         )
     if ids and args.memory_types:
         raise InvalidInput("memory_ids and memory_types", code="ids_and_filters", hint="Give one of the two.")
     selection = MemorySelection(memory_types=tuple(args.memory_types), min_importance=args.min_importance)
-    report = await workspace.share_memories(
-        targets, ids, selection, limit=args.limit, expires_in_s=args.expires_in_s
-    )
+    report = await workspace.share_memories(targets, ids, selection, limit=args.limit, expires_in_s=args.expires_in_s)
     return ShareResult(
         shared={target: len(report.memory_ids) for target in report.targets},
         memory_ids=list(report.memory_ids),

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from contextdna import Hub, Principal, Workspace
-from contextdna_tools.arguments import Arguments
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
+
+from contextdna import Hub, Principal, Workspace
+from contextdna_tools.arguments import Arguments
 
 A = TypeVar("A", bound=Arguments)
 

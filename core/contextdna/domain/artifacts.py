@@ -22,8 +22,6 @@ _INDEXED_CHARS = 50_000
 _TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/toml")
 
 
-
-
 def check_draft(draft: ArtifactDraft, limits: Limits) -> None:
     """Refuse an artifact that cannot be kept.
 
@@ -73,9 +71,7 @@ class BlobOpener:
             IntegrityFault: ``artifact_changed`` or ``body_unreadable``.
         """
         if self.key_id:
-            data = self.keys.decrypt(
-                data, _blob_binding(self.keys, self.record_id), key_id=self.key_id, salt=self.salt
-            )
+            data = self.keys.decrypt(data, _blob_binding(self.keys, self.record_id), key_id=self.key_id, salt=self.salt)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise IntegrityFault("the artifact's bytes are not what was stored", code="artifact_changed")
         return data
@@ -129,9 +125,7 @@ async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, BlobO
         raise access.absent_error((record_id,), denied=denied)
     op.note([record_id])
     body = op.open(seen[0].record)
-    opener = BlobOpener(
-        op.keys, record_id, body["blob_key_id"], bytes.fromhex(body["blob_salt"]), body["sha256"]
-    )
+    opener = BlobOpener(op.keys, record_id, body["blob_key_id"], bytes.fromhex(body["blob_salt"]), body["sha256"])
     return open_artifact(op, seen[0]), opener
 
 

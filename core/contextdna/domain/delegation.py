@@ -118,12 +118,12 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
     depth_max = op.settings.work.delegation_depth_max
     if len(op.actor.lineage) > depth_max:
         raise InvalidInput(
-            f"the chain is {depth_max} delegations deep already", code="delegation_too_deep", hint="Do it in this agent."
+            f"the chain is {depth_max} delegations deep already",
+            code="delegation_too_deep",
+            hint="Do it in this agent.",
         )
     parent = op.actor.reader
-    access.require_may_begin(
-        op.actor, parent.agent_id, team_id=begin.team_id, swarm_id=begin.swarm_id, role=begin.role
-    )
+    access.require_may_begin(op.actor, parent.agent_id, team_id=begin.team_id, swarm_id=begin.swarm_id, role=begin.role)
 
 
 async def _deadline(op: Operation, expires_in_s: float | None) -> datetime:
@@ -156,9 +156,7 @@ async def _inherited(op: Operation, request: DelegationRequest) -> list[VisibleR
     relevant = await _inheritable(op, ids)
     turns: list[VisibleRecord] = []
     if request.include_conversations and op.actor.session_id:
-        last = await op.tx.records.last_position(
-            op.project_id, Kind.TURN, session_id=op.actor.session_id, subject=""
-        )
+        last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=op.actor.session_id, subject="")
         turns = await op.tx.records.conversation(
             op.actor.reader, op.actor.session_id, now=op.now, after=max(0, last - request.limit), limit=request.limit
         )
@@ -189,9 +187,7 @@ async def _inheritable(op: Operation, ids: Sequence[RecordId]) -> list[VisibleRe
     kept = []
     for item in await op.tx.records.read(op.actor.reader, ids, now=op.now):
         if item.granted_by:
-            grants = await op.tx.grants.active_for(
-                op.project_id, [item.record.id], op.actor.agent_id, now=op.now
-            )
+            grants = await op.tx.grants.active_for(op.project_id, [item.record.id], op.actor.agent_id, now=op.now)
             if not any(grant.delegation_id for grant in grants):
                 continue
         kept.append(item)

@@ -329,9 +329,7 @@ async def forget(
     return await _forget(op, wanted, purge=purge)
 
 
-async def _forget(
-    op: Operation, wanted: tuple[RecordId, ...], *, purge: bool
-) -> tuple[ForgetReport, tuple[str, ...]]:
+async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -> tuple[ForgetReport, tuple[str, ...]]:
     blobs: tuple[str, ...] = ()
     until = None
     if purge:
@@ -474,5 +472,3 @@ def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tup
     )
     op.note([item.id for item in answer], repeated=True)
     return answer
-
-

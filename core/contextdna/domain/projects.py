@@ -26,14 +26,14 @@ async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ..
     """
     if not await tx.keys.all(INSTALLATION):
         await vault.create(tx, INSTALLATION, now=now)
-        await _audit(tx, vault, INSTALLATION, "installation.create", (), now)
+        await _audit(tx, vault, INSTALLATION, "installation.create", created=(), now=now)
     await vault.keys(tx, INSTALLATION)
     for project_id in project_ids:
         check_name(project_id, name="project_id")
         if await tx.projects.add(Project(project_id, now)):
             await vault.create(tx, project_id, now=now)
-            await _audit(tx, vault, project_id, "project.create", (project_id,), now)
-            await _audit(tx, vault, INSTALLATION, "project.create", (project_id,), now)
+            await _audit(tx, vault, project_id, "project.create", created=(project_id,), now=now)
+            await _audit(tx, vault, INSTALLATION, "project.create", created=(project_id,), now=now)
         await vault.keys(tx, project_id)
 
 
@@ -97,7 +97,7 @@ async def _recent(op: Operation, kind: Kind) -> list[str]:
 
 
 async def _audit(
-    tx: Transaction, vault: Vault, chain: ProjectId, action: str, record_ids: tuple[str, ...], now: datetime
+    tx: Transaction, vault: Vault, chain: ProjectId, action: str, *, created: tuple[str, ...], now: datetime
 ) -> None:
     draft = AuditDraft(
         project_id=chain,
@@ -108,7 +108,7 @@ async def _audit(
         action=action,
         outcome=Outcome.ALLOWED,
         risk=Risk.LOW,
-        record_ids=record_ids,
+        record_ids=created,
         details="{}",
         request_id="",
         trace_id="",

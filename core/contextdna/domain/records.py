@@ -6,7 +6,7 @@ from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record, Sealed
 
 
-def blank(op: Operation, record_id: str, kind: Kind, *, level: Level, type: str, sealed: Sealed) -> Record:  # noqa: A002 - the field's name
+def blank(op: Operation, record_id: str, kind: Kind, *, level: Level, type: str, sealed: Sealed) -> Record:
     """Make version 1 of a record that belongs to the actor, now."""
     reader = op.actor.reader
     return Record(

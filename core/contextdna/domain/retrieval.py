@@ -5,7 +5,7 @@ import binascii
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -157,9 +157,7 @@ def _rank(candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *
         mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
         score = (mixed + search.lexical_weight * lexical) / weight_sum
         ranked.append(
-            _Ranked(
-                candidate.id, candidate.bm25, candidate.importance, candidate.created_at, score, lexical, recency
-            )
+            _Ranked(candidate.id, candidate.bm25, candidate.importance, candidate.created_at, score, lexical, recency)
         )
     ranked.sort(key=lambda entry: (-entry.score, -entry.created_at.timestamp(), entry.id))
     return ranked
@@ -197,34 +195,29 @@ def _clip(content: str, tokens: int) -> str:
 
 def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
     body = op.open(item.record)
-    content = _readable(item.record.kind, body)
-    return Hit(
-        record=item.record,
-        content=content,
-        tags=tuple(body.get("tags", ())),
-        score=round(entry.score, 4),
-        why=_reasons(op, entry, item, content, body, plan),
-        granted_by=item.granted_by,
-    )
-
-
-def _reasons(
-    op: Operation, entry: _Ranked, item: VisibleRecord, content: str, body: Mapping[str, object], plan: Plan
-) -> tuple[str, ...]:
-    reasons = []
-    if plan.match is not None:
-        tags = body.get("tags", ())
-        text = " ".join((content, *(str(tag) for tag in tags))) if isinstance(tags, list) else content
-        held = set(op.tokeniser.tokens_of(words(text)))
-        matched = [word for token, word in plan.words_by_token.items() if token in held]
-        reasons.append(f"lexical {entry.lexical:.2f}: {', '.join(matched)}")
+    content, tags = _readable(item.record.kind, body), tuple(body.get("tags", ()))
+    reasons = list(_matched(op, plan, entry, " ".join((content, *tags))))
     if entry.importance >= _IMPORTANT:
         reasons.append(f"important {entry.importance:.2f}")
     if entry.recency >= _RECENT:
         reasons.append("recent")
     if item.granted_by:
         reasons.append(f"shared by {item.granted_by}")
-    return tuple(reasons) or ("newest first",)
+    return Hit(
+        record=item.record,
+        content=content,
+        tags=tags,
+        score=round(entry.score, 4),
+        why=tuple(reasons) or ("newest first",),
+        granted_by=item.granted_by,
+    )
+
+
+def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[str]:
+    if plan.match is not None:
+        held = set(op.tokeniser.tokens_of(words(text)))
+        matched = [word for token, word in plan.words_by_token.items() if token in held]
+        yield f"lexical {entry.lexical:.2f}: {', '.join(matched)}"
 
 
 def _readable(kind: Kind, body: Mapping[str, object]) -> str:

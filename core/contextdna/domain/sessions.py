@@ -69,9 +69,7 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
         swarm_id=request.swarm_id or caller.swarm_id,
     )
     check_request(request)
-    access.require_may_begin(
-        op.actor, agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role
-    )
+    access.require_may_begin(op.actor, agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role)
     begun = await open_session(op, request, expires_at=op.now + timedelta(seconds=_ttl(op, request.ttl_s)))
     op.note(session_begun=begun.session.id, for_agent=agent_id)
     op.emit("session.begun", [begun.session.id])
@@ -214,9 +212,7 @@ async def _close_own_delegation(op: Operation, session: Session, status: Delegat
     return await end_delegation(op, delegation, status), True
 
 
-def _drafts(
-    op: Operation, *, success: bool, output: str, learnings: Sequence[str], level: Level
-) -> list[MemoryDraft]:
+def _drafts(op: Operation, *, success: bool, output: str, learnings: Sequence[str], level: Level) -> list[MemoryDraft]:
     metadata = {"session": op.actor.session_id, "success": success}
     drafts = []
     if output:

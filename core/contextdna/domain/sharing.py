@@ -48,9 +48,7 @@ async def share(
     _check_targets(op, targets)
     wanted = await _memories(op, record_ids, selection, limit=limit)
     expires_at = None if expires_in_s is None else op.now + timedelta(seconds=_seconds(expires_in_s))
-    standing = await op.tx.grants.given(
-        op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now
-    )
+    standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
     replaced = [grant.id for grant in standing if grant.record_id in set(wanted)]
     await op.tx.grants.revoke(op.project_id, replaced, at=op.now)
     grants = [new_grant(op, record_id, target, expires_at) for target in targets for record_id in wanted]
@@ -68,9 +66,7 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
         InvalidInput: No target.
     """
     _check_targets(op, targets)
-    standing = await op.tx.grants.given(
-        op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now
-    )
+    standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
     ended = [grant for grant in standing if not record_ids or grant.record_id in record_ids]
     changed = await op.tx.grants.revoke(op.project_id, [grant.id for grant in ended], at=op.now)
     memory_ids = tuple(dict.fromkeys(grant.record_id for grant in ended))
@@ -108,9 +104,7 @@ async def _memories(
     check_count(limit, name="limit", maximum=op.settings.limits.batch_max)
     check_score(selection.min_importance, name="min_importance")
     if not selection.memory_types:
-        raise InvalidInput(
-            "neither memory_ids nor memory_types", code="selection_empty", hint="Name one of the two."
-        )
+        raise InvalidInput("neither memory_ids nor memory_types", code="selection_empty", hint="Name one of the two.")
     refs = await op.tx.records.owned(op.actor.reader, owned_filter(op, selection), now=op.now, limit=limit)
     return tuple(ref.id for ref in refs)
 

@@ -29,7 +29,7 @@ STOPWORDS: Final = frozenset(
     herself him himself his how i if in into is it its itself just ll m me more most my myself no nor not now o of off
     on once only or other our ours ourselves out over own re s same shall she should so some such t than that the their
     theirs them themselves then there these they this those through to too under until up ve very was we were what when
-    where which while who whom why will with would you your yours yourself yourselves""".split()
+    where which while who whom why will with would you your yours yourself yourselves""".split()  # noqa: SIM905 - a word list reads best as words
 )
 
 

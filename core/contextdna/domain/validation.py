@@ -28,7 +28,9 @@ def check_text(text: str, *, name: str, bytes_max: int, empty_allowed: bool = Fa
         LimitExceeded: ``<name>_too_large``.
     """
     if not empty_allowed and not text.strip():
-        raise InvalidInput(f"{name} is empty", code=f"{name}_empty", hint=f"Give {name} at least one visible character.")
+        raise InvalidInput(
+            f"{name} is empty", code=f"{name}_empty", hint=f"Give {name} at least one visible character."
+        )
     if "\x00" in text:
         raise InvalidInput(f"{name} holds a NUL character", code="text_unstorable", hint="Remove NUL characters.")
     try:
@@ -89,7 +91,9 @@ def check_days(value: float | None, *, name: str) -> None:
     """
     if value is not None and not (math.isfinite(value) and 0.0 < value <= _DAYS_MAX):
         raise InvalidInput(
-            f"{name} must be above 0 and at most {_DAYS_MAX:.0f}", code=f"{name}_out_of_range", hint="Use days, e.g. 90."
+            f"{name} must be above 0 and at most {_DAYS_MAX:.0f}",
+            code=f"{name}_out_of_range",
+            hint="Use days, e.g. 90.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Keeping blobs and their references together: bytes first, then the reference; the reference goes first, then bytes."""
+"""Keeping blobs and their references together: bytes come first and go last."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

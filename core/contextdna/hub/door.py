@@ -142,7 +142,7 @@ class Door:
         async def unit(tx: Transaction) -> None:
             chain = await _chain_of(tx, caller, attempt)
             now = self.clock()
-            draft = _refused(chain, now, caller, action, attempt.actor, error)
+            draft = _refused(chain, at=now, caller=caller, action=action, actor=attempt.actor, error=error)
             await audit.append(tx, await self.vault.keys(tx, chain), [draft])
             if isinstance(error, Conflict) and error.current_version:
                 await tx.requests.add_conflict(_conflict(chain, now, draft.agent_id, error))
@@ -176,13 +176,13 @@ async def _chain_of(tx: Transaction, caller: Caller, attempt: _Attempt) -> Proje
 
 
 def _refused(
-    chain: ProjectId, now: datetime, caller: Caller, action: Action, actor: Actor | None, error: ContextDnaError
+    chain: ProjectId, *, at: datetime, caller: Caller, action: Action, actor: Actor | None, error: ContextDnaError
 ) -> AuditDraft:
     record_ids: Sequence[str] = getattr(error, "record_ids", ())
     outcome = _outcome(error)
     return AuditDraft(
         project_id=chain,
-        at=now,
+        at=at,
         principal_id=caller.principal.agent_id,
         agent_id=actor.agent_id if actor else AgentId(caller.principal.agent_id),
         session_id=actor.session_id if actor else SessionId(""),

@@ -136,9 +136,7 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings) -> tuple[D
     return database, LocalBlobStore(folder / ARTIFACTS_FOLDER)
 
 
-async def _prepare(
-    database: Database, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]
-) -> None:
+async def _prepare(database: Database, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]) -> None:
     async def unit(tx: Transaction) -> None:
         await projects.ensure(tx, vault, settings.projects, now=clock())
 

@@ -132,9 +132,7 @@ class Workspace:
 
     async def restore_memories(self, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
         """Bring soft-deleted memories back within their restore window."""
-        return await self._door.write(
-            self._caller, Action.RESTORE_MEMORY, lambda op: memories.restore(op, record_ids)
-        )
+        return await self._door.write(self._caller, Action.RESTORE_MEMORY, lambda op: memories.restore(op, record_ids))
 
     async def share_memories(
         self,
@@ -256,9 +254,7 @@ class Workspace:
 
     async def loop_gate(self, phase: str, *, iteration: int = 1) -> GateState:
         """Tell where a phase and iteration stand against the gates."""
-        return await self._door.read(
-            self._caller, Action.READ_LOOPS, lambda op: loops.gate_state(op, phase, iteration)
-        )
+        return await self._door.read(self._caller, Action.READ_LOOPS, lambda op: loops.gate_state(op, phase, iteration))
 
     async def read_loops(self, phase: str, *, limit: int = 50) -> tuple[LoopRecord, ...]:
         """Read a phase's visible loop records, newest first."""

@@ -51,7 +51,7 @@ class RecordTable(Protocol):
         ...
 
     async def duplicates_of(self, record: Record, hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Record]:
-        """Find kept records, valid now, of the same project, kind, owner, level, team and swarm as ``record``, by hash."""
+        """Find kept, valid records of the project, kind, owner, level, team and swarm of ``record``, by hash."""
         ...
 
     async def list_recent(
