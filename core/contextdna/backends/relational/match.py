@@ -1,0 +1,37 @@
+"""A keyed query as FTS5 reads it. Tokens are checked here: nothing else of a caller's gets into a MATCH text."""
+
+import re
+from typing import Final
+
+from contextdna.values.search import Match
+
+_TOKEN: Final = re.compile(r"[a-z0-9]+")
+
+Phrase = tuple[str, ...]
+
+
+def phrase_text(phrase: Phrase) -> str:
+    """Quote a phrase.
+
+    Raises:
+        ValueError: A token is not of ``a-z0-9``, or there is none.
+    """
+    if not phrase or not all(_TOKEN.fullmatch(token) for token in phrase):
+        raise ValueError("a phrase is one or more tokens of a-z0-9")
+    return f'"{" ".join(phrase)}"'
+
+
+def match_texts(match: Match) -> tuple[str, ...]:
+    """Write a match as one or two MATCH texts, or none where it has no phrase.
+
+    With phrases on both sides the texts are ``all AND any`` and ``all NOT any``: together they are the rows that hold
+    all of the required phrases, apart they score every phrase once, and they share no row.
+
+    Raises:
+        ValueError: A token is not of ``a-z0-9``, or a phrase is empty.
+    """
+    everything = " AND ".join(phrase_text(phrase) for phrase in match.all_of)
+    anything = " OR ".join(phrase_text(phrase) for phrase in match.any_of)
+    if not everything or not anything:
+        return (everything or anything,) if everything or anything else ()
+    return (f"({everything}) AND ({anything})", f"({everything}) NOT ({anything})")

@@ -1,0 +1,269 @@
+"""The table of records, its index and its links. Every query holds the access predicate; see the SQL fragments."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from contextdna.backends.relational.columns import (
+    RECORD_COLUMNS,
+    json_list,
+    json_list_or_none,
+    kind_of,
+    level_of,
+    micros,
+    micros_or_none,
+    moment,
+    reader_params,
+    record_of,
+    record_params,
+    ref_of,
+    sealed_params,
+)
+from contextdna.backends.relational.match import match_texts, phrase_text
+from contextdna.backends.relational.statements import Executor, Row
+from contextdna.values.ids import ProjectId, RecordId, SessionId
+from contextdna.values.principal import Reader
+from contextdna.values.project import Link
+from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
+from contextdna.values.search import Candidate, Match, RecordFilter
+from contextdna.values.turn import ConversationSummary
+
+
+class Records:
+    """Fulfils ``ports.records.RecordTable``."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._rows = executor.rows
+        self._run = executor.run
+        self._run_many = executor.run_many
+
+    async def insert(self, records: Sequence[IndexedRecord]) -> None:
+        """Add records and index them."""
+        if not records:
+            return
+        first = (await self._rows("records_next_seq"))[0][0]
+        await self._run_many(
+            "record_insert", [(*record_params(item.record), seq) for seq, item in enumerate(records, first)]
+        )
+        await self._run_many(
+            "index_insert", [(seq, _index_text(item.tokens)) for seq, item in enumerate(records, first)]
+        )
+
+    async def replace(self, record: IndexedRecord, *, expected_version: int, reindex: bool) -> bool:
+        """Put a new version in place of ``expected_version``; False when another version stands there."""
+        new = record.record
+        if not await self._run("record_replace", (*record_params(new), expected_version)):
+            return False
+        if reindex:
+            await self._run("index_replace", (new.project_id, new.id, _index_text(record.tokens)))
+        return True
+
+    async def delete(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> int:
+        """Remove records for good, with index entries, grants, links and statistics."""
+        named = (project_id, json_list(record_ids))
+        await self._run("index_delete", named)
+        await self._run("access_delete", named)
+        await self._run("record_grants_delete", named)
+        await self._run("record_links_delete", named)
+        return await self._run("record_delete", named)
+
+    async def read(self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime) -> list[VisibleRecord]:
+        """Fetch the kept, visible ones among ids, in the order of ids."""
+        params = reader_params(reader, now)
+        if len(record_ids) == 1:
+            return [_visible_of(row) for row in await self._rows("record_read", (*params, record_ids[0]))]
+        found = {row[0]: row for row in await self._rows("records_read", (*params, json_list(record_ids)))}
+        return [_visible_of(found[name]) for name in dict.fromkeys(record_ids) if name in found]
+
+    async def refs(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[RecordRef]:
+        """Fetch access headers whether visible or not: to judge a change, and to tell denied from absent."""
+        return [ref_of(row) for row in await self._named("records_refs", project_id, record_ids)]
+
+    async def take(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Record]:
+        """Fetch whole records, deleted ones too, without a reader: for their owner's changes and for upkeep."""
+        return [record_of(row) for row in await self._named("records_take", project_id, record_ids)]
+
+    async def duplicates_of(self, record: Record, hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Record]:
+        """Find living records of the same project, kind, owner, level, team and swarm as ``record``, by hash."""
+        at = micros(now)
+        rows = await self._rows(
+            "records_duplicates",
+            (
+                record.project_id,
+                record.kind.value,
+                record.owner_id,
+                int(record.level),
+                record.team_id,
+                at,
+                at,
+                json_list(content_hash.hex() for content_hash in hashes),
+                record.swarm_id,
+            ),
+        )
+        found: dict[bytes, Record] = {}
+        for row in rows:
+            one = record_of(row)
+            found.setdefault(one.content_hash, one)
+        return found
+
+    async def list_recent(
+        self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int, offset: int = 0
+    ) -> list[Candidate]:
+        """List visible records, newest first."""
+        name = "records_recent"
+        if where.session_id:
+            name = "records_recent_of_session"
+        elif where.subject:
+            name = "records_recent_of_subject"
+        rows = await self._rows(name, (*_filter_params(reader, where, now), limit, offset))
+        return [_candidate_of(row) for row in rows]
+
+    async def search(
+        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
+    ) -> list[Candidate]:
+        """List visible records that match, best BM25 first (k1 = 1.2, b = 0.75), ties newest first.
+
+        Raises:
+            ValueError: A token of the match is not of ``a-z0-9``.
+        """
+        texts = match_texts(match)
+        if not texts:
+            return []
+        name = "records_search" if len(texts) == 1 else "records_search_required"
+        rows = await self._rows(name, (*_filter_params(reader, where, now), limit, *texts))
+        return [_candidate_of(row) for row in rows]
+
+    async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
+        """List records owned by the reader's agent, most important first."""
+        return [ref_of(row) for row in await self._rows("records_owned", (*_filter_params(reader, where, now), limit))]
+
+    async def document_counts(self, project_id: ProjectId, tokens: Sequence[str]) -> dict[str, int]:  # noqa: ARG002
+        """Count the records that hold each token. Tokens are keyed by project, so the index needs no project."""
+        return {token: (await self._rows("records_with_token", (phrase_text((token,)),)))[0][0] for token in tokens}
+
+    async def total(self, project_id: ProjectId) -> int:
+        """Count the records of a project."""
+        return int((await self._rows("records_total", (project_id,)))[0][0])
+
+    async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
+        """Count living, visible records by kind, level label and type."""
+        params = (*reader_params(reader, now), micros(now))
+        rows = await self._rows("records_visible_counts", params)
+        return {(kind_of(kind), level_of(level).label, type_): count for kind, level, type_, count in rows}
+
+    async def conversation(
+        self, reader: Reader, session_id: SessionId, *, now: datetime, after: int, limit: int
+    ) -> list[VisibleRecord]:
+        """Read visible turns of a session with a position greater than ``after``, in order."""
+        params = (*reader_params(reader, now), session_id, after, limit)
+        return [_visible_of(row) for row in await self._rows("conversation", params)]
+
+    async def conversations(
+        self, reader: Reader, *, now: datetime, limit: int, offset: int
+    ) -> list[ConversationSummary]:
+        """List sessions that have visible turns, the latest first."""
+        rows = await self._rows("conversations", (*reader_params(reader, now), limit, offset))
+        return [ConversationSummary(row[0], row[1], row[2], moment(row[3]), moment(row[4])) for row in rows]
+
+    async def last_position(self, project_id: ProjectId, kind: Kind, *, session_id: SessionId, subject: str) -> int:
+        """Give the highest position used in a conversation (session_id) or under a subject; 0 when none."""
+        if session_id:
+            rows = await self._rows("last_position_in_session", (project_id, kind.value, session_id))
+        else:
+            rows = await self._rows("last_position_of_subject", (project_id, kind.value, subject))
+        return int(rows[0][0])
+
+    async def under_subject(self, project_id: ProjectId, kind: Kind, subject: str, position: int) -> list[Record]:
+        """Fetch all kept records of a subject and position, oldest first, without a reader: for counting gates."""
+        rows = await self._rows("records_under_subject", (project_id, kind.value, subject, position))
+        return [record_of(row) for row in rows]
+
+    async def subjects(self, reader: Reader, kind: Kind, *, now: datetime, limit: int) -> list[str]:
+        """List the subjects of living, visible records of a kind, by name."""
+        params = (*reader_params(reader, now), micros(now), kind.value, limit)
+        return [row[0] for row in await self._rows("subjects", params)]
+
+    async def mark_deleted(
+        self, project_id: ProjectId, record_ids: Sequence[RecordId], *, deleted_at: datetime | None
+    ) -> None:
+        """Soft-delete records, or restore them with ``None``."""
+        await self._run("records_mark_deleted", (project_id, json_list(record_ids), micros_or_none(deleted_at)))
+
+    async def touch(self, project_id: ProjectId, counts: Mapping[RecordId, int], *, at: datetime) -> None:
+        """Add to access counts and set the time of last access."""
+        accessed_at = micros(at)
+        await self._run_many("record_touch", [(project_id, name, count, accessed_at) for name, count in counts.items()])
+
+    async def due(
+        self, project_id: ProjectId, *, now: datetime, deleted_before: datetime, idle_before: datetime, limit: int
+    ) -> list[Record]:
+        """List records whose retention date, restore window or (working, episodic) idle time is over."""
+        params = (project_id, micros(now), micros(deleted_before), micros(idle_before), limit)
+        return [record_of(row) for row in await self._rows("records_due", params)]
+
+    async def sealed_with_other_key(self, project_id: ProjectId, key_id: str, *, limit: int) -> list[Record]:
+        """List encrypted records that another key than ``key_id`` sealed."""
+        rows = await self._rows("records_sealed_with_other_key", (project_id, key_id, limit))
+        return [record_of(row) for row in rows]
+
+    async def reseal(self, records: Sequence[Record]) -> None:
+        """Replace only the sealed body of records; one whose version moved on keeps its newer body."""
+        await self._run_many(
+            "record_reseal",
+            [(record.project_id, record.id, record.version, *sealed_params(record.sealed)) for record in records],
+        )
+
+    async def blob_in_use(self, blob_key: str) -> bool:
+        """Tell whether any record refers to a blob."""
+        return bool(await self._rows("blob_use", (blob_key,)))
+
+    async def add_links(self, links: Sequence[Link]) -> None:
+        """Add relationships; one that stands already stays."""
+        await self._run_many(
+            "link_add",
+            [
+                (link.project_id, link.source_id, link.target_id, link.relation, micros(link.created_at))
+                for link in links
+            ],
+        )
+
+    async def links_of(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Link]:
+        """List relationships that start at records."""
+        rows = await self._rows("links_of", (project_id, json_list(record_ids)))
+        return [Link(row[0], row[1], row[2], row[3], moment(row[4])) for row in rows]
+
+    async def _named(self, name: str, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Row]:
+        found = {row[0]: row for row in await self._rows(name, (project_id, json_list(record_ids)))}
+        return [found[record_id] for record_id in dict.fromkeys(record_ids) if record_id in found]
+
+
+def _index_text(tokens: Sequence[str]) -> str:
+    return " ".join(tokens)
+
+
+def _visible_of(row: Row) -> VisibleRecord:
+    return VisibleRecord(record_of(row), row[RECORD_COLUMNS], row[RECORD_COLUMNS + 1])
+
+
+def _candidate_of(row: Row) -> Candidate:
+    return Candidate(row[0], row[1], row[2], moment(row[3]))
+
+
+def _filter_params(reader: Reader, where: RecordFilter, now: datetime) -> tuple[Any, ...]:
+    """Give parameters 1 to 19 of a statement with a reader and a filter."""
+    return (
+        *reader_params(reader, now),
+        micros(where.as_of or now),
+        json_list_or_none([kind.value for kind in where.kinds]),
+        json_list_or_none(where.types),
+        json_list_or_none(where.tiers),
+        json_list_or_none([int(level) for level in where.levels]),
+        json_list_or_none(where.tag_tokens),
+        where.owner_id,
+        where.session_id,
+        where.subject,
+        micros_or_none(where.since),
+        micros_or_none(where.until),
+        where.min_importance,
+        int(where.deleted),
+    )

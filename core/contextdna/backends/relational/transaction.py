@@ -1,0 +1,36 @@
+"""All tables over one executor: what a unit of work gets."""
+
+from dataclasses import dataclass
+
+from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
+from contextdna.backends.relational.records import Records
+from contextdna.backends.relational.statements import Executor
+from contextdna.backends.relational.work import Grants, Projects, Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class RelationalTransaction:
+    """Fulfils ``ports.database.Transaction``. Holds no state of a transaction, so one serves a connection for life."""
+
+    records: Records
+    projects: Projects
+    sessions: Sessions
+    grants: Grants
+    audit: Audit
+    events: Events
+    keys: Keys
+    requests: Requests
+
+
+def tables_over(executor: Executor) -> RelationalTransaction:
+    """Make the tables that run their statements through an executor."""
+    return RelationalTransaction(
+        records=Records(executor),
+        projects=Projects(executor),
+        sessions=Sessions(executor),
+        grants=Grants(executor),
+        audit=Audit(executor),
+        events=Events(executor),
+        keys=Keys(executor),
+        requests=Requests(executor),
+    )

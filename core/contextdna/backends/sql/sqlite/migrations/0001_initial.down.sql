@@ -1,0 +1,21 @@
+-- Everything that 0001_initial.up.sql made, in reverse. All data goes with it.
+
+DROP VIEW loop_records;
+DROP VIEW artifacts;
+DROP VIEW turns;
+DROP VIEW memories;
+DROP TABLE conflicts;
+DROP TABLE idempotent_answers;
+DROP TABLE keys;
+DROP TABLE events;
+DROP TABLE audit_heads;
+DROP TABLE audit_log;
+DROP TABLE links;
+DROP TABLE grants;
+DROP TABLE records_index;
+DROP TABLE record_access;
+DROP TABLE records;
+DROP TABLE delegations;
+DROP TABLE sessions;
+DROP TABLE agents;
+DROP TABLE projects;

@@ -1,0 +1,260 @@
+-- The first schema. Times are microseconds since 1970-01-01 UTC; project_id leads every key.
+
+CREATE TABLE projects (
+  id TEXT NOT NULL PRIMARY KEY,
+  created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE agents (
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  team_id TEXT NOT NULL,
+  swarm_id TEXT NOT NULL,
+  role TEXT NOT NULL,
+  first_seen_at INTEGER NOT NULL,
+  last_seen_at INTEGER NOT NULL,
+  PRIMARY KEY (project_id, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  secret_digest BLOB NOT NULL,
+  agent_id TEXT NOT NULL,
+  team_id TEXT NOT NULL,
+  swarm_id TEXT NOT NULL,
+  role TEXT NOT NULL,
+  principal_id TEXT NOT NULL,
+  lineage TEXT NOT NULL,
+  parent_id TEXT NOT NULL,
+  delegation_id TEXT NOT NULL,
+  status TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  sealed_codec INTEGER NOT NULL,
+  sealed_key_id TEXT NOT NULL,
+  sealed_salt BLOB NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (project_id, id)
+) STRICT;
+
+-- A handle names its session without its project.
+CREATE INDEX sessions_by_id ON sessions (id);
+
+CREATE TABLE delegations (
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  parent_session_id TEXT NOT NULL,
+  child_session_id TEXT NOT NULL,
+  parent_agent_id TEXT NOT NULL,
+  child_agent_id TEXT NOT NULL,
+  depth INTEGER NOT NULL,
+  status TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  PRIMARY KEY (project_id, id)
+) STRICT;
+
+CREATE INDEX delegations_by_id ON delegations (id);
+CREATE INDEX delegations_by_parent ON delegations (parent_session_id);
+
+-- Header columns first and the body last: a long body lies in overflow pages that header reads never touch.
+CREATE TABLE records (
+  seq INTEGER PRIMARY KEY,
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  level INTEGER NOT NULL CHECK (level BETWEEN 1 AND 5),
+  owner_id TEXT NOT NULL,
+  team_id TEXT NOT NULL,
+  swarm_id TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  valid_from INTEGER,
+  valid_to INTEGER,
+  retention_until INTEGER,
+  deleted_at INTEGER,
+  importance REAL NOT NULL,
+  tier TEXT NOT NULL,
+  type TEXT NOT NULL,
+  session_id TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  subject TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  superseded_by TEXT NOT NULL,
+  content_hash BLOB NOT NULL,
+  tag_tokens TEXT NOT NULL,
+  blob_key TEXT NOT NULL,
+  sealed_codec INTEGER NOT NULL,
+  sealed_key_id TEXT NOT NULL,
+  sealed_salt BLOB NOT NULL,
+  body BLOB NOT NULL,
+  UNIQUE (project_id, id)
+) STRICT;
+
+CREATE INDEX records_by_recency ON records (project_id, created_at);
+CREATE INDEX records_by_owner ON records (project_id, owner_id);
+CREATE INDEX records_by_hash ON records (project_id, content_hash);
+CREATE INDEX records_by_session ON records (project_id, session_id, kind, position) WHERE session_id <> '';
+CREATE INDEX records_by_subject ON records (project_id, subject, kind, position) WHERE subject <> '';
+CREATE INDEX records_by_retention ON records (project_id, retention_until) WHERE retention_until IS NOT NULL;
+CREATE INDEX records_by_deletion ON records (project_id, deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX records_by_idleness ON records (project_id, updated_at) WHERE tier IN ('working', 'episodic');
+CREATE INDEX records_by_key ON records (project_id, sealed_key_id) WHERE sealed_key_id <> '';
+CREATE INDEX records_by_blob ON records (blob_key) WHERE blob_key <> '';
+
+-- Apart from records, so that counting a read rewrites no record and no index.
+CREATE TABLE record_access (
+  seq INTEGER PRIMARY KEY,
+  access_count INTEGER NOT NULL,
+  accessed_at INTEGER NOT NULL
+) STRICT;
+
+-- Keyed tokens only; the rowid is records.seq. Full detail: with less, bm25 is 0 on a contentless table.
+CREATE VIRTUAL TABLE records_index USING fts5(
+  content, content = '', contentless_delete = 1, tokenize = 'unicode61'
+);
+
+CREATE TABLE grants (
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  record_id TEXT NOT NULL,
+  grantee_id TEXT NOT NULL,
+  granted_by TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER,
+  revoked_at INTEGER,
+  delegation_id TEXT NOT NULL,
+  PRIMARY KEY (project_id, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX grants_by_record ON grants (project_id, record_id, grantee_id);
+CREATE INDEX grants_by_grantee ON grants (project_id, grantee_id);
+CREATE INDEX grants_by_delegation ON grants (project_id, delegation_id) WHERE delegation_id <> '';
+
+CREATE TABLE links (
+  project_id TEXT NOT NULL,
+  source_id TEXT NOT NULL,
+  target_id TEXT NOT NULL,
+  relation TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (project_id, source_id, target_id, relation)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX links_by_target ON links (project_id, target_id);
+
+CREATE TABLE audit_log (
+  project_id TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  principal_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  session_id TEXT NOT NULL,
+  action TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  risk TEXT NOT NULL,
+  record_ids TEXT NOT NULL,
+  details TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  trace_id TEXT NOT NULL,
+  mac BLOB NOT NULL,
+  PRIMARY KEY (project_id, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER audit_log_keeps_on_update BEFORE UPDATE ON audit_log
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only');
+END;
+
+CREATE TRIGGER audit_log_keeps_on_delete BEFORE DELETE ON audit_log
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only');
+END;
+
+-- REPLACE removes the old row without a delete trigger, so it is caught on its way in.
+CREATE TRIGGER audit_log_keeps_on_replace BEFORE INSERT ON audit_log
+WHEN EXISTS (SELECT 1 FROM audit_log WHERE project_id = NEW.project_id AND seq = NEW.seq)
+BEGIN
+  SELECT RAISE(ABORT, 'audit_log is append-only');
+END;
+
+CREATE TABLE audit_heads (
+  project_id TEXT NOT NULL PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  mac BLOB NOT NULL,
+  signature BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- seq is the order of commit: an id made earlier may be committed later.
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  record_ids TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  UNIQUE (project_id, id)
+) STRICT;
+
+CREATE INDEX events_by_project ON events (project_id, seq);
+
+CREATE TABLE keys (
+  project_id TEXT NOT NULL,
+  key_id TEXT NOT NULL,
+  purpose TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  master_id TEXT NOT NULL,
+  wrapped BLOB NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (project_id, key_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE idempotent_answers (
+  project_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  key TEXT NOT NULL,
+  fingerprint BLOB NOT NULL,
+  answer TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (project_id, agent_id, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at);
+
+CREATE TABLE conflicts (
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  record_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  expected_version INTEGER NOT NULL,
+  current_version INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (project_id, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX conflicts_by_time ON conflicts (project_id, at);
+
+-- For people with an SQL shell: headers only, never a body.
+CREATE VIEW memories AS
+SELECT project_id, id, type AS memory_type, tier, importance, level, owner_id, team_id, swarm_id, session_id, version,
+  created_at, updated_at, valid_from, valid_to, superseded_by, retention_until, deleted_at
+FROM records WHERE kind = 'memory';
+
+CREATE VIEW turns AS
+SELECT project_id, id, session_id, position, type AS role, level, owner_id, team_id, swarm_id, version,
+  created_at, updated_at, retention_until, deleted_at
+FROM records WHERE kind = 'turn';
+
+CREATE VIEW artifacts AS
+SELECT project_id, id, subject AS name_hash, position AS artifact_version, type AS media_type, blob_key, level, owner_id,
+  team_id, swarm_id, session_id, version, created_at, updated_at, retention_until, deleted_at
+FROM records WHERE kind = 'artifact';
+
+CREATE VIEW loop_records AS
+SELECT project_id, id, type AS loop, subject AS phase, position AS iteration, importance, level, owner_id, team_id,
+  swarm_id, session_id, version, created_at, deleted_at
+FROM records WHERE kind = 'loop';

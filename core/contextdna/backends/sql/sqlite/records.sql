@@ -1,0 +1,201 @@
+-- Records, their index and their links. Parameters 1 to 19 are those of fragments.sql where a reader or a filter is.
+
+-- name: records_next_seq
+SELECT coalesce(max(seq), 0) + 1 FROM records
+
+-- name: record_insert
+INSERT INTO records (
+  id, project_id, kind, level, owner_id, team_id, swarm_id, session_id, type, tier, importance, position, subject,
+  version, created_at, updated_at, valid_from, valid_to, superseded_by, retention_until, deleted_at, content_hash,
+  tag_tokens, blob_key, sealed_codec, sealed_key_id, sealed_salt, body, seq
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: index_insert
+INSERT INTO records_index (rowid, content) VALUES (?, ?)
+
+-- name: record_replace
+UPDATE records SET
+  kind = ?3, level = ?4, owner_id = ?5, team_id = ?6, swarm_id = ?7, session_id = ?8, type = ?9, tier = ?10,
+  importance = ?11, position = ?12, subject = ?13, version = ?14, created_at = ?15, updated_at = ?16, valid_from = ?17,
+  valid_to = ?18, superseded_by = ?19, retention_until = ?20, deleted_at = ?21, content_hash = ?22, tag_tokens = ?23,
+  blob_key = ?24, sealed_codec = ?25, sealed_key_id = ?26, sealed_salt = ?27, body = ?28
+WHERE project_id = ?2 AND id = ?1 AND version = ?29
+
+-- name: index_replace
+UPDATE records_index SET content = ?3 WHERE rowid = (SELECT seq FROM records WHERE project_id = ?1 AND id = ?2)
+
+-- name: index_delete
+DELETE FROM records_index WHERE rowid IN (
+  SELECT r.seq FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value FROM json_each(?2))
+)
+
+-- name: access_delete
+DELETE FROM record_access WHERE seq IN (
+  SELECT r.seq FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value FROM json_each(?2))
+)
+
+-- name: record_grants_delete
+DELETE FROM grants WHERE project_id = ?1 AND record_id IN (SELECT value FROM json_each(?2))
+
+-- name: record_links_delete
+DELETE FROM links WHERE project_id = ?1 AND (
+  source_id IN (SELECT value FROM json_each(?2)) OR target_id IN (SELECT value FROM json_each(?2))
+)
+
+-- name: record_delete
+DELETE FROM records WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
+
+-- name: record_read
+SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
+FROM records r LEFT JOIN record_access a ON a.seq = r.seq
+WHERE r.id = ?7 AND {visible} AND {kept}
+
+-- name: records_read
+SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
+FROM records r LEFT JOIN record_access a ON a.seq = r.seq
+WHERE r.id IN (SELECT value FROM json_each(?7)) AND {visible} AND {kept}
+
+-- name: records_refs
+SELECT {ref} FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value FROM json_each(?2))
+
+-- name: records_take
+SELECT {record} FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value FROM json_each(?2))
+
+-- name: records_duplicates
+SELECT {record} FROM records r
+WHERE r.project_id = ?1 AND r.content_hash IN (SELECT unhex(value) FROM json_each(?8))
+  AND r.kind = ?2 AND r.owner_id = ?3 AND r.level = ?4 AND r.team_id = ?5 AND r.swarm_id = ?9 AND {living}
+ORDER BY r.seq
+
+-- name: records_recent
+SELECT r.id, 0.0, r.importance, r.created_at
+FROM records r INDEXED BY records_by_recency
+WHERE {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_recent_of_session
+SELECT r.id, 0.0, r.importance, r.created_at
+FROM records r INDEXED BY records_by_session
+WHERE r.session_id = ?14 AND r.session_id <> '' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_recent_of_subject
+SELECT r.id, 0.0, r.importance, r.created_at
+FROM records r INDEXED BY records_by_subject
+WHERE r.subject = ?15 AND r.subject <> '' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_search
+SELECT r.id, -f.rank, r.importance, r.created_at
+FROM records_index f CROSS JOIN records r ON r.seq = f.rowid
+WHERE f.records_index MATCH ?21 AND {visible} AND {filtered}
+ORDER BY f.rank, r.created_at DESC, r.seq DESC LIMIT ?20
+
+-- name: records_search_required
+-- Two searches that share no row (21: all AND any, 22: all NOT any), so that no phrase is scored twice.
+SELECT r.id, -f.score, r.importance, r.created_at
+FROM (
+  SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?21
+  UNION ALL
+  SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?22
+) f CROSS JOIN records r ON r.seq = f.seq
+WHERE {visible} AND {filtered}
+ORDER BY f.score, r.created_at DESC, r.seq DESC LIMIT ?20
+
+-- name: records_owned
+SELECT {ref} FROM records r INDEXED BY records_by_owner
+WHERE r.project_id = ?1 AND r.owner_id = ?2 AND {filtered}
+ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
+
+-- name: records_with_token
+SELECT count(*) FROM records_index WHERE records_index MATCH ?1
+
+-- name: records_total
+SELECT count(*) FROM records WHERE project_id = ?1
+
+-- name: records_visible_counts
+SELECT r.kind, r.level, r.type, count(*) FROM records r WHERE {visible} AND {living} GROUP BY 1, 2, 3
+
+-- name: conversation
+SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
+FROM records r INDEXED BY records_by_session LEFT JOIN record_access a ON a.seq = r.seq
+WHERE r.session_id = ?7 AND r.session_id <> '' AND r.kind = 'turn' AND r.position > ?8 AND {visible} AND {kept}
+ORDER BY r.position, r.seq LIMIT ?9
+
+-- name: conversations
+-- The agent is the owner of the first visible turn: the least of (position, seq, owner) as one text.
+SELECT r.session_id, substr(min(printf('%020d%020d', r.position, r.seq) || r.owner_id), 41), count(*),
+  min(r.created_at), max(r.created_at)
+FROM records r INDEXED BY records_by_session
+WHERE r.session_id <> '' AND r.kind = 'turn' AND {visible} AND {kept}
+GROUP BY r.session_id
+ORDER BY max(r.created_at) DESC, r.session_id DESC LIMIT ?7 OFFSET ?8
+
+-- name: last_position_in_session
+SELECT coalesce(max(position), 0) FROM records INDEXED BY records_by_session
+WHERE project_id = ?1 AND kind = ?2 AND session_id = ?3 AND session_id <> ''
+
+-- name: last_position_of_subject
+SELECT coalesce(max(position), 0) FROM records INDEXED BY records_by_subject
+WHERE project_id = ?1 AND kind = ?2 AND subject = ?3 AND subject <> ''
+
+-- name: records_under_subject
+SELECT {record} FROM records r INDEXED BY records_by_subject
+WHERE r.project_id = ?1 AND r.subject = ?3 AND r.subject <> '' AND r.kind = ?2 AND r.position = ?4
+  AND r.deleted_at IS NULL
+ORDER BY r.created_at, r.seq
+
+-- name: subjects
+SELECT DISTINCT r.subject FROM records r INDEXED BY records_by_subject
+WHERE r.subject <> '' AND r.kind = ?8 AND {visible} AND {living}
+ORDER BY r.subject LIMIT ?9
+
+-- name: records_mark_deleted
+UPDATE records SET deleted_at = ?3 WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
+
+-- name: record_touch
+INSERT INTO record_access (seq, access_count, accessed_at)
+SELECT seq, ?3, ?4 FROM records WHERE project_id = ?1 AND id = ?2
+ON CONFLICT (seq) DO UPDATE SET
+  access_count = access_count + excluded.access_count, accessed_at = max(accessed_at, excluded.accessed_at)
+
+-- name: records_due
+-- 2 now, 3 deleted before, 4 idle before
+SELECT {record} FROM records r
+WHERE r.seq IN (
+  SELECT seq FROM records INDEXED BY records_by_retention
+  WHERE project_id = ?1 AND retention_until IS NOT NULL AND retention_until <= ?2
+  UNION
+  SELECT seq FROM records INDEXED BY records_by_deletion
+  WHERE project_id = ?1 AND deleted_at IS NOT NULL AND deleted_at < ?3
+  UNION
+  SELECT i.seq FROM records i INDEXED BY records_by_idleness LEFT JOIN record_access a ON a.seq = i.seq
+  WHERE i.project_id = ?1 AND i.tier IN ('working', 'episodic') AND i.updated_at < ?4
+    AND (a.accessed_at IS NULL OR a.accessed_at < ?4)
+)
+ORDER BY r.seq LIMIT ?5
+
+-- name: records_sealed_with_other_key
+SELECT {record} FROM records r
+WHERE r.seq IN (
+  SELECT seq FROM records WHERE project_id = ?1 AND sealed_key_id <> '' AND sealed_key_id < ?2
+  UNION ALL
+  SELECT seq FROM records WHERE project_id = ?1 AND sealed_key_id <> '' AND sealed_key_id > ?2
+  LIMIT ?3
+)
+
+-- name: record_reseal
+UPDATE records SET sealed_codec = ?4, sealed_key_id = ?5, sealed_salt = ?6, body = ?7
+WHERE project_id = ?1 AND id = ?2 AND version = ?3
+
+-- name: blob_use
+SELECT 1 FROM records WHERE blob_key = ?1 AND blob_key <> '' LIMIT 1
+
+-- name: link_add
+INSERT INTO links (project_id, source_id, target_id, relation, created_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- name: links_of
+SELECT project_id, source_id, target_id, relation, created_at FROM links
+WHERE project_id = ?1 AND source_id IN (SELECT value FROM json_each(?2))
+ORDER BY source_id, created_at, target_id, relation

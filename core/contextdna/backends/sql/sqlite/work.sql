@@ -1,0 +1,89 @@
+-- Projects, agents, sessions, delegations, grants.
+
+-- name: project_add
+INSERT INTO projects (id, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING
+
+-- name: project_get
+SELECT id, created_at FROM projects WHERE id = ?1
+
+-- name: projects_all
+SELECT id, created_at FROM projects ORDER BY id
+
+-- name: agent_see
+INSERT INTO agents (project_id, id, team_id, swarm_id, role, first_seen_at, last_seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (project_id, id) DO UPDATE SET
+  team_id = excluded.team_id, swarm_id = excluded.swarm_id, role = excluded.role, last_seen_at = excluded.last_seen_at
+
+-- name: agents_all
+SELECT id, project_id, team_id, swarm_id, role, first_seen_at, last_seen_at FROM agents WHERE project_id = ?1 ORDER BY id
+
+-- name: agents_named
+SELECT id, project_id, team_id, swarm_id, role, first_seen_at, last_seen_at FROM agents
+WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2)) ORDER BY id
+
+-- name: session_add
+INSERT INTO sessions (
+  id, project_id, secret_digest, agent_id, team_id, swarm_id, role, principal_id, lineage, parent_id, delegation_id,
+  status, created_at, updated_at, expires_at, ended_at, sealed_codec, sealed_key_id, sealed_salt, body
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: session_get
+SELECT id, project_id, secret_digest, agent_id, team_id, swarm_id, role, principal_id, lineage, parent_id,
+  delegation_id, status, created_at, updated_at, expires_at, ended_at, sealed_codec, sealed_key_id, sealed_salt, body
+FROM sessions WHERE id = ?1
+
+-- name: session_replace
+UPDATE sessions SET
+  secret_digest = ?3, agent_id = ?4, team_id = ?5, swarm_id = ?6, role = ?7, principal_id = ?8, lineage = ?9,
+  parent_id = ?10, delegation_id = ?11, status = ?12, created_at = ?13, updated_at = ?14, expires_at = ?15,
+  ended_at = ?16, sealed_codec = ?17, sealed_key_id = ?18, sealed_salt = ?19, body = ?20
+WHERE project_id = ?2 AND id = ?1
+
+-- name: delegation_add
+INSERT INTO delegations (
+  id, project_id, parent_session_id, child_session_id, parent_agent_id, child_agent_id, depth, status, created_at,
+  expires_at, ended_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: delegation_get
+SELECT id, project_id, parent_session_id, child_session_id, parent_agent_id, child_agent_id, depth, status, created_at,
+  expires_at, ended_at
+FROM delegations WHERE id = ?1
+
+-- name: delegation_replace
+UPDATE delegations SET
+  parent_session_id = ?3, child_session_id = ?4, parent_agent_id = ?5, child_agent_id = ?6, depth = ?7, status = ?8,
+  created_at = ?9, expires_at = ?10, ended_at = ?11
+WHERE project_id = ?2 AND id = ?1
+
+-- name: delegations_of
+SELECT id, project_id, parent_session_id, child_session_id, parent_agent_id, child_agent_id, depth, status, created_at,
+  expires_at, ended_at
+FROM delegations WHERE parent_session_id = ?1 AND status = 'active' ORDER BY id
+
+-- name: grant_add
+INSERT INTO grants (
+  id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: grants_active_for
+SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id FROM grants
+WHERE project_id = ?1 AND record_id IN (SELECT value FROM json_each(?2)) AND grantee_id = ?3
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4)
+ORDER BY id
+
+-- name: grants_given
+SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id FROM grants
+WHERE project_id = ?1 AND grantee_id IN (SELECT value FROM json_each(?2)) AND granted_by = ?3 AND delegation_id = ''
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4)
+ORDER BY id
+
+-- name: grants_revoke
+UPDATE grants SET revoked_at = ?3
+WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3)
+
+-- name: grants_revoke_delegation
+UPDATE grants SET revoked_at = ?3
+WHERE project_id = ?1 AND delegation_id = ?2 AND delegation_id <> ''
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3)

@@ -1,0 +1,198 @@
+"""The SQLite database: opening, the pool of readers, health, closing."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from contextdna.backends.migrations import load_migrations
+from contextdna.backends.relational.statements import load_statements
+from contextdna.backends.sqlite.driver import (
+    ENGINE_VERSION,
+    connect_reader,
+    connect_writer,
+    has_wal_reset_bug,
+    library,
+    mapped_error,
+    open_thread,
+    with_mapped_errors,
+)
+from contextdna.backends.sqlite.schema import DIALECT, migrate
+from contextdna.backends.sqlite.units import GroupWriter, ReadingThread
+from contextdna.errors import ContextDnaError, StorageUnavailable
+from contextdna.ports.database import DatabaseStatus, Unit
+
+R = TypeVar("R")
+
+
+class SqliteDatabase:
+    """Fulfils ``ports.database.Database`` on one file, which other processes may use at the same time."""
+
+    def __init__(
+        self,
+        writer: GroupWriter,
+        open_reader: Callable[[], Any],
+        *,
+        readers: int,
+        queue_max: int,
+        busy_timeout_s: float,
+    ) -> None:
+        self._writer = writer
+        self._open_reader = open_reader
+        self._room = anyio.Semaphore(queue_max, fast_acquire=True)
+        self._seats = anyio.Semaphore(readers, fast_acquire=True)
+        self._idle: list[ReadingThread] = []
+        self._readers: list[ReadingThread] = []
+        self._busy_timeout_s = busy_timeout_s
+        self._closed = False
+
+    async def write(self, unit: Unit[R]) -> R:
+        """Run a unit alone and answer once it is durable.
+
+        A caller that is cancelled before its unit has begun leaves it undone; later the outcome is open.
+
+        Raises:
+            StorageUnavailable: Busy past the deadline, full, read-only or closed. Nothing was written.
+            Exception: Whatever the unit raised.
+        """
+        async with self._room:
+            self._check_open()
+            result: R = await self._writer.write(unit)
+            return result
+
+    async def read(self, unit: Unit[R]) -> R:
+        """Run a unit on one consistent snapshot; writing in it is an error.
+
+        Raises:
+            StorageUnavailable: The engine cannot answer.
+            RuntimeError: The unit wrote.
+            Exception: Whatever the unit raised.
+        """
+        async with self._seats:
+            self._check_open()
+            reader = self._idle.pop() if self._idle else await self._new_reader()
+            try:
+                result: R = await reader.read(unit)
+                return result
+            finally:
+                self._idle.append(reader)
+
+    async def status(self, *, deep: bool = False) -> DatabaseStatus:
+        """Report on the engine; ``deep`` also checks every page and the index, which takes time on large files."""
+        self._check_open()
+        try:
+            status: DatabaseStatus = await self._writer.alone(lambda: _status(self._writer.thread.raw, deep=deep))
+        except ContextDnaError as error:
+            return DatabaseStatus("sqlite", ENGINE_VERSION, 0, 0, sound=False, problem=error.message)
+        return status
+
+    async def shred_remains(self) -> None:
+        """Drop what purged rows left in logs and free pages.
+
+        Free pages are overwritten at once (``secure_delete``); here the index is rewritten without the entries of
+        purged records, and the write-ahead log is emptied.
+
+        Raises:
+            StorageUnavailable: ``storage_busy``: a reader kept the log in use for too long.
+        """
+        self._check_open()
+        await self._writer.alone(lambda: _shred(self._writer.thread.raw, self._busy_timeout_s))
+
+    async def _new_reader(self) -> ReadingThread:
+        thread = await open_thread(self._open_reader)
+        reader = ReadingThread(thread, load_statements(DIALECT))
+        self._readers.append(reader)
+        return reader
+
+    async def open_first_reader(self) -> None:
+        """Open one reading connection ahead of the first read."""
+        self._idle.append(await self._new_reader())
+
+    async def close(self) -> None:
+        """Finish what is queued, empty the log where nobody else uses it, and close every connection."""
+        self._closed = True
+        for reader in self._readers:
+            await reader.thread.close()
+        await self._writer.drain()
+        with suppress(ContextDnaError):
+            await self._writer.alone(lambda: with_mapped_errors(_truncate_log, self._writer.thread.raw))
+        await self._writer.thread.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageUnavailable("The database is closed.", code="storage_closed", hint="Open it again.")
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: Path, *, readers: int = 3, group_max: int = 256, busy_timeout_s: float = 30.0
+) -> AsyncIterator[SqliteDatabase]:
+    """Open a database, made and migrated where needed.
+
+    Args:
+        path: The file. It gets 0600 and a new folder 0700.
+        readers: Reading connections at most.
+        group_max: Units that are committed together at most.
+        busy_timeout_s: How long to wait for other processes.
+
+    Raises:
+        StorageUnavailable: It cannot be opened, or is of a newer schema (``schema_newer``).
+        IntegrityFault: It is damaged, not a database, or a migration was changed.
+    """
+    thread = await open_thread(lambda: connect_writer(path, busy_timeout_s=busy_timeout_s))
+    try:
+        await thread.run(migrate, thread.raw, load_migrations(DIALECT), None, busy_timeout_s)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await thread.close()
+        raise
+    database = SqliteDatabase(
+        GroupWriter(thread, load_statements(DIALECT), group_max=group_max, busy_timeout_s=busy_timeout_s),
+        lambda: connect_reader(path, busy_timeout_s=busy_timeout_s),
+        readers=readers,
+        queue_max=4 * group_max,
+        busy_timeout_s=busy_timeout_s,
+    )
+    try:
+        await database.open_first_reader()
+        yield database
+    finally:
+        with anyio.CancelScope(shield=True):
+            await database.close()
+
+
+def _status(connection: Any, *, deep: bool) -> DatabaseStatus:
+    try:
+        version = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchone()[0]
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        found = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")] if deep else ["ok"]
+    except library.Error as error:
+        raise mapped_error(error) from error
+    sound = found == ["ok"]
+    problem = "" if sound else f"The integrity check failed: {len(found)} or more problems."
+    if sound and has_wal_reset_bug():
+        problem = f"SQLite {ENGINE_VERSION} may damage a file that several processes write; install pysqlite3."
+    return DatabaseStatus("sqlite", ENGINE_VERSION, version, pages * page_bytes, sound=sound, problem=problem)
+
+
+def _shred(connection: Any, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    with_mapped_errors(connection.execute, "INSERT INTO records_index (records_index) VALUES ('optimize')")
+    while not with_mapped_errors(_truncate_log, connection):
+        if time.monotonic() >= deadline:
+            raise StorageUnavailable(
+                "The write-ahead log is in use.",
+                code="storage_busy",
+                hint="Try again when other processes are done reading.",
+                retryable=True,
+            )
+        time.sleep(0.01)
+
+
+def _truncate_log(connection: Any) -> bool:
+    """Move the log into the database and empty it; False while somebody still reads from it."""
+    return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
