@@ -1,0 +1,321 @@
+"""The table of records in plain dicts."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from contextdna.backends.in_memory.bm25 import Scorer, matches
+from contextdna.backends.in_memory.sheets import Indexed, Sheets, StoredRecord, in_force
+from contextdna.values.ids import AgentId, ProjectId, RecordId, SessionId
+from contextdna.values.principal import Reader
+from contextdna.values.project import Link
+from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, Tier, VisibleRecord
+from contextdna.values.search import Candidate, Match, RecordFilter
+from contextdna.values.turn import ConversationSummary
+from contextdna.values.visibility import visible
+
+AGING_TIERS = frozenset({Tier.WORKING, Tier.EPISODIC})
+
+
+class InMemoryRecords:
+    """``RecordTable`` on the sheets of one unit."""
+
+    def __init__(self, sheets: Sheets) -> None:
+        self._sheets = sheets
+
+    async def insert(self, records: Sequence[IndexedRecord]) -> None:
+        """Add records and index them.
+
+        Raises:
+            Conflict: ``already_exists``.
+        """
+        for item in records:
+            last = next(reversed(self._sheets.records.rows.values()), None)
+            serial = last.serial + 1 if last is not None else 1
+            self._sheets.records.add(
+                (item.record.project_id, item.record.id), StoredRecord(item.record, item.tokens, serial)
+            )
+            self._count_indexed(item.tokens)
+
+    def _count_indexed(self, tokens: Sequence[str]) -> None:
+        held = self._sheets.indexed.rows.get(None, Indexed())
+        self._sheets.indexed.change()[None] = Indexed(held.records + 1, held.tokens + len(tokens))
+
+    async def replace(self, record: IndexedRecord, *, expected_version: int, reindex: bool) -> bool:
+        """Put a new version in place of ``expected_version``; False when another version, or none, stands there."""
+        rows = self._sheets.records.change()
+        key = (record.record.project_id, record.record.id)
+        held = rows.get(key)
+        if held is None or held.record.version != expected_version:
+            return False
+        rows[key] = replace(held, record=record.record, tokens=record.tokens if reindex else held.tokens)
+        if reindex:
+            self._count_indexed(record.tokens)
+        return True
+
+    async def delete(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> int:
+        """Remove records for good, with index entries, grants, links and statistics."""
+        rows, grants, links = self._sheets.records.change(), self._sheets.grants.change(), self._sheets.links.change()
+        gone = {(project_id, record_id) for record_id in record_ids}
+        removed = [rows.pop(key) for key in gone if key in rows]
+        for grant_key, grant in list(grants.items()):
+            if (grant.project_id, grant.record_id) in gone:
+                del grants[grant_key]
+        for link_key, link in list(links.items()):
+            if (link.project_id, link.source_id) in gone or (link.project_id, link.target_id) in gone:
+                del links[link_key]
+        return len(removed)
+
+    async def read(self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime) -> list[VisibleRecord]:
+        """Fetch the kept, visible ones among ids, in the order of ids."""
+        seen = {row.record.id: item for row, item in self._visible(reader, now) if _kept(row.record, now)}
+        return [seen[record_id] for record_id in dict.fromkeys(record_ids) if record_id in seen]
+
+    async def refs(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[RecordRef]:
+        """Fetch access headers whether visible or not, in the order of ids."""
+        return [_ref(record) for record in await self.take(project_id, record_ids)]
+
+    async def take(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Record]:
+        """Fetch whole records, deleted ones too, in the order of ids."""
+        rows = self._sheets.records.rows
+        keys = [(project_id, record_id) for record_id in dict.fromkeys(record_ids)]
+        return [rows[key].record for key in keys if key in rows]
+
+    async def duplicates_of(self, record: Record, hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Record]:
+        """Find the oldest kept records, valid now, in the circle of ``record``, by hash."""
+        found: dict[bytes, Record] = {}
+        for row in self._of(record.project_id):
+            other = row.record
+            if other.content_hash in hashes and _circle(other) == _circle(record) and _living(other, now, at=now):
+                found.setdefault(other.content_hash, other)
+        return found
+
+    async def list_recent(
+        self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int, offset: int = 0
+    ) -> list[Candidate]:
+        """List visible records, newest first."""
+        rows = sorted(self._filtered(reader, where, now), key=_recency, reverse=True)
+        return [_candidate(row, 0.0) for row in rows[offset : offset + limit]]
+
+    async def search(
+        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
+    ) -> list[Candidate]:
+        """List visible records that match, best BM25 first, ties newest first."""
+        rows = [row for row in self._filtered(reader, where, now) if matches(row.tokens, match)]
+        indexed = self._sheets.indexed.rows.get(None, Indexed())
+        scorer = Scorer(match, indexed, self._sheets.records.rows.values())
+        scored = [(scorer.score(row.tokens), row) for row in rows]
+        scored.sort(key=lambda pair: (pair[0], *_recency(pair[1])), reverse=True)
+        return [_candidate(row, score) for score, row in scored[:limit]]
+
+    async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
+        """List records owned by the reader's agent, most important first, then newest first."""
+        rows = [row for row in self._filtered(reader, where, now) if row.record.owner_id == reader.agent_id]
+        rows.sort(key=lambda row: (row.record.importance, *_recency(row)), reverse=True)
+        return [_ref(row.record) for row in rows[:limit]]
+
+    async def document_counts(self, project_id: ProjectId, tokens: Sequence[str]) -> dict[str, int]:
+        """Count the records that hold each token, deleted ones too; 0 for a token that none holds."""
+        held = [set(row.tokens) for row in self._of(project_id)]
+        return {token: sum(token in tokens_held for tokens_held in held) for token in tokens}
+
+    async def total(self, project_id: ProjectId) -> int:
+        """Count the records of a project, deleted ones too."""
+        return sum(1 for _ in self._of(project_id))
+
+    async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
+        """Count living, visible records by kind, level label and type."""
+        records = [row.record for row, _ in self._visible(reader, now) if _living(row.record, now, at=now)]
+        return dict(Counter((record.kind, record.level.label, record.type) for record in records))
+
+    async def conversation(
+        self, reader: Reader, session_id: SessionId, *, now: datetime, after: int, limit: int
+    ) -> list[VisibleRecord]:
+        """Read visible turns of a session with a position greater than ``after``, in order."""
+        turns = [item for row, item in self._turns(reader, now) if row.record.session_id == session_id]
+        turns = [item for item in turns if item.record.position > after]
+        return sorted(turns, key=lambda item: item.record.position)[:limit]
+
+    async def conversations(
+        self, reader: Reader, *, now: datetime, limit: int, offset: int
+    ) -> list[ConversationSummary]:
+        """List sessions that have visible turns, the latest first; the agent is the owner of the first visible turn."""
+        by_session: dict[SessionId, list[Record]] = {}
+        for row, _ in self._turns(reader, now):
+            by_session.setdefault(row.record.session_id, []).append(row.record)
+        summaries = [_summary(session_id, turns) for session_id, turns in by_session.items()]
+        summaries.sort(key=lambda summary: (summary.last_at, summary.session_id), reverse=True)
+        return summaries[offset : offset + limit]
+
+    def _turns(self, reader: Reader, now: datetime) -> Iterator[tuple[StoredRecord, VisibleRecord]]:
+        for row, item in self._visible(reader, now):
+            if row.record.kind is Kind.TURN and row.record.session_id and _kept(row.record, now):
+                yield row, item
+
+    async def last_position(self, project_id: ProjectId, kind: Kind, *, session_id: SessionId, subject: str) -> int:
+        """Give the highest position used in a conversation, or else under a subject; 0 when none."""
+        records = [row.record for row in self._of(project_id) if row.record.kind is kind]
+        if session_id:
+            positions = [record.position for record in records if record.session_id == session_id]
+        else:
+            positions = [record.position for record in records if subject and record.subject == subject]
+        return max(positions, default=0)
+
+    async def under_subject(self, project_id: ProjectId, kind: Kind, subject: str, position: int) -> list[Record]:
+        """Fetch all records of a subject and position that are not deleted, oldest first, without a reader."""
+        rows = [row for row in self._of(project_id) if row.record.kind is kind and row.record.deleted_at is None]
+        rows = [row for row in rows if (row.record.subject, row.record.position) == (subject, position)]
+        return [row.record for row in sorted(rows, key=_recency)]
+
+    async def subjects(self, reader: Reader, kind: Kind, *, now: datetime, limit: int) -> list[str]:
+        """List the subjects of living, visible records of a kind, by name."""
+        records = [row.record for row, _ in self._visible(reader, now) if _living(row.record, now, at=now)]
+        return sorted({record.subject for record in records if record.kind is kind and record.subject})[:limit]
+
+    async def mark_deleted(
+        self, project_id: ProjectId, record_ids: Sequence[RecordId], *, deleted_at: datetime | None
+    ) -> None:
+        """Soft-delete records, or restore them with ``None``."""
+        rows = self._sheets.records.change()
+        for record in await self.take(project_id, record_ids):
+            key = (project_id, record.id)
+            rows[key] = replace(rows[key], record=replace(record, deleted_at=deleted_at))
+
+    async def touch(self, project_id: ProjectId, counts: Mapping[RecordId, int], *, at: datetime) -> None:
+        """Add to access counts and move the time of last access forward."""
+        rows = self._sheets.records.change()
+        for record_id, count in counts.items():
+            row = rows.get((project_id, record_id))
+            if row is not None:
+                latest = max(row.accessed_at or at, at)
+                rows[project_id, record_id] = replace(row, access_count=row.access_count + count, accessed_at=latest)
+
+    async def due(
+        self, project_id: ProjectId, *, now: datetime, deleted_before: datetime, idle_before: datetime, limit: int
+    ) -> list[Record]:
+        """List records whose retention date, restore window or (working, episodic) idle time is over, oldest first."""
+
+        def is_due(row: StoredRecord) -> bool:
+            record = row.record
+            expired = record.retention_until is not None and record.retention_until <= now
+            forgotten = record.deleted_at is not None and record.deleted_at < deleted_before
+            idle = record.tier in AGING_TIERS and _last_used(row) < idle_before
+            return expired or forgotten or idle
+
+        return [row.record for row in self._of(project_id) if is_due(row)][:limit]
+
+    async def sealed_with_other_key(self, project_id: ProjectId, key_id: str, *, limit: int) -> list[Record]:
+        """List encrypted records that another key than ``key_id`` sealed, in no promised order."""
+        records = [row.record for row in self._of(project_id)]
+        return [record for record in records if record.sealed.key_id not in ("", key_id)][:limit]
+
+    async def reseal(self, records: Sequence[Record]) -> None:
+        """Replace only the sealed body of records that still have the version they were taken at."""
+        rows = self._sheets.records.change()
+        for record in records:
+            row = rows.get((record.project_id, record.id))
+            if row is not None and row.record.version == record.version:
+                resealed = replace(row.record, sealed=record.sealed)
+                rows[record.project_id, record.id] = replace(row, record=resealed)
+
+    async def blob_in_use(self, blob_key: str) -> bool:
+        """Tell whether any record of any project refers to a blob."""
+        return blob_key != "" and any(row.record.blob_key == blob_key for row in self._sheets.records.rows.values())
+
+    async def add_links(self, links: Sequence[Link]) -> None:
+        """Add relationships; one that stands already stays."""
+        rows = self._sheets.links.change()
+        for link in links:
+            rows.setdefault((link.project_id, link.source_id, link.target_id, link.relation), link)
+
+    async def links_of(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Link]:
+        """List relationships that start at records, by source, then oldest first."""
+        links = [link for link in self._sheets.links.rows.values() if link.project_id == project_id]
+        links = [link for link in links if link.source_id in record_ids]
+        return sorted(links, key=lambda link: (link.source_id, link.created_at, link.target_id, link.relation))
+
+    def _of(self, project_id: ProjectId) -> Iterator[StoredRecord]:
+        return (row for row in self._sheets.records.rows.values() if row.record.project_id == project_id)
+
+    def _visible(self, reader: Reader, now: datetime) -> Iterator[tuple[StoredRecord, VisibleRecord]]:
+        granted = self._granted(reader, now)
+        for row in self._of(reader.project_id):
+            granted_by = granted.get(row.record.id, AgentId(""))
+            if visible(reader, row.record, granted=False):
+                yield row, VisibleRecord(row.record, "", row.access_count)
+            elif row.record.id in granted and visible(reader, row.record, granted=True):
+                yield row, VisibleRecord(row.record, granted_by, row.access_count)
+
+    def _granted(self, reader: Reader, now: datetime) -> dict[RecordId, AgentId]:
+        """Give who granted what to the reader; of several grants, the one with the least id names the giver."""
+        mine = [
+            grant
+            for grant in self._sheets.grants.rows.values()
+            if (grant.project_id, grant.grantee_id) == (reader.project_id, reader.agent_id) and in_force(grant, now)
+        ]
+        return {grant.record_id: grant.granted_by for grant in sorted(mine, key=lambda grant: grant.id, reverse=True)}
+
+    def _filtered(self, reader: Reader, where: RecordFilter, now: datetime) -> Iterable[StoredRecord]:
+        return (row for row, _ in self._visible(reader, now) if _passes(row.record, where, now))
+
+
+def _kept(record: Record, now: datetime) -> bool:
+    return record.deleted_at is None and (record.retention_until is None or record.retention_until > now)
+
+
+def _living(record: Record, now: datetime, *, at: datetime) -> bool:
+    begun = (record.valid_from or record.created_at) <= at
+    return _kept(record, now) and begun and (record.valid_to is None or record.valid_to > at)
+
+
+def _passes(record: Record, where: RecordFilter, now: datetime) -> bool:
+    stands = record.deleted_at is not None if where.deleted else _living(record, now, at=where.as_of or now)
+    return (
+        stands
+        and (not where.kinds or record.kind in where.kinds)
+        and (not where.types or record.type in where.types)
+        and (not where.tiers or record.tier in where.tiers)
+        and (not where.levels or record.level in where.levels)
+        and set(where.tag_tokens) <= set(record.tag_tokens)
+        and where.owner_id in ("", record.owner_id)
+        and where.session_id in ("", record.session_id)
+        and where.subject in ("", record.subject)
+        and (where.since is None or record.created_at >= where.since)
+        and (where.until is None or record.created_at < where.until)
+        and record.importance >= where.min_importance
+    )
+
+
+def _circle(record: Record) -> tuple[object, ...]:
+    return (record.project_id, record.kind, record.owner_id, record.level, record.team_id, record.swarm_id)
+
+
+def _recency(row: StoredRecord) -> tuple[datetime, int]:
+    return (row.record.created_at, row.serial)
+
+
+def _last_used(row: StoredRecord) -> datetime:
+    return max(row.accessed_at or row.record.updated_at, row.record.updated_at)
+
+
+def _candidate(row: StoredRecord, bm25: float) -> Candidate:
+    return Candidate(row.record.id, bm25, row.record.importance, row.record.created_at)
+
+
+def _ref(record: Record) -> RecordRef:
+    return RecordRef(
+        record.id,
+        record.project_id,
+        record.kind,
+        record.level,
+        record.owner_id,
+        record.team_id,
+        record.swarm_id,
+    )
+
+
+def _summary(session_id: SessionId, turns: Sequence[Record]) -> ConversationSummary:
+    first = min(turns, key=lambda turn: turn.position)
+    times = [turn.created_at for turn in turns]
+    return ConversationSummary(session_id, first.owner_id, len(turns), min(times), max(times))

@@ -1,0 +1,147 @@
+"""Projects, agents, sessions, delegations and grants in plain dicts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from contextdna.backends.in_memory.sheets import Sheets, in_force
+from contextdna.values.grant import Grant
+from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
+from contextdna.values.project import Agent, Project
+from contextdna.values.session import Delegation, DelegationStatus, Session
+
+
+class InMemoryProjects:
+    """``ProjectTable`` on the sheets of one unit."""
+
+    def __init__(self, sheets: Sheets) -> None:
+        self._sheets = sheets
+
+    async def add(self, project: Project) -> bool:
+        """Add a project; False when it is there already."""
+        rows = self._sheets.projects.change()
+        return rows.setdefault(project.id, project) is project
+
+    async def get(self, project_id: ProjectId) -> Project | None:
+        """Fetch a project."""
+        return self._sheets.projects.rows.get(project_id)
+
+    async def all(self) -> list[Project]:
+        """List all projects by id."""
+        return sorted(self._sheets.projects.rows.values(), key=lambda project: project.id)
+
+    async def see_agent(self, agent: Agent) -> None:
+        """Add an agent, or update where and when it was last seen."""
+        rows = self._sheets.agents.change()
+        known = rows.get((agent.project_id, agent.id), agent)
+        rows[agent.project_id, agent.id] = replace(agent, first_seen_at=known.first_seen_at)
+
+    async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
+        """List agents of a project by id, all or the named ones."""
+        agents = [agent for agent in self._sheets.agents.rows.values() if agent.project_id == project_id]
+        named = [agent for agent in agents if agent_ids is None or agent.id in agent_ids]
+        return sorted(named, key=lambda agent: agent.id)
+
+
+class InMemorySessions:
+    """``SessionTable`` on the sheets of one unit."""
+
+    def __init__(self, sheets: Sheets) -> None:
+        self._sheets = sheets
+
+    async def add(self, session: Session) -> None:
+        """Add a session.
+
+        Raises:
+            Conflict: ``already_exists``.
+        """
+        self._sheets.sessions.add(session.id, session)
+
+    async def get(self, session_id: SessionId) -> Session | None:
+        """Fetch a session by its public id."""
+        return self._sheets.sessions.rows.get(session_id)
+
+    async def replace(self, session: Session) -> None:
+        """Store a session's new state; one that is not there is left so."""
+        rows = self._sheets.sessions.change()
+        if session.id in rows:
+            rows[session.id] = session
+
+    async def add_delegation(self, delegation: Delegation) -> None:
+        """Add a delegation.
+
+        Raises:
+            Conflict: ``already_exists``.
+        """
+        self._sheets.delegations.add(delegation.id, delegation)
+
+    async def get_delegation(self, delegation_id: DelegationId) -> Delegation | None:
+        """Fetch a delegation."""
+        return self._sheets.delegations.rows.get(delegation_id)
+
+    async def replace_delegation(self, delegation: Delegation) -> None:
+        """Store a delegation's new state; one that is not there is left so."""
+        rows = self._sheets.delegations.change()
+        if delegation.id in rows:
+            rows[delegation.id] = delegation
+
+    async def children_of(self, session_id: SessionId) -> list[Delegation]:
+        """List active delegations that a session made, by id."""
+        made = [row for row in self._sheets.delegations.rows.values() if row.parent_session_id == session_id]
+        active = [row for row in made if row.status is DelegationStatus.ACTIVE]
+        return sorted(active, key=lambda row: row.id)
+
+
+class InMemoryGrants:
+    """``GrantTable`` on the sheets of one unit."""
+
+    def __init__(self, sheets: Sheets) -> None:
+        self._sheets = sheets
+
+    async def add(self, grants: Sequence[Grant]) -> None:
+        """Add grants.
+
+        Raises:
+            Conflict: ``already_exists``.
+        """
+        for grant in grants:
+            self._sheets.grants.add((grant.project_id, grant.id), grant)
+
+    async def active_for(
+        self, project_id: ProjectId, record_ids: Sequence[RecordId], grantee_id: AgentId, *, now: datetime
+    ) -> list[Grant]:
+        """List grants in force on records for one agent, by id."""
+        return [
+            grant
+            for grant in self._in_force(project_id, now)
+            if grant.record_id in record_ids and grant.grantee_id == grantee_id
+        ]
+
+    async def given(
+        self, project_id: ProjectId, *, granted_by: AgentId, grantee_ids: Sequence[AgentId], now: datetime
+    ) -> list[Grant]:
+        """List grants in force, outside delegations, that one agent gave to others, by id."""
+        return [
+            grant
+            for grant in self._in_force(project_id, now)
+            if grant.granted_by == granted_by and grant.grantee_id in grantee_ids and not grant.delegation_id
+        ]
+
+    def _in_force(self, project_id: ProjectId, now: datetime) -> list[Grant]:
+        grants = [grant for grant in self._sheets.grants.rows.values() if grant.project_id == project_id]
+        return sorted((grant for grant in grants if in_force(grant, now)), key=lambda grant: grant.id)
+
+    async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:
+        """End grants now; gives how many were in force."""
+        return self._revoke(project_id, at, lambda grant: grant.id in grant_ids)
+
+    async def revoke_delegation(self, project_id: ProjectId, delegation_id: DelegationId, *, at: datetime) -> int:
+        """End every grant of a delegation now; gives how many were in force."""
+        return self._revoke(project_id, at, lambda grant: grant.delegation_id == delegation_id != "")
+
+    def _revoke(self, project_id: ProjectId, at: datetime, chosen: Callable[[Grant], bool]) -> int:
+        rows = self._sheets.grants.change()
+        ended = [grant for grant in self._in_force(project_id, at) if chosen(grant)]
+        for grant in ended:
+            rows[project_id, grant.id] = replace(grant, revoked_at=at)
+        return len(ended)
