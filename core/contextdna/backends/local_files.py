@@ -1,0 +1,204 @@
+"""Blobs as files: one file a blob, named by the SHA-256 of its bytes."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+
+from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
+
+_KEY: Final = re.compile(r"[0-9a-f]{64}")
+_TEMP_SUFFIX: Final = ".part"
+LEFTOVER_AGE_S: Final = 86_400
+"""A temporary file that is older was left by a process that died while writing."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
+
+
+class LocalBlobStore:
+    """``BlobStore`` in a folder; several processes may share it.
+
+    Files lie two levels deep (``ab/cd/abcd…``), readable by their owner only. Each appears whole or not at all: it is
+    written beside its place, flushed, and renamed.
+
+    Args:
+        folder: Created on first use, with parents.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def open(self) -> None:
+        """Make the folder and remove what dead processes left half-written.
+
+        Raises:
+            StorageUnavailable: The folder cannot be made or written.
+        """
+        await anyio.to_thread.run_sync(self._open)
+
+    async def put(self, data: bytes) -> str:
+        """Store bytes durably and give their key; storing the same bytes twice keeps one copy.
+
+        Raises:
+            StorageUnavailable: ``storage_full``, ``storage_read_only``, ``storage_denied`` or ``storage_unavailable``.
+                Nothing was kept.
+        """
+        return await anyio.to_thread.run_sync(self._put, data)
+
+    async def get(self, key: str) -> bytes:
+        """Fetch bytes, checked against their key.
+
+        Raises:
+            NotFound: ``blob_not_found``.
+            IntegrityFault: ``blob_changed``: the bytes are not what the key says.
+            StorageUnavailable: The file cannot be read.
+        """
+        return await anyio.to_thread.run_sync(self._get, key)
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob; one that is not there is no error.
+
+        Raises:
+            StorageUnavailable: The file cannot be removed.
+        """
+        await anyio.to_thread.run_sync(self._delete, key)
+
+    def _open(self) -> None:
+        with _storage_errors():
+            _make_folder(self._folder)
+            oldest = time.time() - LEFTOVER_AGE_S
+            for leftover in self._folder.glob(f"*/*/*{_TEMP_SUFFIX}"):
+                with contextlib.suppress(FileNotFoundError):  # another process cleans up too
+                    if leftover.stat().st_mtime < oldest:
+                        leftover.unlink()
+
+    def _put(self, data: bytes) -> str:
+        key = hashlib.sha256(data).hexdigest()
+        path = self._path(key)
+        with _storage_errors():
+            _make_folder(self._folder)
+            _make_folder(path.parent.parent)
+            _make_folder(path.parent)
+            if not _holds(path, data):
+                _write_whole(path, data)
+        return key
+
+    def _get(self, key: str) -> bytes:
+        if not _KEY.fullmatch(key):
+            raise _no_blob()
+        with _storage_errors():
+            try:
+                data = self._path(key).read_bytes()
+            except FileNotFoundError as error:
+                raise _no_blob() from error
+        if hashlib.sha256(data).hexdigest() != key:
+            raise IntegrityFault(
+                "a blob's bytes are not what its key says",
+                code="blob_changed",
+                hint="The file was changed or damaged: restore it from a backup.",
+            )
+        return data
+
+    def _delete(self, key: str) -> None:
+        if not _KEY.fullmatch(key):
+            return
+        path = self._path(key)
+        with _storage_errors():
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            _flush_folder(path.parent)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / key[2:4] / key
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Tell whether a file holds exactly these bytes; a damaged copy is written anew."""
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except FileNotFoundError:
+        return False
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{_TEMP_SUFFIX}")
+    try:
+        with open(temporary, "xb", opener=_open_private) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _flush_folder(path.parent)
+
+
+def _open_private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _flush_folder(folder.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make names in a folder durable. Windows has no such call, and needs none: it journals names."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _no_blob() -> NotFound:
+    return NotFound("no such blob", code="blob_not_found", hint="It was never stored here, or it was purged.")
+
+
+@contextlib.contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _storage_error(error) from error
+
+
+def _storage_error(error: OSError) -> StorageUnavailable:
+    # The message names no path: it may reach an agent.
+    if error.errno in _FULL:
+        return StorageUnavailable(
+            "the blob folder's disk is full", code="storage_full", hint="Free some space, then retry.", retryable=True
+        )
+    if error.errno == errno.EROFS:
+        return StorageUnavailable(
+            "the blob folder is read-only", code="storage_read_only", hint="Remount it, or set another folder."
+        )
+    if error.errno in _DENIED:
+        return StorageUnavailable(
+            "the blob folder denies access",
+            code="storage_denied",
+            hint="Give the user that runs the server read and write access to the folder.",
+        )
+    return StorageUnavailable(
+        f"the blob folder cannot do this now ({errno.errorcode.get(error.errno or 0, 'unknown error')})",
+        hint="Check the disk, then retry.",
+        retryable=True,
+    )
