@@ -65,6 +65,7 @@ class Records:
         await self._run("access_delete", named)
         await self._run("record_grants_delete", named)
         await self._run("record_links_delete", named)
+        await self._run("record_backlinks_delete", named)
         return await self._run("record_delete", named)
 
     async def read(self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime) -> list[VisibleRecord]:

@@ -1,4 +1,5 @@
 -- Texts that several statements share, once. A statement takes one by its name in braces.
+-- Indexes are named where the planner, which has no statistics here, takes a worse one.
 --
 -- Whoever reads comes as parameters 1 to 6 of every statement that has a reader:
 --   1 project, 2 agent, 3 team, 4 swarm, 5 whether its role is system (0, 1), 6 now
@@ -8,7 +9,7 @@
 
 -- fragment: granted
 EXISTS (
-  SELECT 1 FROM grants g
+  SELECT 1 FROM grants g INDEXED BY grants_by_record
   WHERE g.project_id = r.project_id AND g.record_id = r.id AND g.grantee_id = ?2
     AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > ?6)
 )
@@ -27,7 +28,7 @@ EXISTS (
 
 -- fragment: granted_by
 CASE WHEN {open} THEN '' ELSE (
-  SELECT g.granted_by FROM grants g
+  SELECT g.granted_by FROM grants g INDEXED BY grants_by_record
   WHERE g.project_id = r.project_id AND g.record_id = r.id AND g.grantee_id = ?2
     AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > ?6)
   ORDER BY g.id LIMIT 1

@@ -35,12 +35,15 @@ DELETE FROM record_access WHERE seq IN (
 )
 
 -- name: record_grants_delete
-DELETE FROM grants WHERE project_id = ?1 AND record_id IN (SELECT value FROM json_each(?2))
+DELETE FROM grants INDEXED BY grants_by_record
+WHERE project_id = ?1 AND record_id IN (SELECT value FROM json_each(?2))
 
 -- name: record_links_delete
-DELETE FROM links WHERE project_id = ?1 AND (
-  source_id IN (SELECT value FROM json_each(?2)) OR target_id IN (SELECT value FROM json_each(?2))
-)
+DELETE FROM links WHERE project_id = ?1 AND source_id IN (SELECT value FROM json_each(?2))
+
+-- name: record_backlinks_delete
+DELETE FROM links INDEXED BY links_by_target
+WHERE project_id = ?1 AND target_id IN (SELECT value FROM json_each(?2))
 
 -- name: record_delete
 DELETE FROM records WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
@@ -62,7 +65,7 @@ SELECT {ref} FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value FR
 SELECT {record} FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value FROM json_each(?2))
 
 -- name: records_duplicates
-SELECT {record} FROM records r
+SELECT {record} FROM records r INDEXED BY records_by_hash
 WHERE r.project_id = ?1 AND r.content_hash IN (SELECT unhex(value) FROM json_each(?8))
   AND r.kind = ?2 AND r.owner_id = ?3 AND r.level = ?4 AND r.team_id = ?5 AND r.swarm_id = ?9 AND {living}
 ORDER BY r.seq
@@ -111,10 +114,10 @@ ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 SELECT count(*) FROM records_index WHERE records_index MATCH ?1
 
 -- name: records_total
-SELECT count(*) FROM records WHERE project_id = ?1
+SELECT count(*) FROM records INDEXED BY records_by_recency WHERE project_id = ?1
 
 -- name: records_visible_counts
-SELECT r.kind, r.level, r.type, count(*) FROM records r WHERE {visible} AND {living} GROUP BY 1, 2, 3
+SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_recency WHERE {visible} AND {living} GROUP BY 1, 2, 3
 
 -- name: conversation
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)

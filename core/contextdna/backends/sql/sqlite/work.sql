@@ -67,13 +67,15 @@ INSERT INTO grants (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: grants_active_for
-SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id FROM grants
+SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id
+FROM grants INDEXED BY grants_by_record
 WHERE project_id = ?1 AND record_id IN (SELECT value FROM json_each(?2)) AND grantee_id = ?3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4)
 ORDER BY id
 
 -- name: grants_given
-SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id FROM grants
+SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id
+FROM grants INDEXED BY grants_by_grantee
 WHERE project_id = ?1 AND grantee_id IN (SELECT value FROM json_each(?2)) AND granted_by = ?3 AND delegation_id = ''
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4)
 ORDER BY id
@@ -84,6 +86,6 @@ WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3)
 
 -- name: grants_revoke_delegation
-UPDATE grants SET revoked_at = ?3
+UPDATE grants INDEXED BY grants_by_delegation SET revoked_at = ?3
 WHERE project_id = ?1 AND delegation_id = ?2 AND delegation_id <> ''
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3)
