@@ -1,0 +1,309 @@
+"""The server's settings: command line over environment over file over defaults. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from contextdna.errors import SettingsInvalid
+from contextdna.values.ids import AgentId, ProjectId, is_name
+from contextdna.values.level import LEVELS_BY_LABEL
+from contextdna.values.memory import MEMORY_TYPES
+from contextdna.values.principal import Principal, Role
+from contextdna.values.settings import (
+    BelowGate,
+    HubSettings,
+    Limits,
+    ReadAudit,
+    RetentionSettings,
+    SearchSettings,
+    WorkSettings,
+)
+from contextdna_server.settings_errors import ENV_PREFIX, Sources, explained, near_misses
+from contextdna_server.settings_file import find_settings_file, read_settings_file
+
+CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
+_TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
+"""Variables that the project's own tests read."""
+
+_LIMITS: Final = Limits()
+_SEARCH: Final = SearchSettings()
+_RETENTION: Final = RetentionSettings()
+_WORK: Final = WorkSettings()
+_HUB: Final = HubSettings()
+
+
+def _listed(value: object) -> object:
+    """Read a list as an environment variable gives it: JSON, or names between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            raise ValueError("not a JSON list") from None
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _named(value: str) -> str:
+    if not is_name(value):
+        raise ValueError("use 1 to 128 letters, digits, or . _ : @ -")
+    return value
+
+
+def _rooted(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+def default_data_dir() -> Path:
+    """Give the data folder of this user."""
+    from platformdirs import user_data_dir  # 30 ms, for those who name no folder
+
+    return Path(user_data_dir("contextdna", appauthor=False))
+
+
+Name = Annotated[str, AfterValidator(_named)]
+Rooted = Annotated[Path, AfterValidator(_rooted)]
+Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
+Roots = Annotated[tuple[Rooted, ...], NoDecode, BeforeValidator(_listed)]
+Count = Annotated[int, Field(ge=1)]
+Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A group of settings; what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IdentitySection(Section):
+    """Who the caller on stdio is: the local user."""
+
+    agent_id: Name = "local"
+    stdio_role: Role = Role.SYSTEM
+    team_id: Name = "default"
+    swarm_id: Name = "default"
+
+
+class MemoriesSection(Section):
+    """What a memory is when the call does not say."""
+
+    default_level: Literal["private", "team", "swarm", "project", "system"] = "project"
+    extra_types: Names = ()
+
+
+class AuditSection(Section):
+    """When successful reads are audited."""
+
+    reads: ReadAudit = _HUB.read_audit
+
+
+class ArtifactsSection(Section):
+    """Where attach_artifact may read local files from."""
+
+    allowed_roots: Roots = ()
+
+
+class LimitsSection(Section):
+    """Bounds on what one call may carry."""
+
+    content_bytes_max: Count = _LIMITS.content_bytes_max
+    metadata_bytes_max: Count = _LIMITS.metadata_bytes_max
+    artifact_bytes_max: Count = _LIMITS.artifact_bytes_max
+    batch_max: Count = _LIMITS.batch_max
+    tags_max: Count = _LIMITS.tags_max
+    tag_chars_max: Count = _LIMITS.tag_chars_max
+    hits_max: Count = _LIMITS.hits_max
+    answer_tokens_max: Count = _LIMITS.answer_tokens_max
+    compress_over_bytes: Count = _LIMITS.compress_over_bytes
+    indexed_tokens_max: Count = _LIMITS.indexed_tokens_max
+    query_chars_max: Count = _LIMITS.query_chars_max
+
+
+class SearchSection(Section):
+    """How hits are chosen and mixed."""
+
+    lexical_weight: Weight = _SEARCH.lexical_weight
+    importance_weight: Weight = _SEARCH.importance_weight
+    recency_weight: Weight = _SEARCH.recency_weight
+    recency_half_life_days: Span = _SEARCH.recency_half_life_days
+    matches_max: Count = _SEARCH.matches_max
+    candidates_max: Count = _SEARCH.candidates_max
+
+
+class RetentionSection(Section):
+    """When records end."""
+
+    restore_window_days: Span = _RETENTION.restore_window_days
+    idle_days: Span = _RETENTION.idle_days
+    idempotency_days: Span = _RETENTION.idempotency_days
+    event_days: Span = _RETENTION.event_days
+    sweep_interval_s: Span = _RETENTION.sweep_interval_s
+
+
+class WorkSection(Section):
+    """Sessions, delegations and loops."""
+
+    session_ttl_s: Span = _WORK.session_ttl_s
+    session_ttl_max_s: Span = _WORK.session_ttl_max_s
+    delegation_depth_max: Count = _WORK.delegation_depth_max
+    confidence_gate: Share = _WORK.confidence_gate
+    consensus_gate: Share = _WORK.consensus_gate
+    proceed_below_gate: BelowGate = _WORK.proceed_below_gate
+
+
+class SqliteSection(Section):
+    """The database file's connections."""
+
+    readers: Count = _HUB.sqlite_readers
+    busy_timeout_s: Span = _HUB.sqlite_busy_timeout_s
+    group_max: Count = _HUB.sqlite_group_max
+
+
+class Settings(BaseSettings):
+    """All settings. Make them with ``load_settings``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    data: Rooted = Field(default_factory=default_data_dir)
+    """The one folder that holds the database, the artifacts and the key file."""
+    projects: Annotated[Names, Field(min_length=1)] = ("default",)
+    master_key: SecretStr = SecretStr("")
+    """32 bytes in base64 or hex; wins over the key file."""
+    os_keyring: bool = False
+    profile: Literal["default", "full"] = "default"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    identity: IdentitySection = IdentitySection()
+    memories: MemoriesSection = MemoriesSection()
+    audit: AuditSection = AuditSection()
+    artifacts: ArtifactsSection = ArtifactsSection()
+    limits: LimitsSection = LimitsSection()
+    search: SearchSection = SearchSection()
+    retention: RetentionSection = RetentionSection()
+    work: WorkSection = WorkSection()
+    sqlite: SqliteSection = SqliteSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the command line before the environment and the file behind it."""
+        given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        layers = [InitSettingsSource(settings_cls, given.get(name, {})) for name in ("command_line", "file")]
+        return layers[0], env_settings, layers[1]
+
+    def masked(self) -> dict[str, Any]:
+        """Give all settings as JSON values; a secret that is set shows as stars."""
+        return self.model_dump(mode="json")
+
+    def to_hub_settings(self) -> HubSettings:
+        """Give what the core needs."""
+        return HubSettings(
+            data_dir=self.data,
+            projects=tuple(ProjectId(name) for name in self.projects),
+            master_key=self.master_key.get_secret_value(),
+            os_keyring=self.os_keyring,
+            default_level=LEVELS_BY_LABEL[self.memories.default_level],
+            memory_types=tuple(dict.fromkeys((*MEMORY_TYPES, *self.memories.extra_types))),
+            read_audit=self.audit.reads,
+            limits=Limits(**self.limits.model_dump()),
+            search=SearchSettings(**self.search.model_dump()),
+            retention=RetentionSettings(**self.retention.model_dump()),
+            work=WorkSettings(**self.work.model_dump()),
+            sqlite_readers=self.sqlite.readers,
+            sqlite_busy_timeout_s=self.sqlite.busy_timeout_s,
+            sqlite_group_max=self.sqlite.group_max,
+        )
+
+    def to_principal(self) -> Principal:
+        """Give the local user that calls on stdio."""
+        return Principal(
+            AgentId(self.identity.agent_id),
+            tuple(ProjectId(name) for name in self.projects),
+            self.identity.team_id,
+            self.identity.swarm_id,
+            self.identity.stdio_role,
+        )
+
+
+def environment() -> Mapping[str, str]:
+    """Give the process's environment to those who need it beyond the settings."""
+    return dict(os.environ)
+
+
+def load_settings(
+    command_line: Mapping[str, Any] | None = None, *, config: Path | None = None, more_projects: Iterable[str] = ()
+) -> Settings:
+    """Read all sources and give the settings.
+
+    Args:
+        command_line: What the command line sets, nested as in the file.
+        config: The settings file; without it CONTEXTDNA_CONFIG, or the one in the data folder, if any.
+        more_projects: Projects to add to those that the sources name.
+
+    Raises:
+        SettingsInvalid: A source cannot be read, or holds what is not a setting or not a value of it.
+    """
+    given = dict(command_line or {})
+    _refuse_unknown_variables(os.environ)
+    path = _settings_file(given, config)
+    document = read_settings_file(path, os.environ) if path else {}
+    layers: dict[str, Any] = {"command_line": given, "file": document}
+    try:
+        settings = Settings(**layers)
+        added = (*settings.projects, *more_projects)
+        if added != settings.projects:
+            given["projects"] = tuple(dict.fromkeys(added))
+            settings = Settings(**layers)
+    except ValidationError as error:
+        raise explained(error, Settings, Sources(given, os.environ, document, path)) from None
+    except SettingsError as error:  # a variable for a whole section, such as CONTEXTDNA_IDENTITY, is not JSON
+        raise SettingsInvalid(
+            f"the environment variables hold a section that is not a JSON object: {error}",
+            code="setting_invalid",
+            hint=f"Set its fields one by one, for example {ENV_PREFIX}IDENTITY__AGENT_ID.",
+        ) from None
+    return settings
+
+
+def _settings_file(given: Mapping[str, Any], config: Path | None) -> Path | None:
+    if config is not None:
+        return config
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return Path(named).expanduser()
+    data = given.get("data") or os.environ.get(f"{ENV_PREFIX}DATA")
+    return find_settings_file(Path(data).expanduser() if data else default_data_dir())
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    for variable in environ:
+        name = variable.upper().partition("__")[0]
+        if name.startswith(ENV_PREFIX) and not name.startswith(_TEST_PREFIX) and name not in known:
+            raise SettingsInvalid(
+                f"the environment variable {variable} is not a setting",
+                code="setting_unknown",
+                hint=near_misses(name, known) or "Unset it; see the settings' reference.",
+            )
