@@ -29,7 +29,7 @@ Object = Annotated[dict[str, Any], BeforeValidator(_from_json_text)]
 Scores = Annotated[dict[str, float], BeforeValidator(_from_json_text)]
 Objects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text)]
 
-LEVEL = Field("", description="Who reads it; default project", json_schema_extra=one_of(*(x.label for x in Level)))
+LEVEL = Field("", description="private, team, swarm, project (default) or system")
 
 
 class Strict(BaseModel):
@@ -46,8 +46,8 @@ class Strict(BaseModel):
 class Arguments(Strict):
     """What every tool takes."""
 
-    session_id: str = Field("", description="Act as this session's agent")
-    project_id: str = Field("", description="Default: the session's or your own")
+    session_id: str = Field("", description="Act as its agent")
+    project_id: str = Field("", description="Default: yours")
 
 
 def level_of(label: str, default: Level) -> Level:

@@ -17,13 +17,13 @@ from contextdna_tools.spec import Call, Tool, hints
 
 
 class AttachArtifact(Arguments):
-    """Keep a file or a long text beside the memories: give text, base64, or a path on this machine. Gives an id and a
-    contextdna:// URI; the same name again is its next version."""
+    """Keep a file or long text beside the memories: text, base64, or a local path. Gives an id and a contextdna:// URI;
+    the same name again is its next version."""
 
     name: str = Field("", description="File name; default the path's")
     text: str = Field("", description="The content as text")
     base64: str = Field("", description="The content as base64")
-    path: str = Field("", description="A file inside an allowed root (stdio only)")
+    path: str = Field("", description="Inside an allowed root, stdio only")
     media_type: str = Field("", description="Default: from the name")
     level: str = LEVEL
     importance: float = Field(0.5, description="0..1")
@@ -35,11 +35,11 @@ class ArtifactResult(BaseModel):
 
     id: str
     uri: str
-    name: str
-    version: int
-    media_type: str
-    size_bytes: int
-    sha256: str
+    name: str = ""
+    version: int = 1
+    media_type: str = ""
+    size_bytes: int = 0
+    sha256: str = ""
 
 
 async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from contextdna import AgentId, Context, ContextQuery, Hit, Kind, Level, parse_choice, parse_level
-from contextdna_tools.arguments import Arguments, Texts, one_of, shown_time, time_of
+from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of
 from contextdna_tools.memories import TIERS
 from contextdna_tools.spec import Call, Tool, hints
 
@@ -11,25 +11,23 @@ KINDS = {kind.value: kind for kind in Kind}
 
 
 class RetrieveContext(Arguments):
-    """Find what is already known before you work: ask in plain words, filter if you like. Gives ranked memories, turns,
-    artifacts and decisions with the reason for each; an empty query gives the newest."""
+    """Find what is known before you work: ask in plain words. Gives ranked memories, turns, artifacts and decisions
+    with reasons; no query gives the newest."""
 
-    query: str = Field("", description='A question; "quoted" words must occur')
-    kinds: Texts = Field(
-        [], json_schema_extra={"items": {"type": "string", **one_of(*KINDS)}}, description="Default all"
-    )
+    query: str = Field("", description='"Quoted" words must occur')
+    kinds: Texts = Field([], description="memory, turn, artifact, loop")
     types: Texts = Field([], description="Memory types")
-    tiers: Texts = Field([], description="Memory tiers")
-    levels: Texts = Field([], description="Access levels")
+    tiers: Texts = Field([], description="Tiers")
+    levels: Texts = Field([], description="By name")
     tags: Texts = Field([], description="All of them")
-    agent: str = Field("", description="Only by this agent")
+    agent: str = Field("", description="Its owner")
     since: str = Field("", description="ISO time")
     until: str = Field("", description="ISO time")
-    as_of: str = Field("", description="What was valid at this ISO time")
+    as_of: str = Field("", description="ISO time: valid then")
     min_importance: float = Field(0.0, description="0..1")
     limit: int = Field(30, description="1..100")
-    max_tokens: int = Field(2000, description="Budget of the answer")
-    cursor: str = Field("", description="From the last answer")
+    max_tokens: int = Field(2000, description="Answer budget")
+    cursor: str = Field("", description="Of the last answer")
 
 
 class HitView(BaseModel):
@@ -40,11 +38,11 @@ class HitView(BaseModel):
     content: str
     score: float
     why: list[str]
-    type: str
-    level: str
-    owner: str
-    created_at: str
-    version: int
+    type: str = ""
+    level: str = ""
+    owner: str = ""
+    created_at: str = ""
+    version: int = 1
     tags: list[str] | None = None
     shared_by: str | None = None
     session: str | None = None
@@ -54,11 +52,11 @@ class HitView(BaseModel):
 class EmptyView(BaseModel):
     """Why there are no hits."""
 
-    message: str
-    visible: int
-    by_level: dict[str, int]
-    by_type: dict[str, int]
-    suggestions: list[str]
+    message: str = ""
+    visible: int = 0
+    by_level: dict[str, int] = {}
+    by_type: dict[str, int] = {}
+    suggestions: list[str] = []
 
 
 class RetrieveResult(BaseModel):

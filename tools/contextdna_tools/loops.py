@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from contextdna import Decision, Loop, LoopDraft, parse_choice
-from contextdna_tools.arguments import Arguments, Scores, Texts, one_of
+from contextdna_tools.arguments import Arguments, Scores, Texts
 from contextdna_tools.spec import Call, Tool, hints
 
 LOOPS = {str(int(loop)): loop for loop in Loop}
@@ -11,15 +11,15 @@ DECISIONS = {decision.value: decision for decision in Decision}
 
 
 class RecordLoopDecision(Arguments):
-    """Record where a phase stands: loop 3 your confidence, loop 2 the validators' consensus, loop 4 the decision.
-    Append-only. Tells whether the gates are open and what is missing."""
+    """Record where a phase stands: your confidence, the validators' consensus, or the decision. Append-only. Tells
+    whether the gates are open and what is missing."""
 
-    loop: int = Field(description="3 confidence, 2 consensus, 4 decision", json_schema_extra={"enum": [2, 3, 4]})
+    loop: int = Field(description="3 confidence, 2 consensus, 4 decision")
     phase: str = Field(description="Such as auth-design")
     iteration: int = Field(1, description="From 1")
     score: float | None = Field(None, description="0..1: confidence, or consensus")
-    validators: Scores = Field({}, description="Loop 2: validator to score; mean is the consensus")
-    decision: str = Field("", description="Loop 4", json_schema_extra=one_of(*DECISIONS))
+    validators: Scores = Field({}, description="Loop 2: score by validator")
+    decision: str = Field("", description="Loop 4: PROCEED, DEFER, ESCALATE")
     reasoning: str = Field("", description="Why")
     blockers: Texts = Field([], description="Loop 3")
     files: Texts = Field([], description="Loop 3")
@@ -34,9 +34,9 @@ class GateView(BaseModel):
 
     open: bool
     missing: list[str]
-    confidence_gate: float
-    consensus_gate: float
-    confidences: int
+    confidence_gate: float = 0.0
+    consensus_gate: float = 0.0
+    confidences: int = 0
     confidence_min: float | None = None
     consensus: float | None = None
 

@@ -25,7 +25,6 @@ from contextdna_tools.arguments import (
     Strict,
     Texts,
     level_of,
-    one_of,
     shown_time,
     time_of,
 )
@@ -39,25 +38,25 @@ DUPLICATES = {choice.value: choice for choice in OnDuplicate}
 class MemoryFields(Strict):
     """The fields of one memory, in the single form and in a batch."""
 
-    content: str = Field("", description="The knowledge itself, in whole sentences")
-    memory_type: str = Field("fact", description="fact, preference, decision, success_pattern, failure_pattern, …")
-    tier: str = Field("semantic", description="working and episodic age out", json_schema_extra=one_of(*TIERS))
+    content: str = Field("", description="In whole sentences")
+    memory_type: str = Field("fact", description="fact, decision, preference, success_pattern, …")
+    tier: str = Field("semantic", description="working, episodic (age out), semantic, shared")
     level: str = LEVEL
     importance: float = Field(0.5, description="0..1")
     tags: Texts = Field([], description="For exact filters")
     metadata: Object = Field({}, description="Any JSON")
     valid_from: str = Field("", description="ISO time")
-    retention_days: float | None = Field(None, description="Then gone; default: kept")
+    retention_days: float | None = Field(None, description="Default: kept")
     relates_to: Texts = Field([], description="Memory ids")
 
 
 class StoreMemory(MemoryFields, Arguments):
     """Keep something worth knowing later: a fact, decision, preference or pattern. Give content, or up to 100 memories
-    at once (all or none). The same content is merged, not doubled."""
+    (all or none)."""
 
-    memories: Objects = Field([], description="Batch: objects with the fields above")
-    on_duplicate: str = Field("merge", description="Same content again", json_schema_extra=one_of(*DUPLICATES))
-    idempotency_key: str = Field("", description="A retry with it gives the first answer")
+    memories: Objects = Field([], description="Batch of objects with these fields")
+    on_duplicate: str = Field("merge", description="Same content: merge, new, error")
+    idempotency_key: str = Field("", description="Makes a retry safe")
 
 
 class StoredItem(BaseModel):
@@ -111,7 +110,7 @@ def _draft(fields: MemoryFields, default: Level) -> MemoryDraft:
 
 
 class GetMemory(Arguments):
-    """Read whole memories by id, with version, links and provenance; retrieve_context may have cut them."""
+    """Read whole memories by id, with version, links and provenance."""
 
     ids: Texts = Field(description="Up to 100")
 
@@ -121,14 +120,14 @@ class MemoryView(BaseModel):
 
     id: str
     content: str
-    memory_type: str
-    tier: str
-    level: str
-    importance: float
     version: int
-    owner: str
-    created_at: str
-    updated_at: str
+    memory_type: str = ""
+    tier: str = ""
+    level: str = ""
+    importance: float = 0.5
+    owner: str = ""
+    created_at: str = ""
+    updated_at: str = ""
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
     relates_to: list[str] | None = None
@@ -186,8 +185,8 @@ def _shown(moment: datetime | None) -> str | None:
 
 
 class UpdateMemory(Arguments):
-    """Correct or re-classify a memory you own. Needs the version you read; a stale one is refused with the current
-    one. To replace knowledge, store the new and set superseded_by."""
+    """Correct or re-classify a memory you own, at the version you read. To replace knowledge, store the new and set
+    superseded_by."""
 
     id: str = Field(description="Memory id")
     expected_version: int = Field(description="The version you read")
@@ -231,8 +230,8 @@ async def update_memory(call: Call, args: UpdateMemory) -> UpdateResult:
 
 
 class ForgetMemory(Arguments):
-    """Forget memories you own: by ids, or by filter (first call counts, then repeat with confirm=count). Restorable
-    for 30 days unless purged."""
+    """Forget memories you own: by ids, or by filter (counted first, then repeat with confirm=count). Restorable unless
+    purged."""
 
     ids: Texts = Field([], description="Up to 100")
     memory_types: Texts = Field([], description="Filter")
@@ -240,7 +239,7 @@ class ForgetMemory(Arguments):
     tags: Texts = Field([], description="Filter, all of them")
     older_than: str = Field("", description="Filter, ISO time")
     confirm: int | None = Field(None, description="The count a filter matched")
-    purge: bool = Field(False, description="For good, also the encrypted copy")
+    purge: bool = Field(False, description="For good")
     restore: bool = Field(False, description="Bring ids back instead")
 
 

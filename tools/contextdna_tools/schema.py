@@ -13,9 +13,20 @@ def input_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Give a tool's output schema: types and required names, without prose."""
-    full = model.model_json_schema(mode="serialization")
-    return _slim(full, full.get("$defs", {}), prose=False)
+    """Give a tool's output schema, without prose; of inner objects only what is always there."""
+    full = model.model_json_schema()
+    schema = _slim(full, full.get("$defs", {}), prose=False)
+    schema["properties"] = {name: _essential(inner) for name, inner in schema["properties"].items()}
+    return schema
+
+
+def _essential(node: dict[str, Any]) -> dict[str, Any]:
+    if "items" in node:
+        return {**node, "items": _essential(node["items"])}
+    always = node.get("required", [])
+    rest = {key: value for key, value in node.items() if key not in ("properties", "required")}
+    properties = {name: _essential(inner) for name, inner in node.get("properties", {}).items() if name in always}
+    return {**rest, "properties": properties} if properties else rest
 
 
 def _slim(node: dict[str, Any], definitions: dict[str, Any], *, prose: bool) -> dict[str, Any]:
@@ -44,7 +55,7 @@ def _is_noise(key: str, value: Any, *, prose: bool) -> bool:
         case "default":
             return not prose or value in (None, "", [], {}, False)
         case "additionalProperties":
-            return value is True
+            return isinstance(value, bool)  # unknown arguments are refused by the boundary, with a near miss
         case "description":
             return not prose
         case _:

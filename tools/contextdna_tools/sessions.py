@@ -17,7 +17,7 @@ from contextdna import (
     Workspace,
     parse_choice,
 )
-from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, one_of, shown_time
+from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time
 from contextdna_tools.boundary import as_invalid_input
 from contextdna_tools.spec import Call, Tool, hints
 
@@ -27,15 +27,15 @@ _BRIEFING_TOKENS = 800
 
 
 class BeginSession(Arguments):
-    """Start work as an agent: gives a secret session_id to pass with every later call, and a briefing on the task.
-    With a session_id and no agent_id, resume that session."""
+    """Start work as an agent: gives a secret session_id to pass with every later call, and a briefing. With only a
+    session_id, resume it."""
 
     agent_id: str = Field("", description="Who works; default you")
     task: str = Field("", description="What for")
     parent: str = Field("", description="Parent's session_id")
     team_id: str = Field("", description="Default: the parent's")
     swarm_id: str = Field("", description="Default: the parent's")
-    role: str = Field("agent", description="Never above the parent's", json_schema_extra=one_of(*ROLES))
+    role: str = Field("agent", description="agent, coordinator or system")
     ttl_s: float | None = Field(None, description="Seconds; default 24 h")
 
 
@@ -43,12 +43,12 @@ class BeginResult(BaseModel):
     """Answer of begin_session."""
 
     session_id: str
-    agent_id: str
-    project_id: str
-    conversation: str
-    expires_at: str
-    resumed: bool
-    briefing: list[str]
+    agent_id: str = ""
+    project_id: str = ""
+    conversation: str = ""
+    expires_at: str = ""
+    resumed: bool = False
+    briefing: list[str] = []
 
 
 async def begin_session(call: Call, args: BeginSession) -> BeginResult:
@@ -94,12 +94,12 @@ def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginR
 
 
 class EndSession(Arguments):
-    """Finish the session: its output and each learning become memories (success_pattern or failure_pattern), a
-    delegation completes and its grants end. The session_id stops working."""
+    """Finish the session: output and learnings become memories (success_pattern or failure_pattern), its delegation
+    completes, its grants end."""
 
     success: bool = Field(True, description="Whether the task was done")
     output: str = Field("", description="The result")
-    learnings: Texts = Field([], description="What the next agent should know, up to 20")
+    learnings: Texts = Field([], description="For the next agent, up to 20")
     artifacts: Texts = Field([], description="Artifact ids of the result")
     level: str = LEVEL
 
@@ -109,9 +109,9 @@ class EndResult(BaseModel):
 
     status: str
     stored: list[str]
-    delegation_completed: bool
-    grants_ended: int
-    children_ended: int
+    delegation_completed: bool = False
+    grants_ended: int = 0
+    children_ended: int = 0
 
 
 async def end_session(call: Call, args: EndSession) -> EndResult:
@@ -135,23 +135,23 @@ async def end_session(call: Call, args: EndSession) -> EndResult:
 class TurnFields(Strict):
     """The fields of one turn."""
 
-    role: str = Field("user", description="Who spoke", json_schema_extra=one_of("user", "assistant", "system", "tool"))
+    role: str = Field("user", description="user, assistant, system or tool")
     content: str = Field("", description="What was said")
     level: str = LEVEL
     metadata: Object = Field({}, description="Any JSON, such as tool calls")
 
 
 class LogTurn(TurnFields, Arguments):
-    """Append to the session's conversation: one turn, or several in order with turns. Needs a session_id."""
+    """Append to the session's conversation: one turn, or several in order. Needs a session_id."""
 
-    turns: Objects = Field([], description="Batch: objects with the fields above")
+    turns: Objects = Field([], description="Batch of objects with these fields")
 
 
 class LogResult(BaseModel):
     """Answer of log_turn."""
 
     ids: list[str]
-    conversation: str
+    conversation: str = ""
 
 
 async def log_turn(call: Call, args: LogTurn) -> LogResult:
@@ -177,12 +177,12 @@ def _turn(raw: dict[str, Any], index: int) -> TurnFields:
 
 class DelegateWithContext(Arguments):
     """Hand a task to a child agent with the memories it needs. Gives the child's session_id and a briefing to pass on.
-    Private and system memories go only when named. Ends with the child's end_session."""
+    Private memories go only when named. Ends with the child's end_session."""
 
     child_agent_id: str = Field(description="Not already in the chain")
     task: str = Field(description="What to do")
-    query: str = Field("", description="What it must know; default the task")
-    memory_ids: Texts = Field([], description="Hand these down in any case")
+    query: str = Field("", description="What to know; default the task")
+    memory_ids: Texts = Field([], description="Always inherited")
     memory_types: Texts = Field([], description="Only these types")
     min_importance: float = Field(0.0, description="0..1")
     limit: int = Field(30, description="Memories at most")
@@ -197,12 +197,12 @@ class DelegateResult(BaseModel):
     """Answer of delegate_with_context."""
 
     session_id: str
-    delegation_id: str
-    chain: list[str]
-    depth: int
-    inherited: dict[str, int]
-    expires_at: str
     briefing: str
+    delegation_id: str = ""
+    chain: list[str] = []
+    depth: int = 0
+    inherited: dict[str, int] = {}
+    expires_at: str = ""
 
 
 async def delegate_with_context(call: Call, args: DelegateWithContext) -> DelegateResult:

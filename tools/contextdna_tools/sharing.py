@@ -8,25 +8,25 @@ from contextdna_tools.spec import Call, Tool, hints
 
 
 class ShareMemories(Arguments):
-    """Let other agents read memories you own: by ids, or your most important of some types. Grants, not copies; they
-    cannot be passed on. revoke=true takes them back at once."""
+    """Let other agents read memories you own: by ids, or the most important of some types. Grants, not copies, never
+    passed on."""
 
     target_agent_ids: Texts = Field(description="Who may read")
     memory_ids: Texts = Field([], description="Which; or use memory_types")
     memory_types: Texts = Field([], description="Share by type")
     min_importance: float = Field(0.7, description="With memory_types")
     limit: int = Field(20, description="With memory_types, 1..100")
-    expires_in_s: float | None = Field(None, description="Seconds; default: until revoked")
-    revoke: bool = Field(False, description="End grants; no ids: all to these targets")
+    expires_in_s: float | None = Field(None, description="Default: until revoked")
+    revoke: bool = Field(False, description="Take back; no ids: all")
 
 
 class ShareResult(BaseModel):
     """Answer of share_memories."""
 
     shared: dict[str, int]
-    memory_ids: list[str]
-    unknown_agents: list[str]
-    revoked: int
+    memory_ids: list[str] = []
+    unknown_agents: list[str] = []
+    revoked: int = 0
     expires_at: str | None = None
 
 

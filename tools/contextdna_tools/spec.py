@@ -56,7 +56,10 @@ AnyTool = Tool[Any]
 
 
 def hints(*, read_only: bool = False, destructive: bool = False, idempotent: bool = False) -> ToolAnnotations:
-    """Make the annotations of a tool; none of ours reaches beyond the store."""
+    """Make the annotations of a tool; none of ours reaches beyond the store. What a default says is left out."""
     return ToolAnnotations(
-        read_only_hint=read_only, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=False
+        read_only_hint=True if read_only else None,
+        destructive_hint=None if read_only or destructive else False,
+        idempotent_hint=True if idempotent else None,
+        open_world_hint=False,
     )

@@ -52,6 +52,10 @@ class MasterKeyRing:
         """Id of the master key that wraps new keys."""
         return self._current_id
 
+    def holds(self, master_id: str) -> bool:
+        """Tell whether this ring has a master key."""
+        return master_id in self._ciphers
+
     def wrap(self, key: bytes, associated: bytes) -> bytes:
         """Encrypt a key under the current master key: a random 12-byte nonce, then ciphertext and tag."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -72,6 +76,38 @@ class MasterKeyRing:
             return cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], associated)
         except InvalidTag as error:
             raise _wrong_key(f"a wrapped key does not open with the master key {master_id}") from error
+
+
+class KeyFileRing:
+    """``KeyRing`` over a key file, made when it is not there; read anew when another process has added a key.
+
+    Raises:
+        SettingsInvalid: As ``read_key_file``.
+        StorageUnavailable: The file cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ring = create_key_file(path)
+
+    @property
+    def current_id(self) -> str:
+        """Id of the master key that wraps new keys."""
+        return self._ring.current_id
+
+    def wrap(self, key: bytes, associated: bytes) -> bytes:
+        """Encrypt a key under the current master key."""
+        return self._ring.wrap(key, associated)
+
+    def unwrap(self, master_id: str, wrapped: bytes, associated: bytes) -> bytes:
+        """Decrypt a key.
+
+        Raises:
+            IntegrityFault: ``wrong_key``.
+        """
+        if not self._ring.holds(master_id):
+            self._ring = read_key_file(self._path)
+        return self._ring.unwrap(master_id, wrapped, associated)
 
 
 def new_master_key() -> bytes:

@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import anyio
 
 from contextdna.backends.in_memory import InMemoryBlobStore, open_in_memory
 from contextdna.backends.in_process import InProcessChannel
-from contextdna.backends.key_ring import open_key_ring
+from contextdna.backends.key_ring import KeyFileRing, MasterKeyRing, master_key_id, new_master_key, parse_master_key
 from contextdna.backends.local_files import LocalBlobStore
+from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.domain import projects
 from contextdna.domain.access import Caller
@@ -100,9 +102,26 @@ def open_ring(settings: HubSettings) -> KeyRing:
         SettingsInvalid: The key or its file cannot be used.
         StorageUnavailable: The data folder cannot be made.
     """
+    if settings.master_key:
+        return parse_master_key(settings.master_key)
+    if settings.os_keyring:
+        return read_os_keyring(create=True)
     folder = settings.data_dir
     if folder is None:
-        return open_key_ring(value=settings.master_key)
+        key = new_master_key()
+        return MasterKeyRing({master_key_id(key): key}, master_key_id(key))
+    _make_folder(folder)
+    path = folder / KEY_FILE
+    if not path.exists() and (folder / DATABASE_FILE).exists():
+        raise SettingsInvalid(
+            f"the data folder holds a database but its key file {KEY_FILE} is gone",
+            code="key_missing",
+            hint=f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY.",
+        )
+    return KeyFileRing(path)
+
+
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -111,14 +130,6 @@ def open_ring(settings: HubSettings) -> KeyRing:
             code="storage_cannot_open",
             hint="Choose another folder with --data DIR, or mend its permissions.",
         ) from error
-    path = folder / KEY_FILE
-    if not settings.master_key and not settings.os_keyring and not path.exists() and (folder / DATABASE_FILE).exists():
-        raise SettingsInvalid(
-            f"the data folder holds a database but its key file {KEY_FILE} is gone",
-            code="key_missing",
-            hint=f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY.",
-        )
-    return open_key_ring(value=settings.master_key, os_keyring=settings.os_keyring, path=path)
 
 
 async def _open_storage(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, BlobStore]:
@@ -133,7 +144,9 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings) -> tuple[D
             busy_timeout_s=settings.sqlite_busy_timeout_s,
         )
     )
-    return database, LocalBlobStore(folder / ARTIFACTS_FOLDER)
+    store = LocalBlobStore(folder / ARTIFACTS_FOLDER)
+    await store.open()
+    return database, store
 
 
 async def _prepare(database: Database, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]) -> None:

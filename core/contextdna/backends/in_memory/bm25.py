@@ -1,6 +1,7 @@
 """BM25 as SQLite's FTS5 computes it, over plain tuples of tokens."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -13,6 +14,19 @@ Phrase = tuple[str, ...]
 K1: Final = 1.2
 B: Final = 0.75
 IDF_MIN: Final = 1e-6
+
+_TOKEN: Final = re.compile(r"[a-z0-9]+")
+
+
+def check(match: Match) -> None:
+    """Refuse what an engine's query language could misread.
+
+    Raises:
+        ValueError: A phrase is empty, or a token is not of ``a-z0-9``.
+    """
+    for phrase in (*match.all_of, *match.any_of):
+        if not phrase or not all(_TOKEN.fullmatch(token) for token in phrase):
+            raise ValueError("a phrase is one or more tokens of a-z0-9")
 
 
 def occurrences(tokens: Sequence[str], phrase: Phrase) -> int:

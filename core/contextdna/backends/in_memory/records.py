@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from contextdna.backends.in_memory.bm25 import Scorer, matches
+from contextdna.backends.in_memory.bm25 import Scorer, check, matches
 from contextdna.backends.in_memory.sheets import Indexed, Sheets, StoredRecord, in_force
 from contextdna.values.ids import AgentId, ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
@@ -101,7 +101,12 @@ class InMemoryRecords:
     async def search(
         self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
     ) -> list[Candidate]:
-        """List visible records that match, best BM25 first, ties newest first."""
+        """List visible records that match, best BM25 first, ties newest first.
+
+        Raises:
+            ValueError: A phrase is empty, or a token is not of ``a-z0-9``.
+        """
+        check(match)
         rows = [row for row in self._filtered(reader, where, now) if matches(row.tokens, match)]
         indexed = self._sheets.indexed.rows.get(None, Indexed())
         scorer = Scorer(match, indexed, self._sheets.records.rows.values())
@@ -165,7 +170,7 @@ class InMemoryRecords:
     async def under_subject(self, project_id: ProjectId, kind: Kind, subject: str, position: int) -> list[Record]:
         """Fetch all records of a subject and position that are not deleted, oldest first, without a reader."""
         rows = [row for row in self._of(project_id) if row.record.kind is kind and row.record.deleted_at is None]
-        rows = [row for row in rows if (row.record.subject, row.record.position) == (subject, position)]
+        rows = [row for row in rows if row.record.subject == subject != "" and row.record.position == position]
         return [row.record for row in sorted(rows, key=_recency)]
 
     async def subjects(self, reader: Reader, kind: Kind, *, now: datetime, limit: int) -> list[str]:
