@@ -113,6 +113,8 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what is queued, empty the log where nobody else uses it, and close every connection."""
+        if self._closed:
+            return
         self._closed = True
         for reader in self._readers:
             await reader.thread.close()

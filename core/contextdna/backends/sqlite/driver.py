@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import aiosqlite
 import anyio
+import anyio.to_thread
 
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, LimitExceeded, StorageUnavailable
 
@@ -60,6 +61,10 @@ class Thread(aiosqlite.Connection):
         """Queue a function that answers by other means; it must not raise."""
         self._tx.put_nowait((None, fn))
 
+    async def ended(self) -> None:
+        """Wait for the end of a thread that was told to stop, so that it never answers to a closed loop."""
+        await anyio.to_thread.run_sync(self._thread.join)
+
     @property
     def raw(self) -> Any:
         """The driver's connection, for functions that run on the thread."""
@@ -69,7 +74,12 @@ class Thread(aiosqlite.Connection):
 async def open_thread(connect: Callable[[], Any]) -> Thread:
     """Start a thread and connect on it."""
     thread = Thread(connect, 64)
-    await thread
+    try:
+        await thread
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await thread.ended()
+        raise
     return thread
 
 
@@ -170,8 +180,8 @@ def _create_file(path: Path) -> None:
 _BUSY: Final = 5
 _LOCKED: Final = 6
 _CONSTRAINT: Final = 19
-# Extended codes: primary key, trigger (the audit log's own guard against a second row of a key), unique, rowid.
-_TAKEN: Final = frozenset({1555, 1811, 2067, 2579})
+# pysqlite3 gives no extended codes. The second text is our own: a trigger guards the audit log against a second row.
+_TAKEN: Final = ("UNIQUE constraint failed", "audit_log is append-only")
 
 
 def is_busy(error: BaseException) -> bool:
@@ -265,7 +275,7 @@ def mapped_error(error: BaseException) -> ContextDnaError:
         )
     if code == 18:
         return LimitExceeded(f"A value is over the limit of SQLite. ({name})", hint="Send less at once.")
-    if getattr(error, "sqlite_errorcode", 0) in _TAKEN:
+    if code == _CONSTRAINT and str(error).startswith(_TAKEN):
         return Conflict(
             f"A row of that key is there already. ({name})",
             code="already_exists",
