@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -151,11 +150,11 @@ def backend(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[asyncio.Runner, Database]]:
     """Open one database for all worlds of a backend: each world starts by clearing the one before."""
-    opening: AbstractAsyncContextManager[Database]
-    path: Path = tmp_path_factory.mktemp("visibility") / "contextdna.db"
-    opening = open_in_memory() if request.param == "in_memory" else open_sqlite(path)
+    opening: AbstractAsyncContextManager[Database] = open_in_memory()
+    if request.param == "sqlite":
+        opening = open_sqlite(tmp_path_factory.mktemp("visibility") / "contextdna.db")
     with asyncio.Runner() as runner:
-        database: Database = runner.run(opening.__aenter__())
+        database = runner.run(opening.__aenter__())
         yield runner, database
         runner.run(opening.__aexit__(None, None, None))
 
