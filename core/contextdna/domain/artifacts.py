@@ -1,12 +1,12 @@
 """Artifacts: a reference in the database, the bytes in the blob store, encrypted where the level asks for it."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from contextdna.domain import access
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.operation import Operation
-from contextdna.domain.records import blank
+from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_media_type, check_metadata, check_score, check_text
 from contextdna.errors import IntegrityFault, LimitExceeded
 from contextdna.values.artifact import Artifact, ArtifactDraft
@@ -97,8 +97,13 @@ async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: 
         "blob_salt": opener.salt.hex(),
     }
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
-    record = replace(
-        blank(op, record_id, Kind.ARTIFACT, level=draft.level, type=draft.media_type, sealed=sealed),
+    record = new_record(
+        op,
+        record_id,
+        Kind.ARTIFACT,
+        level=draft.level,
+        type=draft.media_type,
+        sealed=sealed,
         importance=draft.importance,
         subject=subject,
         position=latest + 1,

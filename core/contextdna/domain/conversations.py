@@ -1,11 +1,10 @@
 """Conversations: the turns of a session, in order."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from contextdna.domain import access, sessions
 from contextdna.domain.operation import Operation
-from contextdna.domain.records import blank
+from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_text, parse_choice
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
@@ -71,6 +70,6 @@ def _turn(op: Operation, draft: TurnDraft, position: int) -> IndexedRecord:
     record_id = new_id(IdPrefix.TURN, op.now)
     body = {"content": draft.content, "metadata": dict(draft.metadata)}
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
-    record = blank(op, record_id, Kind.TURN, level=draft.level, type=draft.role, sealed=sealed)
+    record = new_record(op, record_id, Kind.TURN, level=draft.level, type=draft.role, sealed=sealed, position=position)
     tokens = op.tokeniser.tokens(draft.content, limit=op.settings.limits.indexed_tokens_max)
-    return IndexedRecord(replace(record, position=position), tokens)
+    return IndexedRecord(record, tokens)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from contextdna.domain import access
 from contextdna.domain.operation import Operation
-from contextdna.domain.records import blank
+from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
 from contextdna.errors import Conflict, InvalidInput
 from contextdna.values.ids import IdPrefix, new_id
@@ -165,11 +165,17 @@ def _entry(op: Operation, draft: LoopDraft, level: Level) -> IndexedRecord:
         "details": dict(draft.details),
     }
     sealed = op.seal(body, record_id=record_id, level=level, version=1)
-    bare = blank(op, record_id, Kind.LOOP, level=level, type=draft.loop.label, sealed=sealed)
-    return IndexedRecord(
-        replace(bare, subject=draft.phase, position=draft.iteration),
-        op.tokeniser.tokens(_text(draft), limit=op.settings.limits.indexed_tokens_max),
+    record = new_record(
+        op,
+        record_id,
+        Kind.LOOP,
+        level=level,
+        type=draft.loop.label,
+        sealed=sealed,
+        subject=draft.phase,
+        position=draft.iteration,
     )
+    return IndexedRecord(record, op.tokeniser.tokens(_text(draft), limit=op.settings.limits.indexed_tokens_max))
 
 
 def _text(draft: LoopDraft) -> str:

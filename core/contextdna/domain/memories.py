@@ -10,7 +10,7 @@ from typing import Any
 from contextdna.domain import access
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
-from contextdna.domain.records import blank
+from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_change, check_count, check_memory, check_name
 from contextdna.errors import Conflict, InvalidInput
 from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
@@ -129,6 +129,8 @@ async def _write(
     if links:
         await op.tx.records.add_links(links)
     op.note([item.id for item in answer], stored=len(inserts), merged=len(answer) - len(inserts))
+    if not versions:
+        return tuple(answer)
     return tuple(replace(item, version=versions.get(item.id, item.version)) for item in answer)
 
 
@@ -425,8 +427,13 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
         "metadata": draft.metadata,
     }
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
-    return replace(
-        blank(op, record_id, Kind.MEMORY, level=draft.level, type=draft.memory_type, sealed=sealed),
+    return new_record(
+        op,
+        record_id,
+        Kind.MEMORY,
+        level=draft.level,
+        type=draft.memory_type,
+        sealed=sealed,
         tier=draft.tier,
         importance=draft.importance,
         valid_from=draft.valid_from,

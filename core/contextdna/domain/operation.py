@@ -7,6 +7,7 @@ from typing import Any
 
 from contextdna.domain.access import Action
 from contextdna.domain.encryption import Binding, ProjectKeys
+from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.tokens import Tokeniser
 from contextdna.ports.database import Transaction
 from contextdna.values.event import Event
@@ -27,6 +28,7 @@ class Operation:
     now: datetime
     keys: ProjectKeys
     tokeniser: Tokeniser
+    frequencies: Frequencies
     settings: HubSettings
     record_ids: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)

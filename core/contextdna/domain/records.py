@@ -1,12 +1,32 @@
 """What every new record starts from, whatever its kind."""
 
+from datetime import datetime
+
 from contextdna.domain.operation import Operation
 from contextdna.values.ids import RecordId
 from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record, Sealed
 
 
-def blank(op: Operation, record_id: str, kind: Kind, *, level: Level, type: str, sealed: Sealed) -> Record:
+def new_record(
+    op: Operation,
+    record_id: str,
+    kind: Kind,
+    *,
+    level: Level,
+    type: str,
+    sealed: Sealed,
+    tier: str = "",
+    importance: float = 0.5,
+    position: int = 0,
+    subject: str = "",
+    valid_from: datetime | None = None,
+    valid_to: datetime | None = None,
+    retention_until: datetime | None = None,
+    content_hash: bytes = b"",
+    tag_tokens: tuple[str, ...] = (),
+    blob_key: str = "",
+) -> Record:
     """Make version 1 of a record that belongs to the actor, now."""
     reader = op.actor.reader
     return Record(
@@ -19,20 +39,20 @@ def blank(op: Operation, record_id: str, kind: Kind, *, level: Level, type: str,
         swarm_id=reader.swarm_id,
         session_id=op.actor.session_id,
         type=type,
-        tier="",
-        importance=0.5,
-        position=0,
-        subject="",
+        tier=tier,
+        importance=importance,
+        position=position,
+        subject=subject,
         version=1,
         created_at=op.now,
         updated_at=op.now,
-        valid_from=None,
-        valid_to=None,
+        valid_from=valid_from,
+        valid_to=valid_to,
         superseded_by="",
-        retention_until=None,
+        retention_until=retention_until,
         deleted_at=None,
-        content_hash=b"",
-        tag_tokens=(),
-        blob_key="",
+        content_hash=content_hash,
+        tag_tokens=tag_tokens,
+        blob_key=blob_key,
         sealed=sealed,
     )

@@ -5,12 +5,14 @@ import binascii
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from contextdna.domain.operation import Operation
-from contextdna.domain.tokens import STOPWORDS, estimate_tokens, quoted_phrases, words
+from contextdna.domain.tokens import STOPWORDS, estimate_tokens, normalised, quoted_phrases, stem, words
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId
@@ -39,6 +41,8 @@ class Plan:
 
     match: Match | None
     words_by_token: Mapping[str, str]
+    finder: re.Pattern[str] | None = None
+    """Finds words that may be forms of the query's words; their tokens decide."""
 
 
 def check_query(query: ContextQuery, op: Operation) -> None:
@@ -70,7 +74,7 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     page = ranked[offset : offset + query.limit]
     seen = {
         item.record.id: item
-        for item in await op.tx.records.read(op.actor.reader, [entry.id for entry in page], now=op.now)
+        for item in await op.tx.records.read(op.actor.reader, [entry.candidate.id for entry in page], now=op.now)
     }
     hits, used, tokens = _fit(op, page, seen, plan, max_tokens=query.max_tokens)
     more = offset + used < len(ranked)
@@ -89,7 +93,7 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
     plan = await _plan(op, text)
     candidates = await _candidates(op, where, plan, need=limit)
     ranked = _rank(candidates, plan, op.settings.search, now=op.now)[:limit]
-    return [Candidate(entry.id, entry.bm25, entry.importance, entry.created_at) for entry in ranked]
+    return [entry.candidate for entry in ranked]
 
 
 async def _plan(op: Operation, text: str) -> Plan:
@@ -103,13 +107,26 @@ async def _plan(op: Operation, text: str) -> Plan:
     if not words_by_token:
         return Plan(match=None, words_by_token={})
     optional = [op.tokeniser.token(word) for word in content_words]
-    counts = await op.tx.records.document_counts(op.project_id, optional)
+    counts = await op.frequencies.counts(op.tx, op.project_id, optional)
     known = sorted((token for token in optional if counts.get(token)), key=lambda token: counts[token])
     chosen = _rare_enough(known, counts, op.settings.search.matches_max)
     return Plan(
         match=Match(any_of=tuple((token,) for token in chosen), all_of=required),
         words_by_token=words_by_token,
+        finder=_finder(list(words_by_token.values())),
     )
+
+
+def _finder(query_words: Sequence[str]) -> re.Pattern[str] | None:
+    """Make a pattern of all words that begin as a query word and its stem both do; none where words have no edges."""
+    if not all(word.isascii() for word in query_words):
+        return None
+    starts = {word[: _alike(word, stem(word))] or word for word in query_words}
+    return re.compile(rf"\b(?:{'|'.join(sorted(starts))})\w*")
+
+
+def _alike(word: str, other: str) -> int:
+    return next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
 
 
 def _rare_enough(tokens: Sequence[str], counts: Mapping[str, int], matches_max: int) -> list[str]:
@@ -132,12 +149,11 @@ async def _candidates(op: Operation, where: RecordFilter, plan: Plan, *, need: i
     return await op.tx.records.search(reader, where, plan.match, now=op.now, limit=limit)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    id: RecordId
-    bm25: float
-    importance: float
-    created_at: datetime
+class _Ranked(NamedTuple):
+    """A candidate with its mixed score; a tuple, as hundreds are made for each question."""
+
+    order: tuple[float, float, RecordId]
+    candidate: Candidate
     score: float
     lexical: float
     recency: float
@@ -146,20 +162,19 @@ class _Ranked:
 def _rank(candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *, now: datetime) -> list[_Ranked]:
     """Mix normalised BM25, importance and recency; a fixed order for equal scores."""
     best = max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
-    half_life_s = search.recency_half_life_days * 86_400
-    weight_sum = search.importance_weight + search.recency_weight
-    if plan.match is not None:
-        weight_sum += search.lexical_weight
+    lexical_weight = search.lexical_weight if plan.match is not None else 0.0
+    importance_weight, recency_weight = search.importance_weight, search.recency_weight
+    weight_sum = lexical_weight + importance_weight + recency_weight
+    half_life_s, now_s = search.recency_half_life_days * 86_400, now.timestamp()
     ranked = []
     for candidate in candidates:
-        lexical = candidate.bm25 / best if plan.match else 0.0
-        recency = 0.5 ** (max(0.0, (now - candidate.created_at).total_seconds()) / half_life_s)
-        mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
-        score = (mixed + search.lexical_weight * lexical) / weight_sum
-        ranked.append(
-            _Ranked(candidate.id, candidate.bm25, candidate.importance, candidate.created_at, score, lexical, recency)
-        )
-    ranked.sort(key=lambda entry: (-entry.score, -entry.created_at.timestamp(), entry.id))
+        created_s = candidate.created_at.timestamp()
+        lexical = candidate.bm25 / best
+        recency = 0.5 ** (max(0.0, now_s - created_s) / half_life_s)
+        mixed = lexical_weight * lexical + importance_weight * candidate.importance + recency_weight * recency
+        score = mixed / weight_sum
+        ranked.append(_Ranked((-score, -created_s, candidate.id), candidate, score, lexical, recency))
+    ranked.sort()
     return ranked
 
 
@@ -170,7 +185,7 @@ def _fit(
     hits: list[Hit] = []
     tokens = 0
     for consumed, entry in enumerate(page):
-        item = seen.get(entry.id)
+        item = seen.get(entry.candidate.id)
         if item is None:
             continue
         hit = _hit(op, entry, item, plan)
@@ -197,8 +212,8 @@ def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
     body = op.open(item.record)
     content, tags = _readable(item.record.kind, body), tuple(body.get("tags", ()))
     reasons = list(_matched(op, plan, entry, " ".join((content, *tags))))
-    if entry.importance >= _IMPORTANT:
-        reasons.append(f"important {entry.importance:.2f}")
+    if item.record.importance >= _IMPORTANT:
+        reasons.append(f"important {item.record.importance:.2f}")
     if entry.recency >= _RECENT:
         reasons.append("recent")
     if item.granted_by:
@@ -215,7 +230,8 @@ def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
 
 def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[str]:
     if plan.match is not None:
-        held = set(op.tokeniser.tokens_of(words(text)))
+        found = words(" ".join(plan.finder.findall(normalised(text))) if plan.finder else text)
+        held = set(op.tokeniser.tokens_of(found))
         matched = [word for token, word in plan.words_by_token.items() if token in held]
         yield f"lexical {entry.lexical:.2f}: {', '.join(matched)}"
 

@@ -35,11 +35,14 @@ STOPWORDS: Final = frozenset(
 
 def words(text: str) -> list[str]:
     """Split text into normalised words and CJK bigrams, in order."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    text = text.casefold()
+    text = normalised(text)
     found = _WORD.findall(text)
     return found if text.isascii() else list(_with_bigrams(found))
+
+
+def normalised(text: str) -> str:
+    """Give text in the one form that words are compared in: NFKC, case-folded."""
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold()
 
 
 def quoted_phrases(text: str) -> tuple[list[str], str]:

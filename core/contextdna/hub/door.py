@@ -8,6 +8,7 @@ from typing import TypeVar
 from contextdna.domain import audit
 from contextdna.domain.access import RISKS, Action, Caller, resolve_actor
 from contextdna.domain.encryption import ProjectKeys, Vault
+from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.tokens import Tokeniser
@@ -53,7 +54,7 @@ class Door:
         self.clock = clock
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
-        self._tokenisers: dict[ProjectId, Tokeniser] = {}
+        self._indexes: dict[ProjectId, tuple[Tokeniser, Frequencies]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
         """Run a changing operation: row, audit entry and event commit together, or nothing does.
@@ -133,10 +134,10 @@ class Door:
         actor = await resolve_actor(tx, caller, action, now=now)
         attempt.actor = actor
         keys = await self.vault.keys(tx, actor.project_id)
-        tokeniser = self._tokenisers.get(actor.project_id)
-        if tokeniser is None:
-            tokeniser = self._tokenisers[actor.project_id] = Tokeniser(keys.index_key)
-        return Operation(tx, actor, action, now, keys, tokeniser, self.settings)
+        index = self._indexes.get(actor.project_id)
+        if index is None:
+            index = self._indexes[actor.project_id] = (Tokeniser(keys.index_key), Frequencies())
+        return Operation(tx, actor, action, now, keys, *index, self.settings)
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:

@@ -84,15 +84,20 @@ async def open_hub(
         door = Door(database=database, vault=vault, channel=channel, settings=settings, clock=clock)
         await _prepare(database, vault, settings, clock)
         hub = Hub(door, BlobRoom(store, database))
+        failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(door.reads.run)
             tasks.start_soon(_maintain, hub)
             try:
                 yield hub
+            except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
+                failure = error
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     await door.reads.flush()
+        if failure is not None:
+            raise failure
 
 
 def open_ring(settings: HubSettings) -> KeyRing:

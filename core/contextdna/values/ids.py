@@ -21,8 +21,10 @@ NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 
 # Crockford's base 32: digits first, so that text order is time order.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_TIME_CHARS: Final = 10  # 50 bits of milliseconds: until the year 37648
-_RANDOM_CHARS: Final = 12  # 60 bits
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)  # 10 bits at a time
+_TIME_PAIRS: Final = 5  # 50 bits of milliseconds: until the year 37648
+_RANDOM_PAIRS: Final = 6  # 60 bits
+_SECRET_PAIRS: Final = 13  # 130 bits
 
 
 class IdPrefix(StrEnum):
@@ -41,18 +43,19 @@ class IdPrefix(StrEnum):
     REQUEST = "req"
 
 
-def _base32(number: int, chars: int) -> str:
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(5 * (chars - 1), -1, -5))
+def _base32(number: int, pairs: int) -> str:
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(10 * (pairs - 1), -1, -10)])
 
 
 def new_id(prefix: IdPrefix, now: datetime) -> str:
     """Make a time-ordered id such as ``mem_01k3…`` (prefix, 50 bits of time in ms, 60 random bits)."""
-    return f"{prefix}_{_base32(int(now.timestamp() * 1000), _TIME_CHARS)}{_base32(secrets.randbits(60), _RANDOM_CHARS)}"
+    number = (int(now.timestamp() * 1000) << 60) | secrets.randbits(60)
+    return f"{prefix}_{_base32(number, _TIME_PAIRS + _RANDOM_PAIRS)}"
 
 
 def new_secret() -> str:
     """Make the unguessable half of a session handle (26 characters, 130 random bits)."""
-    return _base32(secrets.randbits(130), 26)
+    return _base32(secrets.randbits(130), _SECRET_PAIRS)
 
 
 def is_name(text: str) -> bool:

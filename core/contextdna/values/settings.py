@@ -49,9 +49,9 @@ class SearchSettings:
     importance_weight: float = 0.10
     recency_weight: float = 0.05
     recency_half_life_days: float = 30.0
-    matches_max: int = 2_000
+    matches_max: int = 600
     """Common query words are left out while the rarer ones already match this many records."""
-    candidates_max: int = 200
+    candidates_max: int = 100
     """Best matches that are mixed with importance and recency."""
 
 
