@@ -1,0 +1,32 @@
+"""Every backend of a port, for the suites that all of them must pass."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from contextdna.backends.in_memory import open_in_memory
+from contextdna.backends.sqlite import open_sqlite
+from contextdna.ports.database import Database
+
+DATABASES: Final = ("in_memory", "sqlite")
+
+
+@asynccontextmanager
+async def open_database(name: str, folder: Path) -> AsyncIterator[Database]:
+    """Open an empty database of a backend."""
+    if name == "in_memory":
+        async with open_in_memory() as in_memory:
+            yield in_memory
+    else:
+        async with open_sqlite(folder / "contextdna.db") as sqlite:
+            yield sqlite
+
+
+@pytest.fixture(params=DATABASES)
+async def database(request: pytest.FixtureRequest, anyio_backend: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """Give an empty database, once for each backend."""
+    async with open_database(request.param, tmp_path) as opened:
+        yield opened

@@ -1,0 +1,257 @@
+"""Contract of ``RecordTable.search``: which records match, with which score, in which order."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contextdna.ports.database import Database, Transaction
+from contextdna.values.ids import RecordId
+from contextdna.values.level import Level
+from contextdna.values.principal import Role
+from contextdna.values.search import Candidate, Match, RecordFilter
+from tests.builders import BOB, NOW, OTHER_PROJECT, PROJECT, make_indexed, make_reader, minutes
+from tests.contract.conftest import open_database
+
+pytestmark = pytest.mark.anyio
+
+SCORE_TOLERANCE = 1e-9
+
+TEXTS = {
+    "d1": "a b c",
+    "d2": "a a b",
+    "d3": "c d",
+    "d4": "a",
+    "d5": "d e f g",
+    "d6": "a b a b a",
+    "d7": "a a a",
+    "d8": "",
+}
+
+
+def phrases(*texts: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(text.split()) for text in texts)
+
+
+async def fill(database: Database, texts: dict[str, str]) -> None:
+    items = [make_indexed(name, tokens=text.split()) for name, text in texts.items()]
+    await database.write(lambda tx: tx.records.insert(items))
+
+
+async def search(
+    database: Database, match: Match, where: RecordFilter | None = None, *, limit: int = 99
+) -> list[Candidate]:
+    return await database.read(
+        lambda tx: tx.records.search(make_reader(), where or RecordFilter(), match, now=NOW, limit=limit)
+    )
+
+
+MATCHES = [
+    pytest.param(Match(phrases("g")), {"d5"}, id="a-token"),
+    pytest.param(Match(phrases("c", "g")), {"d1", "d3", "d5"}, id="any-of-two"),
+    pytest.param(Match(phrases("a b")), {"d1", "d2", "d6"}, id="a-phrase"),
+    pytest.param(Match(phrases("b a")), {"d6"}, id="a-phrase-in-order"),
+    pytest.param(Match(phrases("a c")), set(), id="a-phrase-without-gaps"),
+    pytest.param(Match(phrases("a a")), {"d2", "d7"}, id="a-phrase-of-equals"),
+    pytest.param(Match((), phrases("b", "c")), {"d1"}, id="all-of-two"),
+    pytest.param(Match((), phrases("a", "a b")), {"d1", "d2", "d6"}, id="all-of-overlapping"),
+    pytest.param(Match(phrases("c"), phrases("a")), {"d1", "d2", "d4", "d6", "d7"}, id="any-is-no-must-beside-all"),
+    pytest.param(Match(phrases("zz"), phrases("a b")), {"d1", "d2", "d6"}, id="any-unknown-beside-all"),
+    pytest.param(Match(phrases("a"), phrases("zz")), set(), id="all-unknown"),
+    pytest.param(Match(phrases("zz")), set(), id="unknown"),
+    pytest.param(Match(()), set(), id="nothing-asked"),
+    pytest.param(Match(phrases("and", "or", "not", "near")), set(), id="words-of-query-languages"),
+]
+
+
+@pytest.mark.parametrize(("match", "expected"), MATCHES)
+async def test_records_match_by_phrases(database: Database, match: Match, expected: set[str]) -> None:
+    await fill(database, TEXTS)
+    assert {hit.id for hit in await search(database, match)} == expected
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        pytest.param(Match(((),)), id="empty-phrase"),
+        pytest.param(Match((), ((),)), id="empty-required-phrase"),
+        pytest.param(Match((("",),)), id="empty-token"),
+        pytest.param(Match((('a" OR "b',),)), id="quotes"),
+        pytest.param(Match((("a*",),)), id="prefix"),
+        pytest.param(Match((("A",),)), id="upper-case"),
+        pytest.param(Match((("a",),), (("a b",),)), id="blank"),
+    ],
+)
+async def test_a_match_that_is_no_list_of_tokens_is_refused(database: Database, match: Match) -> None:
+    await fill(database, TEXTS)
+    with pytest.raises(ValueError, match="phrase"):
+        await search(database, match)
+
+
+async def test_scores_are_bm25(database: Database) -> None:
+    await fill(database, TEXTS)
+    mean = sum(len(text.split()) for text in TEXTS.values()) / len(TEXTS)
+
+    def weight(holding: int, frequency: int, length: int) -> float:
+        idf = max(math.log((len(TEXTS) - holding + 0.5) / (holding + 0.5)), 1e-6)
+        return idf * frequency * 2.2 / (frequency + 1.2 * (0.25 + 0.75 * length / mean))
+
+    assert [hit.bm25 for hit in await search(database, Match(phrases("g")))] == pytest.approx([weight(1, 1, 4)])
+    by_id = {hit.id: hit.bm25 for hit in await search(database, Match(phrases("a b", "c", "zz")))}
+    assert by_id == pytest.approx(
+        {
+            "d1": weight(3, 1, 3) + weight(2, 1, 3),
+            "d2": weight(3, 1, 3),
+            "d3": weight(2, 1, 2),
+            "d6": weight(3, 2, 5),
+        }
+    )
+
+
+async def test_a_word_that_most_records_hold_weighs_next_to_nothing_but_counts(database: Database) -> None:
+    await fill(database, TEXTS)
+    hits = await search(database, Match(phrases("a")))
+    assert all(0 < hit.bm25 < 1e-5 for hit in hits)
+    assert len(hits) == 5
+
+
+async def test_required_and_other_phrases_are_scored_once_each(database: Database) -> None:
+    await fill(database, TEXTS)
+    apart = {
+        phrase: {hit.id: hit.bm25 for hit in await search(database, Match(phrases(phrase)))} for phrase in ("c", "b")
+    }
+    together = {hit.id: hit.bm25 for hit in await search(database, Match(phrases("c"), phrases("b")))}
+    assert together == pytest.approx({name: apart["b"][name] + apart["c"].get(name, 0.0) for name in apart["b"]})
+
+
+async def test_a_phrase_that_is_asked_twice_counts_twice(database: Database) -> None:
+    await fill(database, TEXTS)
+    [once], [twice] = await search(database, Match(phrases("g"))), await search(database, Match(phrases("g", "g")))
+    assert twice.bm25 == pytest.approx(2 * once.bm25)
+    [both] = await search(database, Match(phrases("g"), phrases("g")))
+    assert both.bm25 == pytest.approx(2 * once.bm25)
+
+
+async def test_the_best_come_first_and_ties_newest_first(database: Database) -> None:
+    ages = [("t1", -5), ("t2", -1), ("t3", -9), ("t4", -1), ("t5", -5)]
+    items = [make_indexed(name, tokens=("x", "y"), created_at=minutes(age)) for name, age in ages]
+    best = make_indexed("best", tokens=("x", "x"), created_at=minutes(-99))
+    rest = [make_indexed(f"r{n}", tokens=("z",)) for n in range(9)]
+    await database.write(lambda tx: tx.records.insert([*items, best, *rest]))
+    expected = ["best", "t4", "t2", "t5", "t1", "t3"]
+    assert [hit.id for hit in await search(database, Match(phrases("x")))] == expected
+    assert [hit.id for hit in await search(database, Match(phrases("x")), limit=3)] == expected[:3]
+    assert [hit.id for hit in await search(database, Match((), phrases("x")), limit=3)] == expected[:3]
+    assert [hit.id for hit in await search(database, Match(phrases("zz"), phrases("x")), limit=3)] == expected[:3]
+
+
+async def test_hidden_records_do_not_use_up_the_limit(database: Database) -> None:
+    hidden = [make_indexed(f"h{n}", tokens=("x", "x"), level=Level.PRIVATE, owner_id=BOB) for n in range(9)]
+    await database.write(lambda tx: tx.records.insert([*hidden, make_indexed("mine", tokens=("x",))]))
+    assert [hit.id for hit in await search(database, Match(phrases("x")), limit=1)] == ["mine"]
+
+
+async def test_statistics_are_those_of_all_projects(database: Database) -> None:
+    await fill(database, TEXTS)
+    [before] = await search(database, Match(phrases("g")))
+    others = [make_indexed(f"o{n}", project_id=OTHER_PROJECT, tokens=("p", "q")) for n in range(20)]
+    await database.write(lambda tx: tx.records.insert(others))
+    [after] = await search(database, Match(phrases("g")))
+    assert after.bm25 > before.bm25
+
+
+async def test_removed_records_still_count_in_the_number_of_records(database: Database) -> None:
+    """FTS5 without contents never lowers its totals; whoever changes that changes both backends."""
+    await fill(database, TEXTS)
+    more = [make_indexed(f"o{n}", tokens=("g", "q")) for n in range(20)]
+    await database.write(lambda tx: tx.records.insert(more))
+    await database.write(lambda tx: tx.records.delete(PROJECT, [item.record.id for item in more]))
+    [after] = await search(database, Match(phrases("g")))
+    mean = (sum(len(text.split()) for text in TEXTS.values()) + 40) / 28
+    idf = math.log((28 - 1 + 0.5) / 1.5)
+    assert after.bm25 == pytest.approx(idf * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 4 / mean)))
+
+
+async def test_a_rolled_back_unit_leaves_the_statistics(database: Database) -> None:
+    await fill(database, TEXTS)
+    before = await search(database, Match(phrases("g")))
+
+    async def unit(tx: Transaction) -> None:
+        await tx.records.insert([make_indexed(f"o{n}", tokens=("g", "q")) for n in range(20)])
+        assert len(await tx.records.search(make_reader(), RecordFilter(), Match(phrases("g")), now=NOW, limit=99)) == 21
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await database.write(unit)
+    assert await search(database, Match(phrases("g"))) == before
+
+
+# Both backends side by side
+
+WORDS = st.sampled_from("abcdefgh")
+TEXT = st.lists(WORDS, max_size=8)
+PHRASES = st.lists(st.lists(WORDS, min_size=1, max_size=3), max_size=3)
+
+
+def assert_same_hits(one: Sequence[Candidate], other: Sequence[Candidate]) -> None:
+    """Compare answers of two backends: same records in the same order, equal scores."""
+    assert [replace(hit, bm25=0.0) for hit in one] == [replace(hit, bm25=0.0) for hit in other]
+    assert [hit.bm25 for hit in one] == pytest.approx([hit.bm25 for hit in other], rel=0, abs=SCORE_TOLERANCE)
+
+
+@given(
+    texts=st.lists(st.tuples(TEXT, st.integers(-3, 0), st.booleans()), max_size=12),
+    changed=st.lists(st.tuples(st.integers(0, 11), TEXT), max_size=3),
+    removed=st.sets(st.integers(0, 11), max_size=3),
+    queries=st.lists(st.tuples(PHRASES, PHRASES), min_size=1, max_size=5),
+)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+async def test_both_backends_give_the_same_scores(
+    texts: list[tuple[list[str], int, bool]],
+    changed: list[tuple[int, list[str]]],
+    removed: set[int],
+    queries: list[tuple[list[list[str]], list[list[str]]]],
+) -> None:
+    async def build(tx: Transaction) -> None:
+        for number, (tokens, age, elsewhere) in enumerate(texts):
+            project = OTHER_PROJECT if elsewhere else PROJECT
+            keyed = tuple(f"{project}{token}" for token in tokens)
+            await tx.records.insert(
+                [make_indexed(f"mem_{number}", tokens=keyed, project_id=project, created_at=minutes(age))]
+            )
+        for number, tokens in changed:
+            keyed = tuple(f"{PROJECT}{token}" for token in tokens)
+            new = make_indexed(f"mem_{number}", tokens=keyed, version=2)
+            await tx.records.replace(new, expected_version=1, reindex=True)
+        await tx.records.delete(PROJECT, [RecordId(f"mem_{number}") for number in removed])
+
+    async def ask(tx: Transaction) -> list[list[Candidate]]:
+        return [
+            await tx.records.search(
+                make_reader(project_id=project, role=Role.SYSTEM),
+                RecordFilter(),
+                Match(
+                    tuple(tuple(f"{project}{token}" for token in phrase) for phrase in any_of),
+                    tuple(tuple(f"{project}{token}" for token in phrase) for phrase in all_of),
+                ),
+                now=NOW,
+                limit=9,
+            )
+            for any_of, all_of in queries
+            for project in (PROJECT, OTHER_PROJECT)
+        ]
+
+    with TemporaryDirectory() as folder:
+        async with (
+            open_database("in_memory", Path(folder)) as model,
+            open_database("sqlite", Path(folder)) as sqlite,
+        ):
+            await model.write(build)
+            await sqlite.write(build)
+            for expected, found in zip(await model.read(ask), await sqlite.read(ask), strict=True):
+                assert_same_hits(found, expected)
