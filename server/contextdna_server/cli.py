@@ -1,0 +1,96 @@
+"""The command line. A command's file is imported when the command is called: ``serve`` starts fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Final
+
+import click
+
+
+def _serve() -> click.Command:
+    from contextdna_server.commands.serve import serve
+
+    return serve
+
+
+def _demo() -> click.Command:
+    from contextdna_server.commands.demo import demo
+
+    return demo
+
+
+def _doctor() -> click.Command:
+    from contextdna_server.commands.doctor import doctor
+
+    return doctor
+
+
+def _init() -> click.Command:
+    from contextdna_server.commands.init import init
+
+    return init
+
+
+def _migrate() -> click.Command:
+    from contextdna_server.commands.migrate import migrate
+
+    return migrate
+
+
+def _audit() -> click.Command:
+    from contextdna_server.commands.audit import audit
+
+    return audit
+
+
+def _keys() -> click.Command:
+    from contextdna_server.commands.keys import keys
+
+    return keys
+
+
+def _stats() -> click.Command:
+    from contextdna_server.commands.stats import stats
+
+    return stats
+
+
+COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
+    "serve": _serve,
+    "demo": _demo,
+    "doctor": _doctor,
+    "init": _init,
+    "migrate": _migrate,
+    "audit": _audit,
+    "keys": _keys,
+    "stats": _stats,
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the base class's signature
+        """List the commands in the order of a first use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        load = COMMANDS.get(cmd_name)
+        return load() if load else None
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"contextdna {version('contextdna')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+def main() -> None:
+    """One shared, governed memory for a team of LLM agents, as an MCP server."""

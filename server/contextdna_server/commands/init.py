@@ -1,0 +1,128 @@
+"""``contextdna init``: the entry for a host's configuration."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from contextdna import ContextDnaError, SettingsInvalid
+from contextdna_server.commands.invocation import Invocation, with_shared_options
+from contextdna_server.host_config import (
+    HOSTS,
+    Entry,
+    Host,
+    HostConfigError,
+    Platform,
+    claude_mcp_add,
+    command_line,
+    config_path,
+    merge,
+    project_config_path,
+    read_config,
+    write_config,
+)
+
+
+@click.command()
+@click.argument("host", type=click.Choice(HOSTS))
+@click.option("--write", is_flag=True, help="Write the file; the one before stays as NAME.bak.")
+@click.option(
+    "--scope",
+    type=click.Choice(["user", "project"]),
+    default="user",
+    show_default=True,
+    help="For you everywhere, or for who works in this folder.",
+)
+@click.option("--project", "projects", multiple=True, metavar="NAME", help="Projects that the server adds.")
+@with_shared_options
+def init(invocation: Invocation, host: Host, write: bool, scope: str, projects: tuple[str, ...]) -> None:
+    """Print, or write with --write, the configuration that makes HOST start the server."""
+    entry = _entry(invocation, projects)
+    try:
+        path = _path(host, scope)
+        if write:
+            _write(invocation, host, path, entry)
+        else:
+            _print(invocation, host, path, entry)
+    except HostConfigError as error:
+        raise ContextDnaError(f"{error}", code="host_config", hint="Or print the entry without --write.") from error
+    except OSError as error:
+        raise ContextDnaError(f"{error.filename}: {error.strerror}", code="host_config_unwritable") from error
+
+
+def _print(invocation: Invocation, host: Host, path: Path, entry: Entry) -> None:
+    text = merge("", entry, host=host)
+    document = {"host": host, "path": str(path), "command": entry.command, "args": list(entry.args), "text": text}
+    if not invocation.as_json:
+        click.echo(f"# for {path}; `contextdna init {host} --write` adds it there", err=True)
+        if host == "claude-code":
+            command = command_line(claude_mcp_add(entry), platform=_platform())
+            click.echo(f"# or run: {command}", err=True)
+    invocation.answer(document, [text.rstrip("\n")])
+
+
+def _write(invocation: Invocation, host: Host, path: Path, entry: Entry) -> None:
+    before = read_config(path)
+    after = merge(before, entry, host=host)
+    backup = write_config(path, after)
+    document = {
+        "host": host,
+        "path": str(path),
+        "changed": before != after,
+        "backup": str(backup) if backup else "",
+        "command": entry.command,
+        "args": list(entry.args),
+    }
+    said = [f"{path} {'now starts' if before != after else 'already starts'} contextdna; restart {host}."]
+    invocation.answer(document, said + ([f"The file before is {backup}."] if backup else []))
+
+
+def _path(host: Host, scope: str) -> Path:
+    from contextdna_server.settings import environment
+
+    if scope == "project":
+        return project_config_path(host, project=Path.cwd())
+    return config_path(host, platform=_platform(), home=Path.home(), env=environment())
+
+
+def _platform() -> Platform:
+    return "darwin" if sys.platform == "darwin" else "win32" if sys.platform == "win32" else "linux"
+
+
+def _entry(invocation: Invocation, projects: tuple[str, ...]) -> Entry:
+    """Say all that this shell knows and the host will not: folder, settings file, projects."""
+    from contextdna_server.settings import default_data_dir
+
+    settings = invocation.settings(more_projects=projects)
+    command, args = server_command()
+    args += ["serve"]
+    if settings.data != default_data_dir():
+        args += ["--data", str(settings.data)]
+    if invocation.config:
+        args += ["--config", str(invocation.config.absolute())]
+    for project in projects:
+        args += ["--project", project]
+    return Entry(command, args)
+
+
+def server_command() -> tuple[str, list[str]]:
+    """Give a command that starts this program from anywhere, by absolute path.
+
+    The installed executable starts fastest and needs no network, in a checkout's environment too. What uvx keeps in
+    its cache may go at any time: there, uvx itself is named.
+
+    Raises:
+        SettingsInvalid: ``command_unknown``.
+    """
+    program = Path(sys.argv[0]).absolute()
+    if program.stem == "contextdna" and program.is_file():
+        if not any(part.startswith("archive-v") for part in program.resolve().parts):
+            return str(program), []
+        if uvx := shutil.which("uvx"):
+            return uvx, ["contextdna"]
+    if not sys.executable:
+        raise SettingsInvalid("the path of this program is unknown", code="command_unknown", hint="Run `contextdna`.")
+    return sys.executable, ["-m", "contextdna_server"]

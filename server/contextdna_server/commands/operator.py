@@ -1,0 +1,68 @@
+"""Acting as the operator: role system, on an installation that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import click
+
+from contextdna import AgentId, Hub, NotFound, Principal, ProjectId, Role, Workspace, open_hub
+from contextdna_server.installation import look_at, no_installation
+from contextdna_server.settings import Settings
+
+OPERATOR: Final = AgentId("operator")
+NEWEST: Final = 2**62
+"""As ``before_seq``: reads the audit trail from its newest entry."""
+
+
+def project_option(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a command --project, which narrows it."""
+    return click.option(
+        "--project", "projects", multiple=True, metavar="NAME", help="Only this project; may be repeated."
+    )(run)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The operator at an open installation."""
+
+    hub: Hub
+    principal: Principal
+    chosen: tuple[ProjectId, ...]
+    """The projects that the command is about."""
+
+    def workspace(self, project_id: ProjectId | None = None) -> Workspace:
+        """Bind the operator to a project; without one to any: for what is about the whole installation."""
+        return self.hub.bind(self.principal, project_id=project_id or self.principal.project_ids[0])
+
+
+@asynccontextmanager
+async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> AsyncIterator[Operator]:
+    """Open an installation with all its projects, making nothing that is not there.
+
+    Raises:
+        StorageUnavailable: ``no_installation``, or it cannot be opened.
+        NotFound: ``project_not_found``: one of ``projects`` is not there.
+    """
+    with look_at(settings.data) as view:
+        existing = view.project_ids() if view.schema().current else ()
+    if not existing:
+        raise no_installation(settings.data)
+    chosen = _chosen(existing, projects)
+    principal = Principal(OPERATOR, existing, role=Role.SYSTEM)
+    async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
+        yield Operator(hub, principal, chosen)
+
+
+def _chosen(existing: tuple[ProjectId, ...], wanted: Sequence[str]) -> tuple[ProjectId, ...]:
+    unknown = [name for name in wanted if name not in existing]
+    if unknown:
+        raise NotFound(
+            f"no such project: {', '.join(unknown)}",
+            code="project_not_found",
+            hint=f"Projects here: {', '.join(existing)}.",
+        )
+    return tuple(project for project in existing if not wanted or project in wanted)

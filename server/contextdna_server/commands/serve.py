@@ -1,0 +1,53 @@
+"""``contextdna serve``: the MCP server on standard input and output."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from contextdna_server.commands.invocation import Invocation, run_async, with_shared_options
+from contextdna_server.settings import Settings
+
+
+@click.command()
+@click.option("--project", "projects", multiple=True, metavar="NAME", help="Add a project; may be repeated.")
+@click.option("--profile", type=click.Choice(["default", "full"]), help="Which tools are listed.")
+@click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What goes to stderr.")
+@with_shared_options
+def serve(invocation: Invocation, projects: tuple[str, ...], profile: str | None, log_level: str | None) -> None:
+    """Serve one MCP host on stdio until it leaves or a signal comes.
+
+    The protocol has standard output for itself; messages go to standard error (with --json, errors too are JSON).
+    """
+    settings = invocation.settings(more_projects=projects, profile=profile, log_level=log_level)
+    log_to_stderr(settings.log_level)
+
+    async def run() -> None:
+        await serve_on_stdio(settings)
+
+    run_async(run)
+
+
+async def serve_on_stdio(settings: Settings) -> None:
+    """Open the installation and serve it.
+
+    Raises:
+        ContextDnaError: The installation cannot be opened.
+    """
+    from contextdna import SettingsInvalid, open_hub
+    from contextdna_server.app import build_server
+    from contextdna_server.stdio import serve_stdio
+
+    if settings.profile != "default":
+        raise SettingsInvalid(f"this version has no profile {settings.profile}", hint="Leave the setting profile out.")
+    principal = settings.to_principal()
+    async with open_hub(settings.to_hub_settings()) as hub:
+        server = build_server(hub, identity=lambda: principal, allowed_roots=settings.artifacts.allowed_roots)
+        await serve_stdio(server)
+
+
+def log_to_stderr(level: str) -> None:
+    """Send the log to standard error: standard output belongs to the protocol."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,101 @@
+"""``contextdna stats``: what an installation holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from contextdna import ProjectId, Workspace
+from contextdna_server.commands.invocation import Invocation, run_async, table, with_shared_options
+from contextdna_server.commands.operator import NEWEST, Operator, open_as_operator, project_option
+from contextdna_server.settings import Settings
+
+_CONFLICTS_MAX = 1000
+
+
+@click.command()
+@project_option
+@with_shared_options
+def stats(invocation: Invocation, projects: tuple[str, ...]) -> None:
+    """Count records by kind, level and type as the role system sees them, and tell the sizes on disk.
+
+    Private and team records of agents are not counted: not even the role system sees them.
+    """
+    settings = invocation.settings()
+
+    async def run() -> dict[str, Any]:
+        async with open_as_operator(settings, projects) as operator:
+            return await _document(operator, settings)
+
+    document = run_async(run)
+    invocation.answer(document, _lines(document))
+
+
+async def _document(operator: Operator, settings: Settings) -> dict[str, Any]:
+    database = (await operator.workspace().health()).database
+    return {
+        "data": str(settings.data),
+        "database": {
+            "engine": f"{database.engine} {database.engine_version}",
+            "schema_version": database.schema_version,
+            "size_bytes": database.size_bytes,
+            "sound": database.sound,
+            "problem": database.problem,
+        },
+        "artifacts": _folder_size(settings.data),
+        "projects": [await _project(operator.workspace(name), name) for name in operator.chosen],
+        "settings": settings.masked(),
+    }
+
+
+async def _project(workspace: Workspace, project_id: ProjectId) -> dict[str, Any]:
+    overview = await workspace.project_overview()
+    newest = await workspace.query_audit(before_seq=NEWEST, limit=1)
+    return {
+        "project": project_id,
+        "created_at": overview.project.created_at.isoformat(timespec="seconds"),
+        "agents": overview.agents,
+        "by_kind": dict(overview.records_by_kind),
+        "by_level": dict(overview.records_by_level),
+        "by_type": dict(overview.records_by_type),
+        "audit_entries": newest[0].seq if newest else 0,
+        "conflicts": len(await workspace.conflicts(limit=_CONFLICTS_MAX)),
+    }
+
+
+def _folder_size(data_dir: Path) -> dict[str, int]:
+    from contextdna.hub.opening import ARTIFACTS_FOLDER
+
+    sizes = [file.stat().st_size for file in (data_dir / ARTIFACTS_FOLDER).rglob("*") if file.is_file()]
+    return {"files": len(sizes), "size_bytes": sum(sizes)}
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    database, artifacts = document["database"], document["artifacts"]
+    yield f"{document['data']}"
+    yield f"  database   {_size(database['size_bytes'])}, {database['engine']}, schema {database['schema_version']}"
+    yield f"  artifacts  {_size(artifacts['size_bytes'])} in {artifacts['files']} files"
+    for project in document["projects"]:
+        yield f"{project['project']}"
+        rows = [(name, _counts(project[key])) for name, key in _TALLIES]
+        rows += [(name, str(project[key])) for name, key in _NUMBERS]
+        yield from table(rows)
+
+
+_TALLIES = (("kinds", "by_kind"), ("levels", "by_level"), ("types", "by_type"))
+_NUMBERS = (("agents", "agents"), ("audit entries", "audit_entries"), ("lost writes", "conflicts"))
+
+
+def _counts(tally: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in tally.items()) or "none"
+
+
+def _size(size_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} GiB"

@@ -1,0 +1,290 @@
+"""The checks of doctor. None changes anything; each works on an installation that is broken, or not there yet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from contextdna.backends.key_ring import parse_master_key, read_key_file
+from contextdna.backends.os_keyring import read_os_keyring
+from contextdna.backends.sqlite.driver import ENGINE_VERSION, has_wal_reset_bug, library, version_tuple
+from contextdna.domain import audit
+from contextdna.domain.encryption import Vault
+from contextdna.errors import ContextDnaError
+from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
+from contextdna.ports.database import Transaction
+from contextdna.ports.storage import KeyRing
+from contextdna.values.audit import AuditReport
+from contextdna.values.ids import INSTALLATION
+from contextdna_server.installation import look_at
+from contextdna_server.settings import Settings
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and what to do when it is not good."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is examined."""
+
+    settings: Settings
+    now: datetime
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.settings.data
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is an installation."""
+        return (self.data / DATABASE_FILE).exists()
+
+
+Result = tuple[Verdict, str, str]
+Check = Callable[[Patient], Result]
+
+_ENGINE_MIN: Final = "3.43.0"
+_DISK_FAIL_BYTES: Final = 50 * 1024**2
+_DISK_WARN_BYTES: Final = 1024**3
+_YEARS: Final = (2026, 2100)
+_CLOCK_SLACK: Final = timedelta(minutes=5)
+
+
+def examine(settings: Settings, *, deep: bool = False, now: datetime | None = None) -> Iterator[Finding]:
+    """Run the checks, one after the other; ``deep`` also reads every page and every audit entry."""
+    patient = Patient(settings, now or datetime.now(UTC))
+    for name, check in checks(deep=deep).items():
+        yield _run(name, check, patient)
+
+
+def checks(*, deep: bool = False) -> dict[str, Check]:
+    """Give the checks by name."""
+    thorough: dict[str, Check] = {"database": _database_deep, "audit": _audit} if deep else {"database": _database}
+    return {
+        "python": _python,
+        "mcp": _mcp,
+        "sqlite": _sqlite,
+        "fts5": _fts5,
+        "folder": _folder,
+        "disk": _disk,
+        "schema": _schema,
+        "key": _key,
+        "clock": _clock,
+        **thorough,
+    }
+
+
+def _run(name: str, check: Check, patient: Patient) -> Finding:
+    try:
+        verdict, detail, remedy = check(patient)
+    except ContextDnaError as error:
+        verdict, detail, remedy = Verdict.FAIL, f"{error.message} [{error.code}]", error.hint
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        verdict, detail = Verdict.FAIL, f"{where}{error.strerror}"
+        remedy = "Give this user the right to read it, or choose another folder with --data DIR."
+    return Finding(name, verdict, detail, remedy)
+
+
+def _ok(detail: str) -> Result:
+    return Verdict.OK, detail, ""
+
+
+def _absent(detail: str) -> Result:
+    return Verdict.OK, f"none yet: {detail}", ""
+
+
+def _python(_patient: Patient) -> Result:
+    return _ok(f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def _mcp(_patient: Patient) -> Result:
+    found = version("mcp")
+    if found.split(".")[0] != "2":
+        return Verdict.FAIL, f"MCP SDK {found}", "Install contextdna anew: it needs mcp 2.3 or newer, below 3."
+    return _ok(f"MCP SDK {found}")
+
+
+def _sqlite(_patient: Patient) -> Result:
+    module = library.__name__.partition(".")[0]
+    detail = f"SQLite {ENGINE_VERSION} from {module}"
+    remedy = "Install the package pysqlite3, or a Python with a newer SQLite."
+    if version_tuple(ENGINE_VERSION) < version_tuple(_ENGINE_MIN):
+        return Verdict.FAIL, f"{detail} is older than {_ENGINE_MIN}", remedy
+    if has_wal_reset_bug():
+        problem = "may damage a file that several processes write (https://sqlite.org/wal.html#the_wal_reset_bug)"
+        return Verdict.WARN, f"{detail} {problem}", f"{remedy} Until then let one host at a time use this folder."
+    return _ok(detail)
+
+
+def _fts5(_patient: Patient) -> Result:
+    connection = library.connect(":memory:")
+    try:
+        connection.execute("CREATE VIRTUAL TABLE t USING fts5(content, content = '', contentless_delete = 1)")
+    except library.Error:
+        remedy = "Install the package pysqlite3, or a Python whose SQLite has FTS5."
+        return Verdict.FAIL, "this SQLite cannot search: FTS5 is missing or too old", remedy
+    finally:
+        connection.close()
+    return _ok("available")
+
+
+def _folder(patient: Patient) -> Result:
+    folder = patient.data
+    if not folder.exists():
+        parent = _nearest(folder)
+        if not os.access(parent, os.W_OK | os.X_OK):
+            remedy = "Make the folder yourself, or choose another with --data DIR."
+            return Verdict.FAIL, f"{folder} is not there and {parent} is not writable", remedy
+        return _absent(f"`contextdna serve` makes {folder} with {DATABASE_FILE}, {KEY_FILE} and artifacts")
+    if not folder.is_dir():
+        return Verdict.FAIL, f"{folder} is not a folder", "Choose another with --data DIR."
+    return _folder_rights(folder)
+
+
+def _folder_rights(folder: Path) -> Result:
+    for path in (folder, folder / DATABASE_FILE):
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            return Verdict.FAIL, f"{path} is not writable", f"Run `chmod u+rw {path}`, or check its owner and the disk."
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if os.name == "posix" and mode & 0o077:
+        return Verdict.WARN, f"{folder} is open to other users (mode {mode:04o})", f"Run `chmod 700 {folder}`."
+    return _ok(f"{folder}, writable")
+
+
+def _disk(patient: Patient) -> Result:
+    free = shutil.disk_usage(_nearest(patient.data)).free
+    detail = f"{free / 1024**3:.1f} GiB free"
+    if free < _DISK_WARN_BYTES:
+        verdict = Verdict.FAIL if free < _DISK_FAIL_BYTES else Verdict.WARN
+        return verdict, detail, "Free disk space, or choose another folder with --data DIR."
+    return _ok(detail)
+
+
+def _nearest(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _schema(patient: Patient) -> Result:
+    if not patient.has_database:
+        return _absent("`contextdna serve` makes the newest")
+    with look_at(patient.data) as view:
+        status = view.schema()
+    if status.pending:
+        detail = f"version {status.current} of {status.latest}: {len(status.pending)} migrations pending"
+        return Verdict.WARN, detail, "Make a backup and run `contextdna migrate up`; `contextdna serve` does it too."
+    return _ok(f"version {status.current}")
+
+
+def _key(patient: Patient) -> Result:
+    settings, path = patient.settings, patient.data / KEY_FILE
+    in_file = not settings.master_key.get_secret_value() and not settings.os_keyring
+    if in_file and not path.exists():
+        if not patient.has_database:
+            return _absent(f"`contextdna serve` or `contextdna keys init` makes {path}")
+        remedy = f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY; no other key opens the data."
+        return Verdict.FAIL, f"{path} is gone", remedy
+    ring = _ring(settings, path)
+    source = f"{path}" if in_file else "the setting master_key" if not settings.os_keyring else "the system's keyring"
+    if not patient.has_database:
+        return _ok(f"{ring.current_id} from {source}")
+    with look_at(patient.data) as view:
+        if view.schema().current:
+            view.ask(lambda tx: _unwrap(tx, ring))
+    return _ok(f"{ring.current_id} from {source} opens the data")
+
+
+def _ring(settings: Settings, path: Path) -> KeyRing:
+    if given := settings.master_key.get_secret_value():
+        return parse_master_key(given)
+    return read_os_keyring() if settings.os_keyring else read_key_file(path)
+
+
+async def _unwrap(tx: Transaction, ring: KeyRing) -> None:
+    vault = Vault(ring)
+    await vault.keys(tx, INSTALLATION)
+    for project in await tx.projects.all():
+        await vault.keys(tx, project.id)
+
+
+def _database(patient: Patient) -> Result:
+    return _sound(patient, "quick_check")
+
+
+def _database_deep(patient: Patient) -> Result:
+    return _sound(patient, "integrity_check")
+
+
+def _sound(patient: Patient, pragma: str) -> Result:
+    path = patient.data / DATABASE_FILE
+    if not patient.has_database:
+        return _absent(f"`contextdna serve` makes {path}")
+    with look_at(patient.data) as view:
+        found = str(view.value(f"PRAGMA {pragma}(1)"))
+    if found != "ok":
+        remedy = "Stop all servers, keep a copy of the folder, and restore a backup."
+        return Verdict.FAIL, f"{path} is damaged ({pragma})", remedy
+    return _ok(f"{path} is sound ({pragma}, {path.stat().st_size / 1024**2:.1f} MiB)")
+
+
+def _clock(patient: Patient) -> Result:
+    now = patient.now
+    shown = now.isoformat(sep=" ", timespec="seconds")
+    remedy = "Set the system's clock: times order memories, and expiry depends on them."
+    if not _YEARS[0] <= now.year < _YEARS[1]:
+        return Verdict.FAIL, f"it is {shown} by this machine's clock", remedy
+    newest = _newest_entry(patient)
+    if newest and newest > now + _CLOCK_SLACK:
+        detail = f"it is {shown} by this machine's clock, but the audit trail reaches {newest:%Y-%m-%d %H:%M:%S}"
+        return Verdict.FAIL, detail, remedy
+    return _ok(shown)
+
+
+def _newest_entry(patient: Patient) -> datetime | None:
+    if not patient.has_database:
+        return None
+    with look_at(patient.data) as view:
+        newest = view.value("SELECT max(at) FROM audit_log") if view.schema().current else None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest) if newest else None
+
+
+def _audit(patient: Patient) -> Result:
+    if not patient.has_database:
+        return _absent("it begins with the installation")
+    ring = _ring(patient.settings, patient.data / KEY_FILE)
+
+    async def unit(tx: Transaction) -> AuditReport:
+        entries, chains, faults = await audit.verify_all(tx, Vault(ring))
+        return AuditReport(entries, chains, tuple(faults))
+
+    with look_at(patient.data) as view:
+        report = view.ask(unit)
+    if not report.intact:
+        remedy = "Run `contextdna audit verify` for the entries; restore a backup, and find out who changed the file."
+        return Verdict.FAIL, f"{len(report.faults)} faults in {report.entries} entries", remedy
+    return _ok(f"{report.entries} entries in {report.chains} chains, intact")
