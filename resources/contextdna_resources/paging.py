@@ -1,0 +1,79 @@
+"""Cursors: opaque to clients, bound to the kind of list that gave them."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from contextdna import InvalidInput
+from contextdna_resources.uris import ResourceUri
+
+PAGE: Final = 50
+_POSITION_MAX: Final = 2**31
+_CURSOR_CHARS_MAX: Final = 200
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page starts: after ``offset`` items, and in a conversation ``chars`` into the next turn."""
+
+    offset: int = 0
+    chars: int = 0
+
+
+def write_cursor(uri: ResourceUri, place: Place) -> str:
+    """Write a place in a URI's list as a cursor."""
+    text = json.dumps([uri.noun.value, place.offset, place.chars], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_cursor(uri: ResourceUri) -> Place:
+    """Read the cursor of a URI; without one the place is the start.
+
+    Raises:
+        InvalidInput: ``cursor_invalid``.
+    """
+    if not uri.cursor:
+        return Place()
+    try:
+        noun, offset, chars = _unpacked(uri.cursor)
+        if noun != uri.noun.value:
+            raise ValueError("of another list")
+        return Place(_position(offset), _position(chars))
+    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
+        raise InvalidInput(
+            "the cursor is broken or belongs to another list",
+            code="cursor_invalid",
+            hint="Start without a cursor and take next_cursor from each page as it is.",
+        ) from error
+
+
+def next_page(uri: ResourceUri, place: Place | None) -> dict[str, str]:
+    """Tell where the next page is; nothing where there is none."""
+    if place is None:
+        return {}
+    cursor = write_cursor(uri, place)
+    return {"next_cursor": cursor, "next": str(replace(uri, cursor=cursor))}
+
+
+def cut_page(items: Sequence[T], place: Place) -> tuple[Sequence[T], Place | None]:
+    """Cut off the one item that was read beyond a page to learn whether there are more."""
+    more = len(items) > PAGE
+    return items[:PAGE], Place(place.offset + PAGE) if more else None
+
+
+def _unpacked(cursor: str) -> tuple[object, object, object]:
+    if len(cursor) > _CURSOR_CHARS_MAX:
+        raise ValueError("too long")
+    packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    noun, offset, chars = json.loads(packed)
+    return noun, offset, chars
+
+
+def _position(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _POSITION_MAX:
+        raise ValueError("not a position")
+    return value
