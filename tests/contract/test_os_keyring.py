@@ -1,0 +1,68 @@
+"""Master keys in the operating system's keyring; the keyring itself is a double."""
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from contextdna.backends.os_keyring import read_os_keyring
+from contextdna.errors import SettingsInvalid
+
+
+class KeyringError(Exception):
+    """Stands for ``keyring.errors.KeyringError``."""
+
+
+class Vault(ModuleType):
+    """Stands for the package ``keyring``."""
+
+    def __init__(self) -> None:
+        super().__init__("keyring")
+        self.kept: dict[tuple[str, str], str] = {}
+        self.locked = False
+        self.errors = ModuleType("keyring.errors")
+        self.errors.KeyringError = KeyringError  # type: ignore[attr-defined]  # a double is built by hand
+
+    def get_password(self, service: str, name: str) -> str | None:
+        if self.locked:
+            raise KeyringError
+        return self.kept.get((service, name))
+
+    def set_password(self, service: str, name: str, text: str) -> None:
+        self.kept[service, name] = text
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
+    double = Vault()
+    monkeypatch.setitem(sys.modules, "keyring", double)
+    monkeypatch.setitem(sys.modules, "keyring.errors", double.errors)
+    return double
+
+
+def test_a_key_is_made_once_and_read_again(vault: Vault) -> None:
+    ring = read_os_keyring(create=True)
+    assert read_os_keyring(create=True).current_id == read_os_keyring().current_id == ring.current_id
+    assert read_os_keyring().unwrap(ring.current_id, ring.wrap(b"key", b""), b"") == b"key"
+
+
+def test_an_empty_keyring_is_told(vault: Vault) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        read_os_keyring()
+    assert refused.value.code == "keyring_empty"
+    assert vault.kept == {}
+
+
+def test_a_locked_keyring_is_told(vault: Vault) -> None:
+    vault.locked = True
+    with pytest.raises(SettingsInvalid) as refused:
+        read_os_keyring(create=True)
+    assert refused.value.code == "keyring_unavailable"
+
+
+def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    with pytest.raises(SettingsInvalid) as refused:
+        read_os_keyring()
+    assert refused.value.code == "keyring_missing"
+    assert "contextdna[keyring]" in refused.value.hint
