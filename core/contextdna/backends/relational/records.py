@@ -87,20 +87,14 @@ class Records:
     async def duplicates_of(self, record: Record, hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Record]:
         """Find living records of the same project, kind, owner, level, team and swarm as ``record``, by hash."""
         at = micros(now)
-        rows = await self._rows(
-            "records_duplicates",
-            (
-                record.project_id,
-                record.kind.value,
-                record.owner_id,
-                int(record.level),
-                record.team_id,
-                at,
-                at,
-                json_list(content_hash.hex() for content_hash in hashes),
-                record.swarm_id,
-            ),
-        )
+        circle = (record.kind.value, record.owner_id, int(record.level), record.team_id)
+        if len(hashes) == 1:
+            rows = await self._rows(
+                "records_duplicates_of_one", (record.project_id, *circle, at, at, hashes[0], record.swarm_id)
+            )
+        else:
+            wanted = json_list(content_hash.hex() for content_hash in hashes)
+            rows = await self._rows("records_duplicates", (record.project_id, *circle, at, at, wanted, record.swarm_id))
         found: dict[bytes, Record] = {}
         for row in rows:
             one = record_of(row)
@@ -258,7 +252,7 @@ def _filter_params(reader: Reader, where: RecordFilter, now: datetime) -> tuple[
         json_list_or_none([kind.value for kind in where.kinds]),
         json_list_or_none(where.types),
         json_list_or_none(where.tiers),
-        json_list_or_none([int(level) for level in where.levels]),
+        f"[{','.join(str(int(level)) for level in where.levels)}]" if where.levels else None,
         json_list_or_none(where.tag_tokens),
         where.owner_id,
         where.session_id,

@@ -3,8 +3,8 @@
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -92,6 +92,30 @@ async def on_thread(connect: Callable[[], Any]) -> AsyncIterator[Thread]:
     finally:
         with anyio.CancelScope(shield=True):
             await thread.close()
+
+
+@contextmanager
+def safe_from_other_processes(path: Path) -> Iterator[None]:
+    """Keep other processes off the file for as long as the engine has the WAL-reset bug; else do nothing.
+
+    Raises:
+        StorageUnavailable: ``engine_unsafe``: another process has the file open.
+    """
+    if not has_wal_reset_bug(ENGINE_VERSION):
+        yield
+        return
+    import fcntl  # absent on Windows, where there is always a wheel
+
+    with path.with_name(f"{path.name}-owner").open("a") as owner:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, too, when the process dies
+        except OSError as error:
+            raise StorageUnavailable(
+                f"SQLite {ENGINE_VERSION} may damage a file that several processes write, and another one has it open.",
+                code="engine_unsafe",
+                hint="Install pysqlite3 or a Python with SQLite 3.51.3 or newer, or run one server for all hosts.",
+            ) from error
+        yield
 
 
 def connect_writer(path: Path, *, busy_timeout_s: float) -> Any:

@@ -5,13 +5,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.backends.relational.transaction import tables_over
 from contextdna.backends.sqlite.driver import Thread, is_busy, library, mapped_error, retry_while_busy
 from contextdna.errors import StorageUnavailable
 from contextdna.ports.database import Transaction, Unit
+
+R = TypeVar("R")
 
 _INDEX_INSERT: Final = "index_insert"
 
@@ -194,9 +196,9 @@ class GroupWriter:
             self.thread.submit(self._commit_next)
         return await waiting.future
 
-    async def alone(self, fn: Callable[[], Any]) -> Any:
+    async def alone(self, fn: Callable[..., R], *args: Any) -> R:
         """Run a function on the thread, between groups and outside any transaction."""
-        return await self.thread.run(fn)
+        return await self.thread.run(fn, *args)
 
     async def drain(self) -> None:
         """Wait until nothing is queued."""
@@ -244,7 +246,7 @@ class GroupWriter:
                 for waiting in group:
                     self._run_in_savepoint(waiting)
             self._executor.write_held()
-        except Exception as error:  # noqa: BLE001 - a unit may raise anything; its caller gets it
+        except BaseException as error:  # noqa: BLE001 - a unit may raise anything; its caller gets it
             self._roll_back()
             if len(group) == 1:
                 group[0].error = _for_caller(error)
@@ -281,7 +283,7 @@ class GroupWriter:
         self._execute("SAVEPOINT unit")
         try:
             waiting.result = drive(waiting.unit, self._tables)
-        except Exception as error:
+        except BaseException as error:
             if not self._connection.in_transaction:
                 raise _TransactionLost from error
             waiting.error = _for_caller(error)
@@ -308,7 +310,7 @@ def _answer(group: Sequence[_Waiting]) -> None:
         waiting.answer()
 
 
-def _for_caller(error: Exception) -> Exception:
+def _for_caller(error: BaseException) -> BaseException:
     if not isinstance(error, library.Error):
         return error
     ours = mapped_error(error)

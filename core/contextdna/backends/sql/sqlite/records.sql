@@ -66,9 +66,16 @@ SELECT {record} FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value
 
 -- name: records_duplicates
 SELECT {record} FROM records r INDEXED BY records_by_hash
-WHERE r.project_id = ?1 AND r.content_hash IN (SELECT unhex(value) FROM json_each(?8))
-  AND r.kind = ?2 AND r.owner_id = ?3 AND r.level = ?4 AND r.team_id = ?5 AND r.swarm_id = ?9 AND {living}
+WHERE r.project_id = ?1 AND r.content_hash IN (SELECT unhex(value) FROM json_each(?8)) AND {same_circle} AND {living}
 ORDER BY r.seq
+
+-- name: records_duplicates_of_one
+SELECT {record} FROM records r INDEXED BY records_by_hash
+WHERE r.project_id = ?1 AND r.content_hash = ?8 AND {same_circle} AND {living}
+ORDER BY r.seq LIMIT 1
+
+-- fragment: same_circle
+(r.kind = ?2 AND r.owner_id = ?3 AND r.level = ?4 AND r.team_id = ?5 AND r.swarm_id = ?9)
 
 -- name: records_recent
 SELECT r.id, 0.0, r.importance, r.created_at
@@ -89,21 +96,21 @@ WHERE r.subject = ?15 AND r.subject <> '' AND {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
 
 -- name: records_search
-SELECT r.id, -f.rank, r.importance, r.created_at
+SELECT r.id, -f.rank AS bm25, r.importance, r.created_at
 FROM records_index f CROSS JOIN records r ON r.seq = f.rowid
 WHERE f.records_index MATCH ?21 AND {visible} AND {filtered}
-ORDER BY f.rank, r.created_at DESC, r.seq DESC LIMIT ?20
+ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
 -- name: records_search_required
 -- Two searches that share no row (21: all AND any, 22: all NOT any), so that no phrase is scored twice.
-SELECT r.id, -f.score, r.importance, r.created_at
+SELECT r.id, -f.score AS bm25, r.importance, r.created_at
 FROM (
   SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?21
   UNION ALL
   SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?22
 ) f CROSS JOIN records r ON r.seq = f.seq
 WHERE {visible} AND {filtered}
-ORDER BY f.score, r.created_at DESC, r.seq DESC LIMIT ?20
+ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
 -- name: records_owned
 SELECT {ref} FROM records r INDEXED BY records_by_owner
