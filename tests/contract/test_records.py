@@ -759,7 +759,7 @@ async def test_reading_and_changing_both_end_idleness(
 ) -> None:
     await insert(database, make_indexed(tier=Tier.WORKING, updated_at=minutes(updated)))
     await database.write(lambda tx: tx.records.touch(PROJECT, {RecordId("mem_1"): 1}, at=minutes(accessed)))
-    await database.write(lambda tx: tx.records.touch(PROJECT, {RecordId("mem_1"): 1}, at=minutes(accessed - 9)))
+    await database.write(lambda tx: tx.records.touch(PROJECT, {RecordId("mem_1"): 1}, at=minutes(accessed - 90)))
     assert await due(database) == (["mem_1"] if expected else [])
 
 

@@ -179,6 +179,32 @@ async def test_units_that_wait_together_see_each_other_in_turn(database: Databas
     assert record.version == 21
 
 
+async def test_a_read_unit_sees_one_snapshot_while_others_write(database: Database) -> None:
+    async def write(number: int) -> None:
+        async def unit(tx: Transaction) -> None:
+            await tx.records.insert([make_indexed(f"mem_{number}", tokens=("word",))])
+            await tx.events.append([make_event(f"evt_{number}")])
+
+        await database.write(unit)
+
+    async def look(tx: Transaction) -> set[int]:
+        seen = set()
+        for _ in range(20):
+            seen.add(await tx.records.total(PROJECT))
+            seen.add(len(await tx.events.after(PROJECT, EventId(""), limit=999)))
+            seen.add((await tx.records.document_counts(PROJECT, ["word"]))["word"])
+        return seen
+
+    async def check() -> None:
+        assert len(await database.read(look)) == 1
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(60):
+            tasks.start_soon(write, number)
+            tasks.start_soon(check)
+    assert await database.read(look) == {60}
+
+
 @pytest.mark.parametrize(
     "write",
     [
