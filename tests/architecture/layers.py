@@ -57,10 +57,10 @@ RULES: Mapping[str, Rule] = {
         frozenset({"ports", "values", "errors"}),
         frozenset({"Stemmer", "cryptography", "backports.zstd", "compression.zstd"}),
     ),
-    "backends": Rule(frozenset({"ports", "values", "errors"}), _DRIVERS_OF_ALL_PRODUCTS | {"anyio"}),
+    "backends": Rule(frozenset({"ports", "values", "errors"}), _DRIVERS_OF_ALL_PRODUCTS | {"anyio", "cryptography"}),
     "hub": Rule(frozenset({"domain", "backends", "ports", "values", "errors"}), frozenset({"anyio"})),
     "public": Rule(frozenset({"hub", "domain", "backends", "ports", "values", "errors"})),
-    "tools": Rule(frozenset({"public"}), _MCP_EDGE),
+    "tools": Rule(frozenset({"public"}), _MCP_EDGE | {"anyio"}),
     "resources": Rule(frozenset({"public"}), _MCP_EDGE),
     "server": Rule(
         frozenset({"tools", "resources", "public", "hub", "domain", "backends", "ports", "values", "errors"}), None

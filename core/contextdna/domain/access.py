@@ -70,6 +70,9 @@ SYSTEM_ONLY: Final = frozenset(
     }
 )
 
+OF_NO_PROJECT: Final = frozenset({Action.LIST_PROJECTS, Action.READ_HEALTH, Action.VERIFY_AUDIT})
+"""What is asked of the whole installation: no project need be named."""
+
 RISKS: Final = {
     Action.UPDATE_MEMORY: Risk.MEDIUM,
     Action.FORGET_MEMORY: Risk.MEDIUM,
@@ -124,7 +127,7 @@ async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now:
         reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, session.role)
         actor = Actor(reader, principal.agent_id, session.id, session.lineage)
     else:
-        project_id = _own_project(caller)
+        project_id = _own_project(caller, action)
         reader = Reader(project_id, principal.agent_id, principal.team_id, principal.swarm_id, principal.role)
         actor = Actor(reader, principal.agent_id, lineage=(principal.agent_id,))
     if action in SYSTEM_ONLY and actor.reader.role is not Role.SYSTEM:
@@ -157,8 +160,10 @@ def _require_same_project(caller: Caller, session: Session) -> None:
         raise _no_project(caller)
 
 
-def _own_project(caller: Caller) -> ProjectId:
+def _own_project(caller: Caller, action: Action) -> ProjectId:
     projects = caller.principal.project_ids
+    if not caller.project_id and projects and action in OF_NO_PROJECT:
+        return projects[0]  # whose chain the audit entry goes to
     if not caller.project_id:
         if len(projects) == 1 or ProjectId("default") in projects:
             return ProjectId("default") if ProjectId("default") in projects else projects[0]

@@ -38,16 +38,18 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
 
 
 async def read(op: Operation, session_id: SessionId, *, after: int, limit: int) -> tuple[Turn, ...]:
-    """Read a conversation's visible turns after a position, in order.
+    """Read a conversation's visible turns after a position, in order; a negative position counts from the end.
 
     Raises:
         NotFound: No such conversation, or none of it is visible.
     """
     check_count(limit, name="limit", maximum=200)
-    seen = await op.tx.records.conversation(op.actor.reader, session_id, now=op.now, after=after, limit=limit)
-    if not seen and after == 0:
-        position = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
-        raise access.absent_error((session_id,), denied=position > 0)
+    reader = op.actor.reader
+    last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
+    start = after if after >= 0 else max(0, last + after)
+    seen = await op.tx.records.conversation(reader, session_id, now=op.now, after=start, limit=limit)
+    if not seen and not await op.tx.records.conversation(reader, session_id, now=op.now, after=0, limit=1):
+        raise access.absent_error((session_id,), denied=last > 0)
     op.note([session_id], turns=len(seen))
     return tuple(open_turn(op, item) for item in seen)
 

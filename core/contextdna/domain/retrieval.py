@@ -41,6 +41,8 @@ class Plan:
 
     match: Match | None
     words_by_token: Mapping[str, str]
+    wider: Match | None = None
+    """The same with commoner words deciding too, for when ``match`` finds too little."""
     finder: re.Pattern[str] | None = None
     """Finds words that may be forms of the query's words; their tokens decide."""
 
@@ -108,13 +110,30 @@ async def _plan(op: Operation, text: str) -> Plan:
         return Plan(match=None, words_by_token={})
     optional = [op.tokeniser.token(word) for word in content_words]
     counts = await op.frequencies.counts(op.tx, op.project_id, optional)
-    known = sorted((token for token in optional if counts.get(token)), key=lambda token: counts[token])
-    chosen = _rare_enough(known, counts, op.settings.search.matches_max)
+    rarest_first = sorted(counts, key=lambda token: (counts[token], token))
+    rare = _rare_enough(rarest_first, counts, op.settings.search.matches_max)
     return Plan(
-        match=Match(any_of=tuple((token,) for token in chosen), all_of=required),
+        match=_match(required, rarest_first, rare),
+        wider=_match(required, rarest_first, _rare_enough(rarest_first, counts, op.settings.search.matches_wide_max)),
         words_by_token=words_by_token,
         finder=_finder(list(words_by_token.values())),
     )
+
+
+def _match(required: tuple[tuple[str, ...], ...], tokens: Sequence[str], deciding: int) -> Match:
+    """Let the rarest tokens decide what is found; the others only score."""
+    phrases = tuple((token,) for token in tokens)
+    return Match(any_of=phrases[:deciding], all_of=required, also=phrases[deciding:])
+
+
+def _rare_enough(rarest_first: Sequence[str], counts: Mapping[str, int], matches_max: int) -> int:
+    """Count the tokens, rarest first, that together match few enough records; at least one."""
+    matches = 0
+    for number, token in enumerate(rarest_first):
+        matches += counts[token]
+        if number and matches > matches_max:
+            return number
+    return len(rarest_first)
 
 
 def _finder(query_words: Sequence[str]) -> re.Pattern[str] | None:
@@ -129,24 +148,17 @@ def _alike(word: str, other: str) -> int:
     return next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
 
 
-def _rare_enough(tokens: Sequence[str], counts: Mapping[str, int], matches_max: int) -> list[str]:
-    chosen: list[str] = []
-    matches = 0
-    for token in tokens:
-        if chosen and matches + counts[token] > matches_max:
-            break
-        chosen.append(token)
-        matches += counts[token]
-    return chosen
-
-
 async def _candidates(op: Operation, where: RecordFilter, plan: Plan, *, need: int) -> list[Candidate]:
+    """Find what may answer; when the rare words and the filters leave too little, look for commoner words too."""
     reader, limit = op.actor.reader, max(need, op.settings.search.candidates_max)
     if plan.match is None:
         return await op.tx.records.list_recent(reader, where, now=op.now, limit=limit)
-    if not plan.match.any_of and not plan.match.all_of:
+    if not plan.match.deciding:
         return []
-    return await op.tx.records.search(reader, where, plan.match, now=op.now, limit=limit)
+    found = await op.tx.records.search(reader, where, plan.match, now=op.now, limit=limit)
+    if len(found) >= need or plan.wider is None or plan.wider == plan.match:
+        return found
+    return await op.tx.records.search(reader, where, plan.wider, now=op.now, limit=limit)
 
 
 class _Ranked(NamedTuple):

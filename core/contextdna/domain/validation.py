@@ -176,7 +176,7 @@ def check_media_type(media_type: str) -> None:
     Raises:
         InvalidInput: ``media_type_invalid``.
     """
-    if not _MEDIA_TYPE.match(media_type):
+    if not _MEDIA_TYPE.fullmatch(media_type):
         raise InvalidInput(
             "media_type is not of the form type/subtype", code="media_type_invalid", hint="For example text/markdown."
         )

@@ -41,6 +41,8 @@ from contextdna.values.project import Conflict, ProjectOverview
 from contextdna.values.search import Context, ContextQuery
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
+_AFTER_THE_NEWEST = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -191,7 +193,7 @@ class Workspace:
         return await self._door.write(self._caller, Action.LOG_TURN, lambda op: conversations.log(op, drafts))
 
     async def read_conversation(self, session_id: SessionId, *, after: int = 0, limit: int = 50) -> tuple[Turn, ...]:
-        """Read a conversation's visible turns after a position, in order."""
+        """Read a conversation's visible turns after a position, in order; a negative one counts from the end."""
         return await self._door.read(
             self._caller,
             Action.READ_CONVERSATION,
@@ -233,6 +235,13 @@ class Workspace:
             self._caller, Action.READ_ARTIFACT, lambda op: artifacts.reference(op, record_id)
         )
         return artifact, fetch.open(await self._blobs.get(artifact.record.blob_key))
+
+    async def describe_artifact(self, record_id: RecordId) -> Artifact:
+        """Give an artifact's reference without its bytes."""
+        artifact, _ = await self._door.read(
+            self._caller, Action.READ_ARTIFACT, lambda op: artifacts.reference(op, record_id)
+        )
+        return artifact
 
     async def list_artifacts(self, *, limit: int = 50, offset: int = 0) -> tuple[Artifact, ...]:
         """List visible artifacts, newest first."""
@@ -316,7 +325,7 @@ class Workspace:
             Action.QUERY_AUDIT,
             lambda op: op.tx.audit.latest(
                 op.project_id,
-                before_seq=before_seq,
+                before_seq=before_seq or _AFTER_THE_NEWEST,
                 limit=limit,
                 action=action,
                 agent_id=agent_id,

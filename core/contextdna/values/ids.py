@@ -60,4 +60,4 @@ def new_secret() -> str:
 
 def is_name(text: str) -> bool:
     """Tell whether text is a valid project, agent, team or swarm id (1..128 of ``A-Za-z0-9._:@-``)."""
-    return NAME_PATTERN.match(text) is not None
+    return NAME_PATTERN.fullmatch(text) is not None

@@ -34,11 +34,24 @@ class RecordFilter:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A keyed query: phrases of tokens, any of which may match (one token is a phrase of one)."""
+    """A keyed query of phrases (one token is a phrase of one). All phrases score; some also decide what matches."""
 
     any_of: tuple[tuple[str, ...], ...]
+    """Where nothing is required, one of these must be there."""
     all_of: tuple[tuple[str, ...], ...] = ()
     """Phrases that must be there (the user put them in quotes)."""
+    also: tuple[tuple[str, ...], ...] = ()
+    """Phrases that only score: too common to look for, still telling among what was found."""
+
+    @property
+    def deciding(self) -> tuple[tuple[str, ...], ...]:
+        """The phrases that decide: all of ``all_of``, or, where it is empty, any of ``any_of``."""
+        return self.all_of or self.any_of
+
+    @property
+    def scoring(self) -> tuple[tuple[str, ...], ...]:
+        """The phrases that only add to the score of what matches."""
+        return (*self.any_of, *self.also) if self.all_of else self.also
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def check(match: Match) -> None:
     Raises:
         ValueError: A phrase is empty, or a token is not of ``a-z0-9``.
     """
-    for phrase in (*match.all_of, *match.any_of):
+    for phrase in (*match.deciding, *match.scoring):
         if not phrase or not all(_TOKEN.fullmatch(token) for token in phrase):
             raise ValueError("a phrase is one or more tokens of a-z0-9")
 
@@ -50,7 +50,7 @@ class Scorer:
     """
 
     def __init__(self, match: Match, indexed: Indexed, stored: Iterable[StoredRecord]) -> None:
-        self._phrases = [*match.all_of, *match.any_of]
+        self._phrases = [*match.deciding, *match.scoring]
         all_tokens = [row.tokens for row in stored]
         self._idf = [_idf(indexed.records, all_tokens, phrase) for phrase in self._phrases]
         self._mean_length = indexed.tokens / indexed.records if indexed.records else 0.0
