@@ -124,7 +124,7 @@ class Records:
         texts = match_texts(match)
         if not texts:
             return []
-        name = "records_search" if len(texts) == 1 else "records_search_required"
+        name = "records_search" if len(texts) == 1 else "records_search_with_scoring"
         rows = await self._rows(name, (*_filter_params(reader, where, now), limit, *texts))
         return [_candidate_of(row) for row in rows]
 

@@ -101,8 +101,8 @@ FROM records_index f CROSS JOIN records r ON r.seq = f.rowid
 WHERE f.records_index MATCH ?21 AND {visible} AND {filtered}
 ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
--- name: records_search_required
--- Two searches that share no row (21: all AND any, 22: all NOT any), so that no phrase is scored twice.
+-- name: records_search_with_scoring
+-- Two searches that share no row (21: deciding AND scoring, 22: deciding NOT scoring): no phrase is scored twice.
 SELECT r.id, -f.score AS bm25, r.importance, r.created_at
 FROM (
   SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?21
