@@ -178,7 +178,7 @@ def searches() -> st.SearchStrategy[Call]:
 
     def for_reader(reader: Reader) -> st.SearchStrategy[Call]:
         phrases = PHRASES.map(lambda drawn: tuple(keyed(reader.project_id, phrase) for phrase in drawn))
-        matches = st.builds(Match, phrases, phrases)
+        matches = st.builds(Match, phrases, phrases, phrases)
         return calls("records.search", st.just(reader), LOOSE_FILTERS, matches, now=TIMES, limit=LIMITS)
 
     return READERS.flatmap(for_reader)

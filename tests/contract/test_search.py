@@ -65,6 +65,9 @@ MATCHES = [
     pytest.param(Match(phrases("a"), phrases("zz")), set(), id="all-unknown"),
     pytest.param(Match(phrases("zz")), set(), id="unknown"),
     pytest.param(Match(()), set(), id="nothing-asked"),
+    pytest.param(Match(phrases("c"), also=phrases("a", "zz")), {"d1", "d3"}, id="any-and-others-that-score"),
+    pytest.param(Match(phrases("c"), phrases("b"), phrases("a", "g")), {"d1", "d2", "d6"}, id="all-any-and-others"),
+    pytest.param(Match((), also=phrases("a")), set(), id="only-what-scores"),
     pytest.param(Match(phrases("and", "or", "not", "near")), set(), id="words-of-query-languages"),
 ]
 
@@ -80,6 +83,8 @@ async def test_records_match_by_phrases(database: Database, match: Match, expect
     [
         pytest.param(Match(((),)), id="empty-phrase"),
         pytest.param(Match((), ((),)), id="empty-required-phrase"),
+        pytest.param(Match((("a",),), also=((),)), id="empty-scoring-phrase"),
+        pytest.param(Match((("a",),), also=(("a) OR (b",),)), id="brackets-in-a-scoring-phrase"),
         pytest.param(Match((("",),)), id="empty-token"),
         pytest.param(Match((('a" OR "b',),)), id="quotes"),
         pytest.param(Match((("a*",),)), id="prefix"),
@@ -127,6 +132,19 @@ async def test_required_and_other_phrases_are_scored_once_each(database: Databas
     }
     together = {hit.id: hit.bm25 for hit in await search(database, Match(phrases("c"), phrases("b")))}
     assert together == pytest.approx({name: apart["b"][name] + apart["c"].get(name, 0.0) for name in apart["b"]})
+
+
+async def test_phrases_that_only_score_add_to_what_matches(database: Database) -> None:
+    await fill(database, TEXTS)
+    apart = {
+        phrase: {hit.id: hit.bm25 for hit in await search(database, Match(phrases(phrase)))}
+        for phrase in ("c", "d", "e")
+    }
+    hits = await search(database, Match(phrases("c", "e"), also=phrases("d", "zz")))
+    names = [*apart["c"], *apart["e"]]
+    expected = {name: sum(scores.get(name, 0.0) for scores in apart.values()) for name in names}
+    assert {hit.id: hit.bm25 for hit in hits} == pytest.approx(expected)
+    assert [hit.bm25 for hit in hits] == sorted(expected.values(), reverse=True)
 
 
 async def test_a_phrase_that_is_asked_twice_counts_twice(database: Database) -> None:
@@ -208,14 +226,14 @@ def assert_same_hits(one: Sequence[Candidate], other: Sequence[Candidate]) -> No
     texts=st.lists(st.tuples(TEXT, st.integers(-3, 0), st.booleans()), max_size=12),
     changed=st.lists(st.tuples(st.integers(0, 11), TEXT), max_size=3),
     removed=st.sets(st.integers(0, 11), max_size=3),
-    queries=st.lists(st.tuples(PHRASES, PHRASES), min_size=1, max_size=5),
+    queries=st.lists(st.tuples(PHRASES, PHRASES, PHRASES), min_size=1, max_size=5),
 )
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 async def test_both_backends_give_the_same_scores(
     texts: list[tuple[list[str], int, bool]],
     changed: list[tuple[int, list[str]]],
     removed: set[int],
-    queries: list[tuple[list[list[str]], list[list[str]]]],
+    queries: list[tuple[list[list[str]], ...]],
 ) -> None:
     async def build(tx: Transaction) -> None:
         for number, (tokens, age, elsewhere) in enumerate(texts):
@@ -235,14 +253,11 @@ async def test_both_backends_give_the_same_scores(
             await tx.records.search(
                 make_reader(project_id=project, role=Role.SYSTEM),
                 RecordFilter(),
-                Match(
-                    tuple(tuple(f"{project}{token}" for token in phrase) for phrase in any_of),
-                    tuple(tuple(f"{project}{token}" for token in phrase) for phrase in all_of),
-                ),
+                Match(*(tuple(tuple(f"{project}{token}" for token in phrase) for phrase in part) for part in query)),
                 now=NOW,
                 limit=9,
             )
-            for any_of, all_of in queries
+            for query in queries
             for project in (PROJECT, OTHER_PROJECT)
         ]
 
