@@ -78,8 +78,11 @@ _CLOCK_SLACK: Final = timedelta(minutes=5)
 def examine(settings: Settings, *, deep: bool = False, now: datetime | None = None) -> Iterator[Finding]:
     """Run the checks, one after the other; ``deep`` also reads every page and every audit entry."""
     patient = Patient(settings, now or datetime.now(UTC))
+    causes: dict[str, str] = {}
     for name, check in checks(deep=deep).items():
-        yield _run(name, check, patient)
+        finding = _run(name, check, patient)
+        cause = causes.setdefault(finding.detail, name) if finding.verdict is Verdict.FAIL else name
+        yield finding if cause == name else Finding(name, Verdict.FAIL, f"not checked: see {cause}")
 
 
 def checks(*, deep: bool = False) -> dict[str, Check]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from mcp import MCPError
 
-from contextdna_server.commands.invocation import FAILED, Invocation, run_async, with_shared_options
+from contextdna import StorageUnavailable
+from contextdna_server.commands.invocation import FAILED, Invocation, only_error, run_async, with_shared_options
 from contextdna_server.demo_story import PROJECT, Step, Story
 
 ENV_PREFIX = "CONTEXTDNA_"
@@ -35,11 +37,26 @@ def demo(invocation: Invocation) -> None:
                     _show(step)
             return steps
 
-        steps = run_async(run)
+        try:
+            steps = run_async(run)
+        except (MCPError, BaseExceptionGroup) as error:
+            raise _lost(error, folder) from error
     good = all(step.ok for step in steps)
     document = {"ok": good, "data": str(folder), "steps": [_document(step) for step in steps]}
     invocation.answer(document, [_end(invocation, folder, good=good)])
     sys.exit(0 if good else FAILED)
+
+
+def _lost(error: BaseException, folder: Path) -> BaseException:
+    """Say that the server went away; it has told why on stderr. Anything else stays what it is."""
+    single = only_error(error)
+    if not isinstance(single, MCPError):
+        return single
+    return StorageUnavailable(
+        f"the server does not answer: {single.message}",
+        code="server_lost",
+        hint=f"Its message stands above; or run `contextdna doctor --data {folder}`.",
+    )
 
 
 @contextmanager

@@ -76,13 +76,11 @@ def ending_errors(*, as_json: bool) -> Iterator[None]:
     """Turn our errors into a message on stderr and an exit code; others pass."""
     try:
         yield
-    except ContextDnaError as error:
-        _end(error, as_json=as_json)
-    except BaseExceptionGroup as group:
-        ours = _only_ours(group)
-        if ours is None:
-            raise
-        _end(ours, as_json=as_json)
+    except (ContextDnaError, BaseExceptionGroup) as error:
+        single = only_error(error)
+        if isinstance(single, ContextDnaError):
+            _end(single, as_json=as_json)
+        raise single from None
 
 
 def _end(error: ContextDnaError, *, as_json: bool) -> NoReturn:
@@ -101,13 +99,11 @@ def tell_error(error: ContextDnaError, *, as_json: bool) -> None:
         click.echo(f"  {error.hint}", err=True)
 
 
-def _only_ours(group: BaseExceptionGroup[BaseException]) -> ContextDnaError | None:
-    """Find our error in a group that holds nothing else: task groups wrap what ends them."""
-    _, others = group.split(ContextDnaError)
-    leaf: BaseException = group
-    while others is None and isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    return leaf if isinstance(leaf, ContextDnaError) else None
+def only_error(error: BaseException) -> BaseException:
+    """Unwrap an error that stands alone in groups (task groups wrap what ends them)."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def run_async(main: Callable[[], Awaitable[R]]) -> R:

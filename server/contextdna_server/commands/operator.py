@@ -9,7 +9,19 @@ from typing import Final
 
 import click
 
-from contextdna import AgentId, Hub, NotFound, Principal, ProjectId, Role, Workspace, open_hub
+from contextdna import (
+    AgentId,
+    ContextDnaError,
+    Hub,
+    IntegrityFault,
+    NotFound,
+    Principal,
+    ProjectId,
+    Role,
+    Workspace,
+    open_hub,
+)
+from contextdna_server.commands.invocation import only_error
 from contextdna_server.installation import look_at, no_installation
 from contextdna_server.settings import Settings
 
@@ -53,8 +65,17 @@ async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> 
         raise no_installation(settings.data)
     chosen = _chosen(existing, projects)
     principal = Principal(OPERATOR, existing, role=Role.SYSTEM)
-    async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
-        yield Operator(hub, principal, chosen)
+    finished = False
+    try:
+        async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
+            yield Operator(hub, principal, chosen)
+            finished = True
+    except (ContextDnaError, BaseExceptionGroup) as error:
+        # Closing audits what was read. Where the trail was tampered with it cannot; what was found still counts.
+        ours = only_error(error)
+        if not finished or not isinstance(ours, IntegrityFault):
+            raise
+        click.echo(f"warning [{ours.code}]: this reading is not audited: {ours.message}", err=True)
 
 
 def _chosen(existing: tuple[ProjectId, ...], wanted: Sequence[str]) -> tuple[ProjectId, ...]:

@@ -1,0 +1,217 @@
+"""Settings: four sources in order, errors that name setting and source, and no secret in any of them."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contextdna import HubSettings, Level, Role, SettingsInvalid
+from contextdna_server.settings import load_settings
+
+SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("CONTEXTDNA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def refused(folder: Path, text: str, *, name: str = "contextdna.toml") -> SettingsInvalid:
+    (folder / name).write_text(text)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings({"data": folder})
+    return caught.value
+
+
+# Defaults
+
+
+def test_without_any_source_the_defaults_are_those_of_the_hub(tmp_path: Path) -> None:
+    settings = load_settings({"data": tmp_path})
+    assert settings.to_hub_settings() == HubSettings(data_dir=tmp_path)
+
+
+def test_the_local_user_has_the_role_system_and_the_project_default(tmp_path: Path) -> None:
+    principal = load_settings({"data": tmp_path}).to_principal()
+    assert (principal.agent_id, principal.role, principal.project_ids) == ("local", Role.SYSTEM, ("default",))
+
+
+def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
+    (tmp_path / "contextdna.toml").write_text(
+        f"""
+        projects = ["a"]
+        master_key = "{SECRET}"
+        os_keyring = true
+        [memories]
+        default_level = "team"
+        extra_types = ["haiku"]
+        [audit]
+        reads = "wait"
+        [limits]
+        batch_max = 7
+        [search]
+        matches_max = 7
+        [retention]
+        idle_days = 7
+        [work]
+        confidence_gate = 0.7
+        [sqlite]
+        readers = 7
+        busy_timeout_s = 7
+        group_max = 7
+        """
+    )
+    hub, default = load_settings({"data": tmp_path}).to_hub_settings(), HubSettings()
+    unset = [f.name for f in dataclasses.fields(HubSettings) if getattr(hub, f.name) == getattr(default, f.name)]
+    assert unset == []
+    assert hub.default_level is Level.TEAM
+
+
+# Order
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "contextdna.toml").write_text(
+        'log_level = "DEBUG"\n[identity]\nagent_id = "file"\nteam_id = "file"\nswarm_id = "file"\n'
+    )
+    monkeypatch.setenv("CONTEXTDNA_IDENTITY__TEAM_ID", "environment")
+    monkeypatch.setenv("CONTEXTDNA_IDENTITY__SWARM_ID", "environment")
+    settings = load_settings({"data": tmp_path, "identity": {"swarm_id": "line"}})
+    identity = settings.identity
+    assert (identity.agent_id, identity.team_id, identity.swarm_id) == ("file", "environment", "line")
+    assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("text", ["a, b", '["a", "b"]'])
+def test_projects_come_from_a_variable_as_a_list_or_as_json(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTEXTDNA_PROJECTS", text)
+    assert load_settings({"data": tmp_path}).projects == ("a", "b")
+
+
+def test_more_projects_are_added_to_those_that_are_set(tmp_path: Path) -> None:
+    assert load_settings({"data": tmp_path}, more_projects=["b", "default"]).projects == ("default", "b")
+
+
+def test_the_data_folder_comes_from_its_variable_and_brings_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "contextdna.yaml").write_text("identity:\n  agent_id: yam\n")
+    monkeypatch.setenv("CONTEXTDNA_DATA", str(tmp_path))
+    settings = load_settings()
+    assert (settings.data, settings.identity.agent_id) == (tmp_path, "yam")
+
+
+def test_a_file_named_by_the_config_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yml").write_text("data: here\nprofile: full\n")
+    monkeypatch.setenv("CONTEXTDNA_CONFIG", str(tmp_path / "mine.yml"))
+    settings = load_settings()
+    assert (settings.data, settings.profile) == (tmp_path / "here", "full")
+
+
+# References
+
+
+def test_references_in_a_file_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHO", "ines")
+    (tmp_path / "contextdna.toml").write_text(
+        '[identity]\nagent_id = "$WHO"\nteam_id = "${WHO}s"\n[artifacts]\nallowed_roots = ["$$HOME"]\n'
+    )
+    settings = load_settings({"data": tmp_path})
+    assert (settings.identity.agent_id, settings.identity.team_id) == ("ines", "iness")
+    assert settings.artifacts.allowed_roots == (tmp_path / "$HOME",)
+
+
+def test_a_reference_to_an_unset_variable_names_setting_and_variable(tmp_path: Path) -> None:
+    error = refused(tmp_path, '[identity]\nagent_id = "$NOBODY_SET_THIS"')
+    assert error.code == "variable_unset"
+    assert "identity.agent_id" in error.message
+    assert "$NOBODY_SET_THIS" in error.message
+
+
+# Errors
+
+
+def test_an_unknown_setting_is_refused_with_a_near_miss(tmp_path: Path) -> None:
+    error = refused(tmp_path, '[identity]\nagnet_id = "x"')
+    assert (error.code, error.hint) == ("setting_unknown", "Did you mean agent_id?")
+    assert "identity.agnet_id" in error.message
+    assert str(tmp_path / "contextdna.toml") in error.message
+
+
+def test_an_unknown_variable_is_refused_with_a_near_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTDNA_MASTERKEY", SECRET)
+    with pytest.raises(SettingsInvalid, match="CONTEXTDNA_MASTERKEY") as caught:
+        load_settings({"data": tmp_path})
+    assert "CONTEXTDNA_MASTER_KEY" in caught.value.hint
+
+
+def test_an_invalid_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTDNA_LIMITS__BATCH_MAX", "many")
+    with pytest.raises(SettingsInvalid, match=r"limits\.batch_max.*CONTEXTDNA_LIMITS__BATCH_MAX"):
+        load_settings({"data": tmp_path})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"master_key: [{SECRET}]",
+        f"master_key: [{SECRET}",
+        f"master_key: *{SECRET}",
+        f"identity: {SECRET}",
+        f"projects: {SECRET}/",
+        f"{{master_key: {SECRET}, limits: {{batch_max: {SECRET}}}}}",
+    ],
+)
+def test_no_error_repeats_a_value(text: str, tmp_path: Path) -> None:
+    error = refused(tmp_path, text, name="contextdna.yaml")
+    assert SECRET not in f"{error.message} {error.hint} {error.__cause__}"
+
+
+def test_a_broken_section_variable_is_refused_without_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTEXTDNA_IDENTITY", SECRET)
+    with pytest.raises(SettingsInvalid, match="identity") as caught:
+        load_settings({"data": tmp_path})
+    assert SECRET not in caught.value.message
+
+
+def test_secrets_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTDNA_MASTER_KEY", SECRET)
+    settings = load_settings({"data": tmp_path})
+    assert settings.to_hub_settings().master_key == SECRET
+    assert SECRET not in f"{settings!r} {settings.masked()}"
+
+
+def test_two_settings_files_in_one_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "contextdna.toml").touch()
+    assert refused(tmp_path, "", name="contextdna.yaml").code == "settings_file_ambiguous"
+
+
+def test_a_settings_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"nope\.toml"):
+        load_settings(config=tmp_path / "nope.toml")
+
+
+def test_yaml_is_read_safely(tmp_path: Path) -> None:
+    error = refused(tmp_path, "projects: !!python/object/apply:os.system ['true']", name="contextdna.yaml")
+    assert error.code == "settings_file_invalid"
+
+
+# Cost
+
+
+def test_reading_settings_imports_neither_yaml_nor_the_sdk() -> None:
+    code = "import sys, contextdna_server.settings; print({'yaml', 'mcp', 'platformdirs'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
