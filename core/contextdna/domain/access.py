@@ -113,30 +113,35 @@ def digest_secret(secret: str) -> bytes:
 
 
 async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now: datetime) -> Actor:
-    """Find the agent and project that a call acts as and in, and check that its role allows the action.
+    """Find the agent and project that a call acts as and in.
 
     Raises:
         NotFound: ``project_not_found``: no such project for this caller.
         SessionInvalid: ``session_invalid``, ``session_ended`` or ``session_expired``.
-        AccessDenied: ``role_required``.
     """
     principal = caller.principal
     if caller.handle:
         session = await _session_of(tx, caller, now=now)
         _require_same_project(caller, session)
         reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, session.role)
-        actor = Actor(reader, principal.agent_id, session.id, session.lineage)
-    else:
-        project_id = _own_project(caller, action)
-        reader = Reader(project_id, principal.agent_id, principal.team_id, principal.swarm_id, principal.role)
-        actor = Actor(reader, principal.agent_id, lineage=(principal.agent_id,))
+        return Actor(reader, principal.agent_id, session.id, session.lineage)
+    project_id = _own_project(caller, action)
+    reader = Reader(project_id, principal.agent_id, principal.team_id, principal.swarm_id, principal.role)
+    return Actor(reader, principal.agent_id, lineage=(principal.agent_id,))
+
+
+def require_role(actor: Actor, action: Action) -> None:
+    """Refuse what only operators may do.
+
+    Raises:
+        AccessDenied: ``role_required``.
+    """
     if action in SYSTEM_ONLY and actor.reader.role is not Role.SYSTEM:
         raise AccessDenied(
             f"{action} needs the role system",
             code="role_required",
             hint="Ask an operator, or call without the session_id of a lesser agent.",
         )
-    return actor
 
 
 async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Session:

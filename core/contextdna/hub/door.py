@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from contextdna.domain import audit
-from contextdna.domain.access import RISKS, Action, Caller, resolve_actor
+from contextdna.domain.access import RISKS, Action, Caller, require_role, resolve_actor
 from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
@@ -132,7 +132,8 @@ class Door:
     async def _begin(self, tx: Transaction, caller: Caller, action: Action, attempt: _Attempt) -> Operation:
         now = self.clock()
         actor = await resolve_actor(tx, caller, action, now=now)
-        attempt.actor = actor
+        attempt.actor = actor  # before the role is judged, so that a refusal names the acting agent and its project
+        require_role(actor, action)
         keys = await self.vault.keys(tx, actor.project_id)
         index = self._indexes.get(actor.project_id)
         if index is None:
