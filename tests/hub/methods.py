@@ -1,0 +1,114 @@
+"""Every method of the workspace with arguments that work for a caller of role system, and what it leaves in the log."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contextdna import (
+    AgentId,
+    ArtifactDraft,
+    BeginRequest,
+    ContextQuery,
+    DelegationRequest,
+    Hub,
+    Level,
+    Loop,
+    LoopDraft,
+    MemoryChange,
+    MemoryDraft,
+    RecordId,
+    Risk,
+    Role,
+    SessionId,
+    TurnDraft,
+    Workspace,
+)
+from tests.hub.rig import ROOT, public, remember
+
+PHASE: Final = "auth-design"
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """An installation with something of everything in it, all root's and private where that can be."""
+
+    hub: Hub
+    handle: str
+    memory: RecordId
+    forgotten: RecordId
+    artifact: RecordId
+
+    @property
+    def conversation(self) -> SessionId:
+        return public(self.handle)
+
+
+async def furnish(hub: Hub) -> Furnished:
+    """Put one of everything into the default project."""
+    root = hub.bind(ROOT)
+    handle = (await root.begin_session(BeginRequest(ROOT.agent_id, task="furnish", role=Role.SYSTEM))).handle
+    acting = hub.bind(ROOT, session_id=handle)
+    await acting.log_turns([TurnDraft("user", "a private turn", level=Level.PRIVATE)])
+    await acting.record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.9))
+    forgotten = await remember(root, "a forgotten memory", level=Level.PRIVATE)
+    await root.forget_memories([forgotten])
+    memory = await remember(root, "a private memory", level=Level.PRIVATE)
+    await root.share_memories([AgentId("alice")], [memory])
+    artifact = await root.attach_artifact(ArtifactDraft("notes.txt", b"private notes", level=Level.PRIVATE))
+    return Furnished(hub, handle, memory, forgotten, artifact.record.id)
+
+
+async def _drained(workspace: Workspace) -> list[Any]:
+    return [entry async for entry in workspace.export_audit()]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A call, and the audit entry of its success."""
+
+    action: str
+    call: Callable[[Workspace, Furnished], Awaitable[Any]]
+    risk: Risk = Risk.LOW
+
+
+METHODS: Final = {
+    "store_memories": Sample("memory.store", lambda w, _: w.store_memories([MemoryDraft("new")])),
+    "retrieve_context": Sample("context.retrieve", lambda w, _: w.retrieve_context(ContextQuery("memory"))),
+    "get_memories": Sample("memory.get", lambda w, f: w.get_memories([f.memory])),
+    "update_memory": Sample(
+        "memory.update",
+        lambda w, f: w.update_memory(f.memory, MemoryChange(importance=0.9), expected_version=1),
+        Risk.MEDIUM,
+    ),
+    "forget_memories": Sample("memory.forget", lambda w, f: w.forget_memories([f.memory]), Risk.MEDIUM),
+    "restore_memories": Sample("memory.restore", lambda w, f: w.restore_memories([f.forgotten])),
+    "share_memories": Sample("memory.share", lambda w, f: w.share_memories([AgentId("bob")], [f.memory]), Risk.MEDIUM),
+    "revoke_shares": Sample("memory.unshare", lambda w, f: w.revoke_shares([AgentId("alice")], [f.memory])),
+    "begin_session": Sample("session.begin", lambda w, _: w.begin_session(BeginRequest(AgentId("carol")))),
+    "resume_session": Sample("session.resume", lambda w, _: w.resume_session()),
+    "end_session": Sample("session.end", lambda w, _: w.end_session(success=True, output="done")),
+    "log_turns": Sample("turn.log", lambda w, _: w.log_turns([TurnDraft("user", "hello")])),
+    "read_conversation": Sample("conversation.read", lambda w, f: w.read_conversation(f.conversation)),
+    "list_conversations": Sample("conversation.list", lambda w, _: w.list_conversations()),
+    "attach_artifact": Sample("artifact.attach", lambda w, _: w.attach_artifact(ArtifactDraft("a.txt", b"a"))),
+    "read_artifact": Sample("artifact.read", lambda w, f: w.read_artifact(f.artifact)),
+    "describe_artifact": Sample("artifact.read", lambda w, f: w.describe_artifact(f.artifact)),
+    "list_artifacts": Sample("artifact.list", lambda w, _: w.list_artifacts()),
+    "delegate": Sample(
+        "delegation.create", lambda w, _: w.delegate(DelegationRequest(AgentId("carol"), "help")), Risk.MEDIUM
+    ),
+    "record_loop": Sample("loop.record", lambda w, _: w.record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.8))),
+    "loop_gate": Sample("loop.read", lambda w, _: w.loop_gate(PHASE)),
+    "read_loops": Sample("loop.read", lambda w, _: w.read_loops(PHASE)),
+    "list_projects": Sample("project.list", lambda w, _: w.list_projects()),
+    "project_overview": Sample("project.read", lambda w, _: w.project_overview()),
+    "complete": Sample("name.complete", lambda w, _: w.complete("memory_id", "")),
+    "health": Sample("health.read", lambda w, _: w.health()),
+    "conflicts": Sample("stats.read", lambda w, _: w.conflicts()),
+    "events": Sample("event.read", lambda w, _: w.events()),
+    "query_audit": Sample("audit.query", lambda w, _: w.query_audit(), Risk.MEDIUM),
+    "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
+    "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),
+    "rotate_keys": Sample("key.rotate", lambda w, _: w.rotate_keys(), Risk.CRITICAL),
+    "sweep": Sample("retention.sweep", lambda w, _: w.sweep()),
+}
