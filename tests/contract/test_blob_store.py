@@ -10,6 +10,7 @@ from typing import Any, Final
 import anyio
 import pytest
 
+from contextdna.backends.in_memory.blobs import InMemoryBlobStore
 from contextdna.backends.local_files import LEFTOVER_AGE_S, LocalBlobStore
 from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.storage import BlobStore
@@ -21,9 +22,11 @@ KEY: Final = hashlib.sha256(DATA).hexdigest()
 posix_only = pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
 
 
-@pytest.fixture(params=["local_files"])
+@pytest.fixture(params=["in_memory", "local_files"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Give an empty store, once for each backend."""
+    if request.param == "in_memory":
+        return InMemoryBlobStore()
     return LocalBlobStore(tmp_path / "deep" / "blobs")
 
 
