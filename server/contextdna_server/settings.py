@@ -143,6 +143,7 @@ class SearchSection(Section):
     recency_weight: Weight = _SEARCH.recency_weight
     recency_half_life_days: Span = _SEARCH.recency_half_life_days
     matches_max: Count = _SEARCH.matches_max
+    matches_wide_max: Count = _SEARCH.matches_wide_max
     candidates_max: Count = _SEARCH.candidates_max
 
 

@@ -73,6 +73,12 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
     assert hub.default_level is Level.TEAM
 
 
+@pytest.mark.parametrize("name", ["limits", "search", "retention", "work"])
+def test_every_field_of_a_hub_section_is_a_setting(name: str, tmp_path: Path) -> None:
+    section = getattr(load_settings({"data": tmp_path}), name)
+    assert set(type(section).model_fields) == {field.name for field in dataclasses.fields(getattr(HubSettings(), name))}
+
+
 # Order
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import click
 
@@ -21,6 +21,8 @@ from contextdna_server.commands.invocation import (
     with_shared_options,
 )
 from contextdna_server.commands.operator import NEWEST, Operator, open_as_operator, project_option
+
+_PROGRESS_EVERY: Final = 100
 
 
 @click.group()
@@ -78,8 +80,9 @@ async def _export(operator: Operator, file: TextIO) -> int:
         with progress(f"Exporting {project_id}", total=newest[0].seq if newest else 0) as advance:
             async for entry in workspace.export_audit():
                 file.write(json.dumps(entry_document(entry) | {"mac": entry.mac.hex()}, ensure_ascii=False) + "\n")
-                advance(entry.seq)
                 total += 1
+                if entry.seq % _PROGRESS_EVERY == 0:
+                    advance(entry.seq)
     return total
 
 
