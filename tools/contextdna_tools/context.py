@@ -1,6 +1,8 @@
 """Tool: retrieve_context."""
 
-from pydantic import BaseModel, Field
+from typing import Annotated
+
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from contextdna import AgentId, Context, ContextQuery, Hit, Kind, Level, parse_choice, parse_level
 from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of
@@ -28,6 +30,10 @@ class RetrieveContext(Arguments):
     limit: int = Field(30, description="1..100")
     max_tokens: int = Field(2000, description="Answer budget")
     cursor: str = Field("", description="Of the last answer")
+
+
+_HIT_NOTE = {"description": "kind, id, content, score, why, type, level, owner, created_at, version"}
+# Clients validate every answer against the schema: a property a field a hit would cost them more than the search.
 
 
 class HitView(BaseModel):
@@ -62,7 +68,7 @@ class EmptyView(BaseModel):
 class RetrieveResult(BaseModel):
     """Answer of retrieve_context."""
 
-    hits: list[HitView]
+    hits: Annotated[list[HitView], WithJsonSchema({"type": "array", "items": {"type": "object"}, **_HIT_NOTE})]
     cursor: str
     truncated: bool
     empty: EmptyView | None = None

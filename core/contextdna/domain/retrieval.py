@@ -5,14 +5,13 @@ import binascii
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
 from contextdna.domain.operation import Operation
-from contextdna.domain.tokens import STOPWORDS, estimate_tokens, normalised, quoted_phrases, stem, words
+from contextdna.domain.tokens import STOPWORDS, estimate_tokens, quoted_phrases, words
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId
@@ -31,6 +30,7 @@ from contextdna.values.settings import SearchSettings
 
 _HIT_OVERHEAD_TOKENS = 40  # id, type, level, score and reasons around each content
 _CLIP_TOKENS_MIN = 80  # below this a cut content says too little
+_OFFSET_MAX = 10_000_000
 _IMPORTANT = 0.8
 _RECENT = 0.8
 
@@ -43,8 +43,6 @@ class Plan:
     words_by_token: Mapping[str, str]
     wider: Match | None = None
     """The same with commoner words deciding too, for when ``match`` finds too little."""
-    finder: re.Pattern[str] | None = None
-    """Finds words that may be forms of the query's words; their tokens decide."""
 
 
 def check_query(query: ContextQuery, op: Operation) -> None:
@@ -68,23 +66,18 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
         InvalidInput: The question is wrong, or ``cursor_invalid``.
     """
     check_query(query, op)
-    offset = _read_cursor(query, op)
-    where = _filter(op, query)
+    cursor = _read_cursor(query, op)
     plan = await _plan(op, query.text)
-    candidates = await _candidates(op, where, plan, need=offset + query.limit + 1)
-    ranked = _rank(candidates, plan, op.settings.search, now=op.now)
-    page = ranked[offset : offset + query.limit]
-    seen = {
-        item.record.id: item
-        for item in await op.tx.records.read(op.actor.reader, [entry.candidate.id for entry in page], now=op.now)
-    }
-    hits, used, tokens = _fit(op, page, seen, plan, max_tokens=query.max_tokens)
-    more = offset + used < len(ranked)
+    page = await _page(op, _filter(op, query), plan, cursor, limit=query.limit)
+    wanted = [entry.candidate.id for entry in page.entries]
+    seen = {item.record.id: item for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
+    hits, used, tokens = _fit(op, page.entries, seen, plan, max_tokens=query.max_tokens)
+    more = page.more or used < len(page.entries)
     op.note([hit.record.id for hit in hits], hits=len(hits), query_words=len(plan.words_by_token))
     return Context(
         hits=tuple(hits),
         tokens=tokens,
-        cursor=_write_cursor(query, offset + used, op) if more else "",
+        cursor=_write_cursor(query, _Cursor(cursor.offset + used, page.wide), op) if more else "",
         truncated=more or any(hit.clipped for hit in hits),
         empty=None if hits else await _explain(op, query, plan),
     )
@@ -93,7 +86,11 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
 async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[Candidate]:
     """Rank the actor's visible records for a text, best first; without usable words, by importance and recency."""
     plan = await _plan(op, text)
-    candidates = await _candidates(op, where, plan, need=limit)
+    if plan.match is None:
+        newest = op.settings.search.candidates_max
+        candidates = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=newest)
+    else:
+        candidates, _ = await _search(op, where, plan, wide=None, need=limit)
     ranked = _rank(candidates, plan, op.settings.search, now=op.now)[:limit]
     return [entry.candidate for entry in ranked]
 
@@ -116,7 +113,6 @@ async def _plan(op: Operation, text: str) -> Plan:
         match=_match(required, rarest_first, rare),
         wider=_match(required, rarest_first, _rare_enough(rarest_first, counts, op.settings.search.matches_wide_max)),
         words_by_token=words_by_token,
-        finder=_finder(list(words_by_token.values())),
     )
 
 
@@ -136,29 +132,56 @@ def _rare_enough(rarest_first: Sequence[str], counts: Mapping[str, int], matches
     return len(rarest_first)
 
 
-def _finder(query_words: Sequence[str]) -> re.Pattern[str] | None:
-    """Make a pattern of all words that begin as a query word and its stem both do; none where words have no edges."""
-    if not all(word.isascii() for word in query_words):
-        return None
-    starts = {word[: _alike(word, stem(word))] or word for word in query_words}
-    return re.compile(rf"\b(?:{'|'.join(sorted(starts))})\w*")
+class _Cursor(NamedTuple):
+    """Where the next page begins, and whether the first one looked for commoner words: pages of one ranking."""
+
+    offset: int = 0
+    wide: bool | None = None
 
 
-def _alike(word: str, other: str) -> int:
-    return next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+class _Page(NamedTuple):
+    """One page of a ranking."""
+
+    entries: "list[_Ranked]"
+    more: bool
+    wide: bool
 
 
-async def _candidates(op: Operation, where: RecordFilter, plan: Plan, *, need: int) -> list[Candidate]:
-    """Find what may answer; when the rare words and the filters leave too little, look for commoner words too."""
-    reader, limit = op.actor.reader, max(need, op.settings.search.candidates_max)
+async def _page(op: Operation, where: RecordFilter, plan: Plan, cursor: _Cursor, *, limit: int) -> _Page:
+    """Rank the best candidates and cut out a page; without a text, the newest records page by page."""
     if plan.match is None:
-        return await op.tx.records.list_recent(reader, where, now=op.now, limit=limit)
-    if not plan.match.deciding:
-        return []
-    found = await op.tx.records.search(reader, where, plan.match, now=op.now, limit=limit)
-    if len(found) >= need or plan.wider is None or plan.wider == plan.match:
-        return found
-    return await op.tx.records.search(reader, where, plan.wider, now=op.now, limit=limit)
+        found = await op.tx.records.list_recent(
+            op.actor.reader, where, now=op.now, limit=limit + 1, offset=cursor.offset
+        )
+        ranked = _rank(found[:limit], plan, op.settings.search, now=op.now, newest_first=True)
+        return _Page(ranked, more=len(found) > limit, wide=False)
+    found, wide = await _search(op, where, plan, wide=cursor.wide, need=limit)
+    ranked = _rank(found, plan, op.settings.search, now=op.now)
+    end = cursor.offset + limit
+    return _Page(ranked[cursor.offset : end], more=end < len(ranked), wide=wide)
+
+
+async def _search(
+    op: Operation, where: RecordFilter, plan: Plan, *, wide: bool | None, need: int
+) -> tuple[list[Candidate], bool]:
+    """Find the best candidates; when rare words and filters leave less than needed, look for commoner words too.
+
+    Args:
+        op: The call at work.
+        where: What counts.
+        plan: The question; it has a match.
+        wide: Whether commoner words decide too; None chooses, and is answered with the choice.
+        need: How many candidates are enough.
+    """
+    matches = [match for match in (plan.match, plan.wider) if match is not None and match.deciding]
+    if not matches:
+        return [], False
+    reader, limit = op.actor.reader, max(need, op.settings.search.candidates_max)
+    if not wide:
+        found = await op.tx.records.search(reader, where, matches[0], now=op.now, limit=limit)
+        if wide is False or len(found) >= need or matches[-1] == matches[0]:
+            return found, False
+    return await op.tx.records.search(reader, where, matches[-1], now=op.now, limit=limit), True
 
 
 class _Ranked(NamedTuple):
@@ -171,8 +194,13 @@ class _Ranked(NamedTuple):
     recency: float
 
 
-def _rank(candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *, now: datetime) -> list[_Ranked]:
-    """Mix normalised BM25, importance and recency; a fixed order for equal scores."""
+def _rank(
+    candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *, now: datetime, newest_first: bool = False
+) -> list[_Ranked]:
+    """Mix normalised BM25, importance and recency, best first with a fixed order for equal scores.
+
+    With ``newest_first`` the candidates keep their order.
+    """
     best = max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
     lexical_weight = search.lexical_weight if plan.match is not None else 0.0
     importance_weight, recency_weight = search.importance_weight, search.recency_weight
@@ -186,7 +214,8 @@ def _rank(candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *
         mixed = lexical_weight * lexical + importance_weight * candidate.importance + recency_weight * recency
         score = mixed / weight_sum
         ranked.append(_Ranked((-score, -created_s, candidate.id), candidate, score, lexical, recency))
-    ranked.sort()
+    if not newest_first:
+        ranked.sort()
     return ranked
 
 
@@ -242,8 +271,7 @@ def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
 
 def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[str]:
     if plan.match is not None:
-        found = words(" ".join(plan.finder.findall(normalised(text))) if plan.finder else text)
-        held = set(op.tokeniser.tokens_of(found))
+        held = set(op.tokeniser.tokens_of(words(text)))
         matched = [word for token, word in plan.words_by_token.items() if token in held]
         yield f"lexical {entry.lexical:.2f}: {', '.join(matched)}"
 
@@ -323,22 +351,22 @@ def _cursor_key(query: ContextQuery, op: Operation) -> str:
     return hashlib.blake2b(text.encode(), key=op.keys.hash_key, digest_size=8).hexdigest()
 
 
-def _write_cursor(query: ContextQuery, offset: int, op: Operation) -> str:
-    raw = json.dumps([offset, _cursor_key(query, op)], separators=(",", ":"))
+def _write_cursor(query: ContextQuery, cursor: _Cursor, op: Operation) -> str:
+    raw = json.dumps([*cursor, _cursor_key(query, op)], separators=(",", ":"))
     return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
 
 
-def _read_cursor(query: ContextQuery, op: Operation) -> int:
+def _read_cursor(query: ContextQuery, op: Operation) -> _Cursor:
     if not query.cursor:
-        return 0
+        return _Cursor()
     try:
-        raw = base64.urlsafe_b64decode(query.cursor + "=" * (-len(query.cursor) % 4))
-        offset, key = json.loads(raw)
+        offset, wide, key = json.loads(base64.urlsafe_b64decode(query.cursor + "=" * (-len(query.cursor) % 4)))
     except (binascii.Error, ValueError, TypeError) as error:
         raise _bad_cursor() from error
-    if key != _cursor_key(query, op) or not isinstance(offset, int) or not 0 <= offset <= 100_000:
+    right_types = type(offset) is int and type(wide) is bool and type(key) is str
+    if not right_types or key != _cursor_key(query, op) or not 0 <= offset <= _OFFSET_MAX:
         raise _bad_cursor()
-    return offset
+    return _Cursor(offset, wide)
 
 
 def _bad_cursor() -> InvalidInput:

@@ -105,9 +105,9 @@ ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 -- Two searches that share no row (21: deciding AND scoring, 22: deciding NOT scoring): no phrase is scored twice.
 SELECT r.id, -f.score AS bm25, r.importance, r.created_at
 FROM (
-  SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?21
+  SELECT rowid AS seq, bm25(records_index) AS score FROM records_index WHERE records_index MATCH ?21
   UNION ALL
-  SELECT rowid AS seq, rank AS score FROM records_index WHERE records_index MATCH ?22
+  SELECT rowid AS seq, bm25(records_index) AS score FROM records_index WHERE records_index MATCH ?22
 ) f CROSS JOIN records r ON r.seq = f.seq
 WHERE {visible} AND {filtered}
 ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
