@@ -20,6 +20,7 @@ from contextdna import (
     MemoryDraft,
     Principal,
     ProjectId,
+    ReadAudit,
     RecordId,
     Role,
     SessionId,
@@ -145,7 +146,5 @@ async def unchanged(hub: Hub, call: Callable[[], Awaitable[R]], *, audited: int)
 
 def settings_in(folder: Path | None, **changes: Any) -> HubSettings:
     """Make settings whose reads are audited at once, so that what is read has left its traces."""
-    from contextdna import ReadAudit
-
     plain = HubSettings(data_dir=folder, projects=PROJECTS, read_audit=ReadAudit.WAIT)
     return dataclasses.replace(plain, **changes)
