@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from contextdna_server.startup import collector_resting
+
 
 def _serve() -> click.Command:
     from contextdna_server.commands.serve import serve
@@ -79,7 +81,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import a command."""
         load = COMMANDS.get(cmd_name)
-        return load() if load else None
+        if load is None:
+            return None
+        with collector_resting():
+            return load()
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:

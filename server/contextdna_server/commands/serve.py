@@ -9,6 +9,7 @@ import click
 
 from contextdna_server.commands.invocation import Invocation, run_async, with_shared_options
 from contextdna_server.settings import Settings
+from contextdna_server.startup import collector_resting
 
 
 @click.command()
@@ -37,12 +38,13 @@ async def serve_on_stdio(settings: Settings) -> None:
         ContextDnaError: The installation cannot be opened.
     """
     from contextdna import SettingsInvalid, open_hub
-    from contextdna_server.app import build_server
-    from contextdna_server.stdio import serve_stdio
 
     if settings.profile != "default":
         raise SettingsInvalid(f"this version has no profile {settings.profile}", hint="Leave the setting profile out.")
     principal = settings.to_principal()
+    with collector_resting():
+        from contextdna_server.app import build_server
+        from contextdna_server.stdio import serve_stdio
     async with open_hub(settings.to_hub_settings()) as hub:
         server = build_server(hub, identity=lambda: principal, allowed_roots=settings.artifacts.allowed_roots)
         await serve_stdio(server)
