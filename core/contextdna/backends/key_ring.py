@@ -219,7 +219,7 @@ def _read_keys(path: Path) -> dict[str, bytes]:
             raise SettingsInvalid(
                 f"there is no key file at {path}",
                 code="key_file_missing",
-                hint="Restore it from your backup; for a new installation run `contextdna init`.",
+                hint="Restore it from your backup; for a new installation run `contextdna keys init`.",
             ) from error
     return parse_keys(raw.decode("ascii", errors="replace"))
 

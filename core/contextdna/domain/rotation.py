@@ -6,7 +6,7 @@ from contextdna.domain.encryption import Vault
 from contextdna.domain.operation import Operation
 from contextdna.values.ids import ProjectId
 
-_BATCH = 500
+BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ async def start(op: Operation, vault: Vault, *, rewrap: bool) -> RotationReport:
 
 
 async def reseal(op: Operation) -> int:
-    """Re-encrypt one batch of bodies that an older key sealed; gives how many, 0 at the end."""
-    stale = await op.tx.records.sealed_with_other_key(op.project_id, op.keys.current_key_id, limit=_BATCH)
+    """Re-encrypt one batch of bodies that an older key sealed; gives how many, less than BATCH at the end."""
+    stale = await op.tx.records.sealed_with_other_key(op.project_id, op.keys.current_key_id, limit=BATCH)
     fresh = [
         replace(
             record, sealed=op.seal(op.open(record), record_id=record.id, level=record.level, version=record.version)

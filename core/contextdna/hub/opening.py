@@ -95,7 +95,7 @@ async def open_hub(
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    await door.reads.flush()
+                    await door.reads.settle()
         if failure is not None:
             raise failure
 

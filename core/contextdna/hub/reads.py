@@ -1,5 +1,6 @@
 """Audit entries and access counts of successful reads, written in batches behind the answers."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from contextdna.ports.database import Database, Transaction
 from contextdna.values.audit import AuditDraft
 from contextdna.values.ids import ProjectId, RecordId
 from contextdna.values.settings import ReadAudit
+
+logger = logging.getLogger(__name__)
 
 _LINGER_S = 0.2  # how long a read's entry may wait for company
 _PENDING_MAX = 5_000
@@ -79,6 +82,16 @@ class ReadLedger:
         except ContextDnaError:
             self._pending = traces + self._pending
             raise
+
+    async def settle(self) -> None:
+        """Write what waits as far as that is possible: what cannot be written goes on waiting, and is logged.
+
+        For the reading and the verifying of the audit log, and for closing: a broken chain must not hide itself.
+        """
+        try:
+            await self.flush()
+        except ContextDnaError as error:
+            logger.warning("%d read entries cannot be audited now: %s", len(self._pending), error.code)
 
     async def _write(self, tx: Transaction, project_id: ProjectId, traces: list[ReadTrace]) -> None:
         await audit.append(tx, await self._vault.keys(tx, project_id), [trace.draft for trace in traces])

@@ -319,7 +319,7 @@ class Workspace:
         record_id: str = "",
     ) -> list[AuditEntry]:
         """Read the project's audit log from its end (role system); ``before_seq`` 0 starts at the newest."""
-        await self._door.reads.flush()
+        await self._door.reads.settle()
         return await self._door.read(
             self._caller,
             Action.QUERY_AUDIT,
@@ -335,7 +335,7 @@ class Workspace:
 
     async def verify_audit(self) -> AuditReport:
         """Check every audit chain of the installation (role system)."""
-        await self._door.reads.flush()
+        await self._door.reads.settle()
 
         async def run(op: Operation) -> AuditReport:
             entries, chains, faults = await audit.verify_all(op.tx, self._door.vault)
@@ -345,7 +345,7 @@ class Workspace:
 
     async def export_audit(self, *, page: int = 1000) -> AsyncIterator[AuditEntry]:
         """Read the project's whole audit log in order (role system), page by page."""
-        await self._door.reads.flush()
+        await self._door.reads.settle()
         after = 0
         while True:
             start = after
@@ -375,10 +375,12 @@ class Workspace:
         )
         vault.forget(report.project_id)
         resealed = 0
-        while batch := await self._door.write(self._caller, Action.ROTATE_KEYS, rotation.reseal):
+        while True:
+            batch = await self._door.write(self._caller, Action.ROTATE_KEYS, rotation.reseal)
             resealed += batch
             progress(resealed)
-        return rotation.RotationReport(report.project_id, report.rewrapped, report.key_id, resealed)
+            if batch < rotation.BATCH:
+                return rotation.RotationReport(report.project_id, report.rewrapped, report.key_id, resealed)
 
     async def sweep(self) -> int:
         """Purge what retention says is over (role system), in batches; gives how many records went."""
