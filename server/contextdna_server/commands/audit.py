@@ -20,7 +20,7 @@ from contextdna_server.commands.invocation import (
     table,
     with_shared_options,
 )
-from contextdna_server.commands.operator import NEWEST, Operator, open_as_operator, project_option
+from contextdna_server.commands.operator import Operator, open_as_operator, project_option
 
 _PROGRESS_EVERY: Final = 100
 
@@ -76,7 +76,7 @@ async def _export(operator: Operator, file: TextIO) -> int:
     total = 0
     for project_id in operator.chosen:
         workspace = operator.workspace(project_id)
-        newest = await workspace.query_audit(before_seq=NEWEST, limit=1)
+        newest = await workspace.query_audit(limit=1)
         with progress(f"Exporting {project_id}", total=newest[0].seq if newest else 0) as advance:
             async for entry in workspace.export_audit():
                 file.write(json.dumps(entry_document(entry) | {"mac": entry.mac.hex()}, ensure_ascii=False) + "\n")
@@ -113,10 +113,7 @@ def tail(invocation: Invocation, projects: tuple[str, ...], **query: Any) -> Non
 
     async def run() -> list[AuditEntry]:
         async with open_as_operator(settings, projects) as operator:
-            pages = [
-                await operator.workspace(project_id).query_audit(before_seq=NEWEST, **query)
-                for project_id in operator.chosen
-            ]
+            pages = [await operator.workspace(project_id).query_audit(**query) for project_id in operator.chosen]
         return sorted((entry for page in pages for entry in page), key=lambda entry: (entry.draft.at, entry.seq))
 
     entries = run_async(run)

@@ -11,9 +11,7 @@ import click
 
 from contextdna import (
     AgentId,
-    ContextDnaError,
     Hub,
-    IntegrityFault,
     NotFound,
     Principal,
     ProjectId,
@@ -21,13 +19,10 @@ from contextdna import (
     Workspace,
     open_hub,
 )
-from contextdna_server.commands.invocation import only_error
 from contextdna_server.installation import look_at, no_installation
 from contextdna_server.settings import Settings
 
 OPERATOR: Final = AgentId("operator")
-NEWEST: Final = 2**62
-"""As ``before_seq``: reads the audit trail from its newest entry."""
 
 
 def project_option(run: Callable[..., None]) -> Callable[..., None]:
@@ -65,17 +60,8 @@ async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> 
         raise no_installation(settings.data)
     chosen = _chosen(existing, projects)
     principal = Principal(OPERATOR, existing, role=Role.SYSTEM)
-    finished = False
-    try:
-        async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
-            yield Operator(hub, principal, chosen)
-            finished = True
-    except (ContextDnaError, BaseExceptionGroup) as error:
-        # Closing audits what was read. Where the trail was tampered with it cannot; what was found still counts.
-        ours = only_error(error)
-        if not finished or not isinstance(ours, IntegrityFault):
-            raise
-        click.echo(f"warning [{ours.code}]: this reading is not audited: {ours.message}", err=True)
+    async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
+        yield Operator(hub, principal, chosen)
 
 
 def _chosen(existing: tuple[ProjectId, ...], wanted: Sequence[str]) -> tuple[ProjectId, ...]:

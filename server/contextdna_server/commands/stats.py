@@ -10,7 +10,7 @@ import click
 
 from contextdna import ProjectId, Workspace
 from contextdna_server.commands.invocation import Invocation, run_async, table, with_shared_options
-from contextdna_server.commands.operator import NEWEST, Operator, open_as_operator, project_option
+from contextdna_server.commands.operator import Operator, open_as_operator, project_option
 from contextdna_server.settings import Settings
 
 _CONFLICTS_MAX = 1000
@@ -53,7 +53,7 @@ async def _document(operator: Operator, settings: Settings) -> dict[str, Any]:
 
 async def _project(workspace: Workspace, project_id: ProjectId) -> dict[str, Any]:
     overview = await workspace.project_overview()
-    newest = await workspace.query_audit(before_seq=NEWEST, limit=1)
+    newest = await workspace.query_audit(limit=1)
     return {
         "project": project_id,
         "created_at": overview.project.created_at.isoformat(timespec="seconds"),
