@@ -12,7 +12,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_change, check_count, check_memory, check_name
-from contextdna.errors import Conflict, InvalidInput
+from contextdna.errors import AccessDenied, Conflict, InvalidInput
 from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
 from contextdna.values.level import Level
 from contextdna.values.memory import (
@@ -25,13 +25,15 @@ from contextdna.values.memory import (
     StoredMemory,
     StoreStatus,
 )
+from contextdna.values.principal import Role
 from contextdna.values.project import IdempotentResult, Link
-from contextdna.values.record import IndexedRecord, Kind, Record, VisibleRecord
+from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
 from contextdna.values.search import RecordFilter
 from contextdna.values.settings import HubSettings
 
 RELATES_TO = "relates_to"
 _SELECTION_MAX = 10_000
+_VERSION_MAX = 2**31
 
 
 def check_drafts(drafts: Sequence[MemoryDraft], settings: HubSettings) -> None:
@@ -154,7 +156,7 @@ class _Merge:
             merged["tags"] = list(dict.fromkeys([*merged.get("tags", []), *draft.tags]))
             merged["metadata"] = {**merged.get("metadata", {}), **draft.metadata}
             importance = max(importance, draft.importance)
-            retention = _later(retention, _retention(op.now, draft.retention_days))
+            retention = _later_end(retention, _retention(op.now, draft.retention_days))
         if (merged, importance, retention) == (body, current.importance, current.retention_until):
             return current.version
         tags = tuple(merged["tags"][: op.settings.limits.tags_max])
@@ -238,6 +240,7 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
         InvalidInput: The change cannot be made.
     """
     check_change(change, op.settings)
+    check_count(expected_version, name="expected_version", maximum=_VERSION_MAX)
     current = await _changeable(op, record_id)
     if current.version != expected_version:
         raise Conflict(
@@ -283,7 +286,7 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         importance=current.importance if change.importance is None else change.importance,
         valid_to=change.valid_to or (op.now if change.superseded_by else current.valid_to),
         superseded_by=change.superseded_by or current.superseded_by,
-        retention_until=_later(None, _retention(op.now, change.retention_days)) or current.retention_until,
+        retention_until=_retention(op.now, change.retention_days) or current.retention_until,
         content_hash=op.keys.content_hash(body["content"]),
         tag_tokens=_tag_tokens(op, body["tags"]),
         sealed=op.seal(body, record_id=current.id, level=level, version=version),
@@ -308,7 +311,7 @@ async def forget(
 
     Raises:
         NotFound: An id is absent or not visible; nothing was changed.
-        AccessDenied: ``not_owner``.
+        AccessDenied: ``not_owner``, or ``append_only`` for a loop record.
         Conflict: ``count_changed``: ``confirm`` is not what the selection matches now.
         InvalidInput: ``selection_empty``: neither ids nor a selection.
     """
@@ -317,6 +320,7 @@ async def forget(
         wanted = tuple(dict.fromkeys(record_ids))
         refs = await op.tx.records.refs(op.project_id, wanted)
         await access.require_changeable(op.tx, op.actor, wanted, refs, now=op.now)
+        _refuse_loops(op, refs)
     else:
         wanted = await _selected(op, selection)
         if confirm is None:
@@ -329,6 +333,18 @@ async def forget(
                 hint="Look at the dry run again, then confirm its count.",
             )
     return await _forget(op, wanted, purge=purge)
+
+
+def _refuse_loops(op: Operation, refs: Sequence[RecordRef]) -> None:
+    """Keep loop records from their authors: whoever could take a low confidence back could open a gate."""
+    loops = tuple(ref.id for ref in refs if ref.kind is Kind.LOOP)
+    if loops and op.actor.reader.role is not Role.SYSTEM:
+        raise AccessDenied(
+            "loop records are append-only",
+            code="append_only",
+            hint="Record a newer one; only the role system removes loop records.",
+            record_ids=loops,
+        )
 
 
 async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -> tuple[ForgetReport, tuple[str, ...]]:
@@ -457,8 +473,9 @@ def _retention(now: datetime, days: float | None) -> datetime | None:
     return None if days is None else now + timedelta(days=days)
 
 
-def _later(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max(one, other) if one and other else one or other
+def _later_end(one: datetime | None, other: datetime | None) -> datetime | None:
+    """Give the later of two ends; without an end is latest."""
+    return max(one, other) if one and other else None
 
 
 def _fingerprint(op: Operation, drafts: Sequence[MemoryDraft], on_duplicate: OnDuplicate) -> bytes:
