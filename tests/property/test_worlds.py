@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -93,11 +93,11 @@ def levels_of(principal: Principal) -> list[Level]:
     return [*levels, Level.SYSTEM] if principal.role is Role.SYSTEM else levels
 
 
-def chosen(draw: Callable[..., int], options: list[RecordId]) -> RecordId | None:
+def chosen(draw: Callable[..., Any], options: list[RecordId]) -> RecordId | None:
     return options[draw(st.integers(0, len(options) - 1))] if options else None
 
 
-async def make(world: World, draw: Callable[..., int]) -> None:
+async def make(world: World, draw: Callable[..., Any]) -> None:
     owner = world.principals[draw(st.integers(0, len(world.principals) - 1))]
     kind = draw(st.sampled_from(Kind))
     levels = levels_of(owner)
@@ -112,7 +112,7 @@ async def make(world: World, draw: Callable[..., int]) -> None:
     )
 
 
-async def lend(world: World, draw: Callable[..., int]) -> None:
+async def lend(world: World, draw: Callable[..., Any]) -> None:
     owner = draw(st.sampled_from(world.principals))
     taker = draw(st.sampled_from([p.agent_id for p in world.principals if p.agent_id != owner.agent_id]))
     record_id = chosen(draw, owned(world, owner))
@@ -124,7 +124,7 @@ async def lend(world: World, draw: Callable[..., int]) -> None:
     world.lent.append(Lent(record_id, owner.agent_id, taker, seconds and world.clock.now + timedelta(seconds=seconds)))
 
 
-async def take_back(world: World, draw: Callable[..., int]) -> None:
+async def take_back(world: World, draw: Callable[..., Any]) -> None:
     owner = draw(st.sampled_from(world.principals))
     taker = draw(st.sampled_from([p.agent_id for p in world.principals if p.agent_id != owner.agent_id]))
     record_id = chosen(draw, owned(world, owner)) if draw(st.booleans()) else None
@@ -140,9 +140,10 @@ async def _take_back(world: World, giver: AgentId, taker: AgentId, record_id: Re
     ]
 
 
-async def hand_down(world: World, draw: Callable[..., int]) -> None:
+async def hand_down(world: World, draw: Callable[..., Any]) -> None:
     parent = draw(st.sampled_from(world.principals))
-    mine = chosen(draw, [i for i in owned(world, parent) if world.planted[i].kind is Kind.MEMORY])
+    lendable = [i for i in owned(world, parent) if world.refs[i].level is not Level.PROJECT]
+    mine = chosen(draw, [i for i in lendable if world.planted[i].kind is Kind.MEMORY])
     child = AgentId(f"child{len(world.children)}")
     request = DelegationRequest(child, "help", memory_ids=(mine,) if mine else (), limit=0, expires_in_s=HOUR)
     report = await world.hub.bind(parent).delegate(request)
@@ -150,11 +151,11 @@ async def hand_down(world: World, draw: Callable[..., int]) -> None:
     reader = Reader(world.project_id, child, session.team_id, session.swarm_id, session.role)
     world.handles.append((parent, report.begun.handle, reader))
     world.children.append(Principal(child, parent.project_ids, session.team_id, session.swarm_id, session.role))
-    if mine and world.refs[mine].level is not Level.PROJECT:
+    if mine:
         world.lent.append(Lent(mine, parent.agent_id, child, session.expires_at, report.delegation.id))
 
 
-async def come_back(world: World, draw: Callable[..., int]) -> None:
+async def come_back(world: World, draw: Callable[..., Any]) -> None:
     if not world.handles:
         return
     parent, handle, reader = world.handles.pop(draw(st.integers(0, len(world.handles) - 1)))
@@ -162,7 +163,7 @@ async def come_back(world: World, draw: Callable[..., int]) -> None:
     world.lent = [lent for lent in world.lent if lent.taker != reader.agent_id or not lent.delegation]
 
 
-async def move(world: World, draw: Callable[..., int]) -> None:
+async def move(world: World, draw: Callable[..., Any]) -> None:
     owner = draw(st.sampled_from(world.principals))
     record_id = chosen(draw, [i for i in owned(world, owner) if world.planted[i].kind is Kind.MEMORY])
     if record_id is None:
@@ -176,7 +177,7 @@ async def move(world: World, draw: Callable[..., int]) -> None:
     world.planted[record_id] = replace(world.planted[record_id], level=change.level)
 
 
-async def forget(world: World, draw: Callable[..., int]) -> None:
+async def forget(world: World, draw: Callable[..., Any]) -> None:
     owner = draw(st.sampled_from(world.principals))
     record_id = chosen(draw, [i for i in owned(world, owner) if world.planted[i].kind is Kind.MEMORY])
     if record_id is None:
@@ -185,7 +186,7 @@ async def forget(world: World, draw: Callable[..., int]) -> None:
     world.forgotten.add(record_id)
 
 
-async def restore(world: World, draw: Callable[..., int]) -> None:
+async def restore(world: World, draw: Callable[..., Any]) -> None:
     record_id = chosen(draw, sorted(world.forgotten))
     if record_id is None:
         return
@@ -194,7 +195,7 @@ async def restore(world: World, draw: Callable[..., int]) -> None:
     world.forgotten.discard(record_id)
 
 
-async def wait(world: World, draw: Callable[..., int]) -> None:
+async def wait(world: World, draw: Callable[..., Any]) -> None:
     world.clock.advance(seconds=draw(st.sampled_from([1.0, HOUR - 1, HOUR])))
     world.handles = []  # their hour may be over; what they inherited is judged by its expiry
 
