@@ -1,19 +1,21 @@
 """Argument models: unknown names are refused, lists and objects may come as JSON text, null means left out."""
 
-import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
 from contextdna import InvalidInput, Level, parse_level
+
+# Unlike the standard library's, this parser refuses lone surrogates and endless nesting, as that of the protocol does.
+_JSON = TypeAdapter(Any)
 
 
 def _from_json_text(value: object) -> object:
     """Accept a list or an object that a client sends as JSON text."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
+            return _JSON.validate_json(value)
         except ValueError:
             return value
     return value

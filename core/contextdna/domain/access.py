@@ -58,6 +58,9 @@ class Action(StrEnum):
     SWEEP = "retention.sweep"
 
 
+_SHOWN_IDS: Final = 10
+_SHOWN_ID_CHARS: Final = 64
+
 SYSTEM_ONLY: Final = frozenset(
     {
         Action.READ_STATS,
@@ -245,8 +248,9 @@ async def require_changeable(
 
 def absent_error(record_ids: tuple[str, ...], *, denied: bool) -> NotFound:
     """Make the one answer for ids that do not exist and ids that the caller may not see."""
+    shown = ", ".join(record_id[:_SHOWN_ID_CHARS] for record_id in record_ids[:_SHOWN_IDS])
     return NotFound(
-        f"not found: {', '.join(record_ids[:10])}",
+        f"not found: {shown}",
         hint="Check the ids, or find records with retrieve_context.",
         record_ids=record_ids,
         denied=denied,
