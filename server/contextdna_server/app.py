@@ -38,7 +38,7 @@ def build_server(
     Args:
         hub: The installation.
         identity: Gives the verified caller of the request at hand.
-        tools: The profile's tools.
+        tools: The tools that are listed.
         allowed_roots: Folders that attach_artifact may read local files from.
     """
 

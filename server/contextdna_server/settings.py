@@ -189,7 +189,6 @@ class Settings(BaseSettings):
     master_key: SecretStr = SecretStr("")
     """32 bytes in base64 or hex; wins over the key file."""
     os_keyring: bool = False
-    profile: Literal["default", "full"] = "default"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     identity: IdentitySection = IdentitySection()
     memories: MemoriesSection = MemoriesSection()

@@ -118,10 +118,10 @@ def test_the_data_folder_comes_from_its_variable_and_brings_its_file(
 
 
 def test_a_file_named_by_the_config_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.yml").write_text("data: here\nprofile: full\n")
+    (tmp_path / "mine.yml").write_text("data: here\nos_keyring: true\n")
     monkeypatch.setenv("CONTEXTDNA_CONFIG", str(tmp_path / "mine.yml"))
     settings = load_settings()
-    assert (settings.data, settings.profile) == (tmp_path / "here", "full")
+    assert (settings.data, settings.os_keyring) == (tmp_path / "here", True)
 
 
 # References

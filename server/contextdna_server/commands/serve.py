@@ -14,15 +14,14 @@ from contextdna_server.startup import collector_resting
 
 @click.command()
 @click.option("--project", "projects", multiple=True, metavar="NAME", help="Add a project; may be repeated.")
-@click.option("--profile", type=click.Choice(["default", "full"]), help="Which tools are listed.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What goes to stderr.")
 @with_shared_options
-def serve(invocation: Invocation, projects: tuple[str, ...], profile: str | None, log_level: str | None) -> None:
+def serve(invocation: Invocation, projects: tuple[str, ...], log_level: str | None) -> None:
     """Serve one MCP host on stdio until it leaves or a signal comes.
 
     The protocol has standard output for itself; messages go to standard error (with --json, errors too are JSON).
     """
-    settings = invocation.settings(more_projects=projects, profile=profile, log_level=log_level)
+    settings = invocation.settings(more_projects=projects, log_level=log_level)
     log_to_stderr(settings.log_level)
 
     async def run() -> None:
@@ -37,10 +36,8 @@ async def serve_on_stdio(settings: Settings) -> None:
     Raises:
         ContextDnaError: The installation cannot be opened.
     """
-    from contextdna import SettingsInvalid, open_hub
+    from contextdna import open_hub
 
-    if settings.profile != "default":
-        raise SettingsInvalid(f"this version has no profile {settings.profile}", hint="Leave the setting profile out.")
     principal = settings.to_principal()
     with collector_resting():
         from contextdna_server.app import build_server
