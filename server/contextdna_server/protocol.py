@@ -1,9 +1,6 @@
 """Resources, prompts and completions on the low-level server, behind one error boundary."""
 
-import logging
-import secrets
-import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypedDict, TypeVar
 
 from mcp import MCPError
@@ -28,6 +25,7 @@ from mcp_types import (
 from contextdna import AccessDenied, ContextDnaError, InvalidInput, NotFound, SessionInvalid, Workspace
 from contextdna_resources import RESOURCES, TEMPLATES, WorkspaceFor, complete, complete_name, read_resource
 from contextdna_server.prompts import ServedPrompt, find_prompt, get_prompt
+from contextdna_tools import unforeseen
 
 Request = ServerRequestContext[Any, Any]
 BindWorkspace = Callable[[Request, str], Workspace]
@@ -39,9 +37,6 @@ Handler = Callable[[Request, P], Awaitable[R]]
 _PageHandler = Handler[PaginatedRequestParams | None, R]
 
 _CALLERS_FAULT: Final = (InvalidInput, NotFound, AccessDenied, SessionInvalid)
-_FRAMES_LOGGED: Final = 5
-
-logger = logging.getLogger(__name__)
 
 
 class ResourceHandlers(TypedDict):
@@ -111,8 +106,8 @@ def guarded(handler: Handler[P, R]) -> Handler[P, R]:
             raise
         except ContextDnaError as error:
             raise protocol_error(error) from None
-        except Exception as error:  # noqa: BLE001 - the one place where the unforeseen becomes an answer
-            raise _unforeseen(ctx, error) from None
+        except Exception as error:  # noqa: BLE001 - here the unforeseen becomes an answer
+            raise protocol_error(unforeseen(ctx.method, error)) from None
 
     return serve
 
@@ -122,17 +117,6 @@ def protocol_error(error: ContextDnaError) -> MCPError:
     code = INVALID_PARAMS if isinstance(error, _CALLERS_FAULT) else INTERNAL_ERROR
     data = {"code": error.code, "hint": error.hint, "retryable": error.retryable}
     return MCPError(code, f"{error.message}. {error.hint}" if error.hint else error.message, data)
-
-
-def _unforeseen(ctx: Request, error: Exception) -> MCPError:
-    """Log where an error came from and what it is, never its text, which may hold records; the client sees neither."""
-    reference = secrets.token_hex(4)
-    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES_LOGGED:]
-    where = " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
-    logger.error("%s failed, reference %s: %s at %s", ctx.method, reference, type(error).__name__, where)
-    hint = "Retry; tell the operator the reference if it stays."
-    data: Mapping[str, Any] = {"code": "internal_error", "hint": hint, "retryable": False, "reference": reference}
-    return MCPError(INTERNAL_ERROR, f"the server failed, reference {reference}. {hint}", data)
 
 
 def _bound(workspace_for: BindWorkspace, ctx: Request) -> WorkspaceFor:

@@ -1,7 +1,7 @@
 """The tools: parse, call one Workspace method, shape the result."""
 
 from contextdna_tools.artifacts import ATTACH_ARTIFACT
-from contextdna_tools.boundary import failure, run_tool
+from contextdna_tools.boundary import failure, run_tool, unforeseen
 from contextdna_tools.context import RETRIEVE_CONTEXT
 from contextdna_tools.loops import RECORD_LOOP_DECISION
 from contextdna_tools.memories import FORGET_MEMORY, GET_MEMORY, STORE_MEMORY, UPDATE_MEMORY
@@ -25,4 +25,4 @@ TOOLS: tuple[AnyTool, ...] = (
     ATTACH_ARTIFACT,
 )
 
-__all__ = ["TOOLS", "AnyTool", "Call", "Tool", "failure", "input_schema", "output_schema", "run_tool"]
+__all__ = ["TOOLS", "AnyTool", "Call", "Tool", "failure", "input_schema", "output_schema", "run_tool", "unforeseen"]

@@ -4,13 +4,17 @@ import difflib
 import json
 import logging
 import secrets
-from typing import Any
+import traceback
+from pathlib import Path
+from typing import Any, Final
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ValidationError
 
 from contextdna import ContextDnaError, InvalidInput
 from contextdna_tools.spec import AnyTool, Call
+
+_FRAMES_LOGGED: Final = 5
 
 logger = logging.getLogger(__name__)
 
@@ -20,13 +24,25 @@ async def run_tool(tool: AnyTool, raw: dict[str, Any], call: Call) -> CallToolRe
     try:
         return success(await tool.serve(call, parse_arguments(tool, raw)))
     except ContextDnaError as error:
-        return failure(error.code, error.message, hint=error.hint, retryable=error.retryable, **_extras(error))
-    except Exception as error:  # the one place where the unforeseen becomes an answer
-        reference = secrets.token_hex(4)
-        logger.exception("tool %s failed, reference %s", tool.name, reference, exc_info=_without_values(error))
-        return failure(
-            "internal_error", f"the server failed, reference {reference}", hint="Retry; tell the operator if it stays."
-        )
+        return _failure_of(error)
+    except Exception as error:  # noqa: BLE001 - here the unforeseen becomes an answer
+        return _failure_of(unforeseen(f"tool {tool.name}", error))
+
+
+def unforeseen(what: str, error: Exception) -> ContextDnaError:
+    """Log what failed, how and where, and give the error to answer with; the two share a reference.
+
+    Neither holds the text of the error, nor of any that it came from: it may quote a memory, a key or a token.
+    """
+    reference = secrets.token_hex(4)
+    frames = list(traceback.walk_tb(error.__traceback__))[-_FRAMES_LOGGED:]
+    where = " > ".join(f"{Path(frame.f_code.co_filename).name}:{line} {frame.f_code.co_name}" for frame, line in frames)
+    logger.error("%s failed, reference %s: %s at %s", what, reference, type(error).__name__, where)
+    return ContextDnaError(
+        f"the server failed, reference {reference}",
+        code="internal_error",
+        hint="Retry; tell the operator the reference if it stays.",
+    )
 
 
 def parse_arguments(tool: AnyTool, raw: dict[str, Any]) -> Any:
@@ -67,14 +83,13 @@ def failure(code: str, message: str, *, hint: str = "", retryable: bool = False,
     return CallToolResult(content=[_text({"error": body})], is_error=True)
 
 
+def _failure_of(error: ContextDnaError) -> CallToolResult:
+    return failure(error.code, error.message, hint=error.hint, retryable=error.retryable, **_extras(error))
+
+
 def _extras(error: ContextDnaError) -> dict[str, Any]:
     current_version = getattr(error, "current_version", 0)
     return {"current_version": current_version} if current_version else {}
-
-
-def _without_values(error: Exception) -> Exception | bool:
-    """Keep a validation error's values, which may be memory text, out of the log."""
-    return False if isinstance(error, ValidationError) else error
 
 
 def _text(body: dict[str, Any]) -> TextContent:
