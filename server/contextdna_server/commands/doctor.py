@@ -31,7 +31,6 @@ def doctor(invocation: Invocation, deep: bool) -> None:
 
 
 def _document(finding: Finding) -> dict[str, str]:
-
     return {"name": finding.name, "status": finding.verdict.value, "detail": finding.detail, "remedy": finding.remedy}
 
 
