@@ -86,14 +86,14 @@ def schema_status(applied: Sequence[AppliedMigration], known: Sequence[Migration
     current = applied[-1].version if applied else 0
     if current > len(known):
         raise StorageUnavailable(
-            f"The database has schema version {current}; this program knows versions up to {len(known)}.",
+            f"the database has schema version {current}; this program knows versions up to {len(known)}",
             code="schema_newer",
             hint="Upgrade contextdna, or open the database with the version that wrote it.",
         )
     for expected, has in enumerate(applied, 1):
         if has.version != expected or has.checksum != known[expected - 1].checksum:
             raise IntegrityFault(
-                f"Schema migration {has.version} ({has.name}) of the database is not the one this program knows.",
+                f"schema migration {has.version} ({has.name}) of the database is not the one this program knows",
                 code="migration_changed",
                 hint="Install an official release of contextdna, or restore the database from a backup.",
             )

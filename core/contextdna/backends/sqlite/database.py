@@ -113,7 +113,7 @@ class SqliteDatabase:
         while not await self._writer.alone(with_mapped_errors, empty_log, connection):
             if time.monotonic() >= deadline:
                 raise StorageUnavailable(
-                    "The write-ahead log is in use.",
+                    "the write-ahead log is in use",
                     code="storage_busy",
                     hint="Try again when other processes are done reading.",
                     retryable=True,
@@ -143,7 +143,7 @@ class SqliteDatabase:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StorageUnavailable("The database is closed.", code="storage_closed", hint="Open it again.")
+            raise StorageUnavailable("the database is closed", code="storage_closed", hint="Open it again.")
 
 
 @asynccontextmanager
@@ -190,7 +190,7 @@ def _status(connection: Any, *, deep: bool) -> DatabaseStatus:
     except library.Error as error:
         raise mapped_error(error) from error
     sound = found == ["ok"]
-    problem = "" if sound else f"The integrity check failed: {len(found)} or more problems."
+    problem = "" if sound else f"the integrity check failed: {len(found)} or more problems"
     if sound and has_wal_reset_bug():
         problem = f"SQLite {ENGINE_VERSION} may damage a file that several processes write; install pysqlite3."
     return DatabaseStatus("sqlite", ENGINE_VERSION, version, pages * page_bytes, sound=sound, problem=problem)

@@ -111,7 +111,7 @@ def safe_from_other_processes(path: Path) -> Iterator[None]:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, too, when the process dies
         except OSError as error:
             raise StorageUnavailable(
-                f"SQLite {ENGINE_VERSION} may damage a file that several processes write, and another one has it open.",
+                f"SQLite {ENGINE_VERSION} may damage a file that several processes write, and another one has it open",
                 code="engine_unsafe",
                 hint="Install pysqlite3 or a Python with SQLite 3.51.3 or newer, or run one server for all hosts.",
             ) from error
@@ -126,7 +126,7 @@ def connect_writer(path: Path, *, busy_timeout_s: float) -> Any:
     """
     if version_tuple(ENGINE_VERSION) < _ENGINE_MIN:
         raise StorageUnavailable(
-            f"SQLite {ENGINE_VERSION} is too old.",
+            f"SQLite {ENGINE_VERSION} is too old",
             code="engine_too_old",
             hint="Install the pysqlite3 wheel, or a Python whose SQLite is 3.43 or newer.",
         )
@@ -187,7 +187,7 @@ def _set_pragma(connection: Any, name: str, wanted: str | int) -> None:
         return  # built without memory mapping
     if row is None or row[0] != wanted:
         raise StorageUnavailable(
-            f"SQLite did not take {name} = {wanted}.",
+            f"SQLite did not take {name} = {wanted}",
             code="storage_pragma_refused",
             hint="Keep the database on a local disk; network file systems do not support WAL.",
         )
@@ -237,7 +237,7 @@ def with_mapped_errors(fn: Callable[..., R], *args: Any) -> R:
     except library.Error as error:
         raise mapped_error(error) from error
     except OSError as error:
-        raise _unavailable("storage_cannot_open", "The database file cannot be opened or made.") from error
+        raise _unavailable("storage_cannot_open", "the database file cannot be opened or made") from error
 
 
 def _primary_code(error: BaseException) -> int:
@@ -259,21 +259,21 @@ _HINTS: Final[Mapping[str, str]] = {
 
 # Primary result codes of SQLite -> code of ours. Source: https://sqlite.org/rescode.html
 _UNAVAILABLE: Final[Mapping[int, tuple[str, str]]] = {
-    2: ("storage_error", "SQLite met an internal error."),
-    3: ("storage_no_permission", "The system refused access to the database."),
-    4: ("storage_interrupted", "The statement was aborted."),
-    _BUSY: ("storage_busy", "The database is busy."),
-    _LOCKED: ("storage_busy", "A table of the database is locked."),
-    7: ("storage_no_memory", "SQLite ran out of memory."),
-    8: ("storage_read_only", "The database is read-only."),
-    9: ("storage_interrupted", "The statement was interrupted."),
-    10: ("storage_io_error", "The disk reported an error."),
-    13: ("storage_full", "The disk or the database is full."),
-    14: ("storage_cannot_open", "The database file cannot be opened."),
-    15: ("storage_busy", "The locks of the write-ahead log are contended."),
-    17: ("storage_busy", "The schema changed under the statement."),
-    22: ("storage_error", "The system lacks large files."),
-    23: ("storage_no_permission", "The statement is not authorised."),
+    2: ("storage_error", "SQLite met an internal error"),
+    3: ("storage_no_permission", "the system refused access to the database"),
+    4: ("storage_interrupted", "the statement was aborted"),
+    _BUSY: ("storage_busy", "the database is busy"),
+    _LOCKED: ("storage_busy", "a table of the database is locked"),
+    7: ("storage_no_memory", "SQLite ran out of memory"),
+    8: ("storage_read_only", "the database is read-only"),
+    9: ("storage_interrupted", "the statement was interrupted"),
+    10: ("storage_io_error", "the disk reported an error"),
+    13: ("storage_full", "the disk or the database is full"),
+    14: ("storage_cannot_open", "the database file cannot be opened"),
+    15: ("storage_busy", "the locks of the write-ahead log are contended"),
+    17: ("storage_busy", "the schema changed under the statement"),
+    22: ("storage_error", "the system lacks large files"),
+    23: ("storage_no_permission", "the statement is not authorised"),
 }
 _RETRYABLE: Final = frozenset({"storage_busy", "storage_interrupted", "storage_full", "storage_no_memory"})
 
@@ -287,31 +287,31 @@ def mapped_error(error: BaseException) -> ContextDnaError:
         return _unavailable(ours, f"{message} ({name})")
     if code == 11:
         return IntegrityFault(
-            f"The database file is damaged. ({name})",
+            f"the database file is damaged ({name})",
             code="database_corrupt",
             hint="Stop all processes that use it, keep a copy, and restore a backup.",
         )
     if code == 26:
         return IntegrityFault(
-            f"The file is not an SQLite database. ({name})",
+            f"the file is not an SQLite database ({name})",
             code="not_a_database",
             hint="Check the path in the settings; move the file away or restore a backup.",
         )
     if code == 18:
-        return LimitExceeded(f"A value is over the limit of SQLite. ({name})", hint="Send less at once.")
+        return LimitExceeded(f"a value is over the limit of SQLite ({name})", hint="Send less at once.")
     if code == _CONSTRAINT and str(error).startswith(_TAKEN):
         return Conflict(
-            f"A row of that key is there already. ({name})",
+            f"a row of that key is there already ({name})",
             code="already_exists",
             hint="Nothing was written; use a new id.",
         )
     if code == _CONSTRAINT:
         return IntegrityFault(
-            f"The change breaks a rule of the schema. ({name})",
+            f"the change breaks a rule of the schema ({name})",
             code="constraint_violated",
             hint="Nothing was written; an id may be in use already, or the row may not be changed.",
         )
-    return _unavailable("storage_error", f"SQLite refused the statement. ({name})")
+    return _unavailable("storage_error", f"SQLite refused the statement ({name})")
 
 
 def _unavailable(code: str, message: str) -> StorageUnavailable:

@@ -320,7 +320,7 @@ def _for_caller(error: BaseException) -> BaseException:
 
 def _stopped() -> StorageUnavailable:
     return StorageUnavailable(
-        "The database's writer has stopped after an error.",
+        "the database's writer has stopped after an error",
         code="storage_stopped",
         hint="Restart the server and run the doctor command.",
     )
