@@ -77,14 +77,14 @@ class ProjectKeys:
         ciphertext, salt = self.encrypt(data, binding)
         return Sealed(data=ciphertext, codec=codec, key_id=self.current_key_id, salt=salt)
 
-    def open(self, sealed: Sealed, binding: Binding) -> dict[str, Any]:
-        """Undo ``seal``.
+    def open(self, sealed: Sealed, binding: Binding, *, encrypted: bool) -> dict[str, Any]:
+        """Undo ``seal``; what must be encrypted and is not does not open either.
 
         Raises:
             IntegrityFault: ``body_unreadable``: the row was changed, or belongs elsewhere.
         """
         data = sealed.data
-        if sealed.key_id:
+        if encrypted or sealed.key_id:
             data = self.decrypt(data, binding, key_id=sealed.key_id, salt=sealed.salt)
         return unpack(data, sealed.codec)
 

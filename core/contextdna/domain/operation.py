@@ -65,4 +65,4 @@ class Operation:
             IntegrityFault: The row was changed, or belongs elsewhere.
         """
         binding = Binding("records", record.project_id, record.id, record.level, record.version)
-        return self.keys.open(record.sealed, binding)
+        return self.keys.open(record.sealed, binding, encrypted=record.level in ENCRYPTED_LEVELS)

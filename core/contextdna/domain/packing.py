@@ -39,10 +39,18 @@ def unpack(data: bytes, codec: Codec) -> dict[str, Any]:
         plain = zstd.decompress(data) if codec is Codec.JSON_ZSTD else data
         body = json.loads(plain)
     except (zstd.ZstdError, ValueError) as error:
-        raise IntegrityFault("a stored body cannot be unpacked", code="body_unreadable") from error
+        raise _unreadable() from error
     if not isinstance(body, dict) or len(plain) > _UNPACKED_BYTES_MAX:
-        raise IntegrityFault("a stored body cannot be unpacked", code="body_unreadable")
+        raise _unreadable()
     return body
+
+
+def _unreadable() -> IntegrityFault:
+    return IntegrityFault(
+        "a stored body cannot be unpacked",
+        code="body_unreadable",
+        hint="Run `contextdna doctor` and restore the data folder from a backup.",
+    )
 
 
 def compact_json(value: object) -> str:

@@ -242,4 +242,5 @@ def _seal(op: Operation, session_id: SessionId, body: dict[str, object]) -> Seal
 
 
 def _open(op: Operation, session: Session) -> dict[str, object]:
-    return op.keys.open(session.sealed, Binding("sessions", op.project_id, session.id, Level.PRIVATE, 1))
+    binding = Binding("sessions", op.project_id, session.id, Level.PRIVATE, 1)
+    return op.keys.open(session.sealed, binding, encrypted=True)
