@@ -16,8 +16,12 @@ from contextdna.ports.database import Transaction
 from contextdna.values.audit import AuditDraft, AuditEntry, AuditFault, AuditHead
 from contextdna.values.ids import INSTALLATION, ProjectId
 
+PROJECT_CREATED: Final = "project.create"
+"""The action by which the installation's chain names every project that was ever made."""
+
 _START: Final = b"\x00" * 32
 _PAGE: Final = 1000
+_BEFORE_ALL: Final = -(2**63)  # a forged entry may have any number
 
 
 async def append(tx: Transaction, keys: ProjectKeys, drafts: Sequence[AuditDraft]) -> None:
@@ -27,7 +31,11 @@ async def append(tx: Transaction, keys: ProjectKeys, drafts: Sequence[AuditDraft
         IntegrityFault: ``audit_head_invalid``: the head was tampered with; nothing is built upon it.
     """
     head = await tx.audit.head(keys.project_id)
-    if head is not None and not hmac.compare_digest(head.signature, _sign(keys, head.seq, head.mac)):
+    if head is None:
+        sound = not await tx.audit.entries(keys.project_id, after_seq=_BEFORE_ALL, limit=1)
+    else:
+        sound = hmac.compare_digest(head.signature, _sign(keys, head.seq, head.mac))
+    if not sound:
         raise IntegrityFault(
             "the audit head has been changed", code="audit_head_invalid", hint="Run `contextdna audit verify`."
         )
@@ -46,6 +54,9 @@ async def verify_chain(tx: Transaction, keys: ProjectKeys) -> tuple[int, list[Au
     faults: list[AuditFault] = []
     seq, mac = 0, _START
     async for entry in read_chain(tx, project_id):
+        if entry.seq < 1:
+            faults.append(AuditFault(project_id, entry.seq, "the entry was inserted"))
+            continue
         if entry.seq != seq + 1:
             faults.append(AuditFault(project_id, seq + 1, f"entries {seq + 1} to {entry.seq - 1} are missing"))
         elif not hmac.compare_digest(entry.mac, _mac(keys, entry.seq, entry.draft, mac)):
@@ -62,6 +73,9 @@ async def verify_chain(tx: Transaction, keys: ProjectKeys) -> tuple[int, list[Au
 async def verify_all(tx: Transaction, vault: Vault) -> tuple[int, int, list[AuditFault]]:
     """Check every chain that is there or ought to be; gives (entries, chains, faults)."""
     expected = {INSTALLATION, *(project.id for project in await tx.projects.all())}
+    async for entry in read_chain(tx, INSTALLATION):
+        if entry.draft.action == PROJECT_CREATED:
+            expected.update(map(ProjectId, entry.draft.record_ids))
     chains = sorted(expected | set(await tx.audit.chains()) | {head.project_id for head in await tx.audit.heads()})
     entries, faults = 0, []
     for project_id in chains:
@@ -80,7 +94,7 @@ async def verify_all(tx: Transaction, vault: Vault) -> tuple[int, int, list[Audi
 
 async def read_chain(tx: Transaction, project_id: ProjectId) -> AsyncIterator[AuditEntry]:
     """Read a chain in order, page by page."""
-    after = 0
+    after = _BEFORE_ALL
     while page := await tx.audit.entries(project_id, after_seq=after, limit=_PAGE):
         for entry in page:
             yield entry

@@ -32,8 +32,8 @@ async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ..
         check_name(project_id, name="project_id")
         if await tx.projects.add(Project(project_id, now)):
             await vault.create(tx, project_id, now=now)
-            await _audit(tx, vault, project_id, "project.create", created=(project_id,), now=now)
-            await _audit(tx, vault, INSTALLATION, "project.create", created=(project_id,), now=now)
+            await _audit(tx, vault, project_id, audit.PROJECT_CREATED, created=(project_id,), now=now)
+            await _audit(tx, vault, INSTALLATION, audit.PROJECT_CREATED, created=(project_id,), now=now)
         await vault.keys(tx, project_id)
 
 

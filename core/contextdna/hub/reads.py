@@ -9,6 +9,7 @@ from datetime import datetime
 import anyio
 
 from contextdna.domain import audit
+from contextdna.domain.access import Action
 from contextdna.domain.encryption import Vault
 from contextdna.errors import ContextDnaError
 from contextdna.ports.database import Database, Transaction
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _LINGER_S = 0.2  # how long a read's entry may wait for company
 _PENDING_MAX = 5_000
+_OF_THE_LOG_ITSELF = frozenset({Action.QUERY_AUDIT, Action.VERIFY_AUDIT, Action.EXPORT_AUDIT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class ReadLedger:
             return
         self._pending.append(trace)
         if self._mode is ReadAudit.WAIT or len(self._pending) >= _PENDING_MAX:
-            await self.flush()
+            await (self.settle() if trace.draft.action in _OF_THE_LOG_ITSELF else self.flush())
         else:
             self._arrived.set()
 
