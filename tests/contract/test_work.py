@@ -54,6 +54,13 @@ async def test_seeing_an_agent_again_keeps_when_it_was_first_seen(database: Data
     assert await database.read(lambda tx: tx.projects.agents(PROJECT)) == [replace(moved, first_seen_at=NOW)]
 
 
+async def test_an_agent_keeps_the_highest_role_that_it_was_seen_in(database: Database) -> None:
+    for role in (Role.COORDINATOR, Role.AGENT):
+        agent = make_agent(role=role)
+        await database.write(lambda tx, agent=agent: tx.projects.see_agent(agent))  # type: ignore[misc]
+    assert [agent.role for agent in await database.read(lambda tx: tx.projects.agents(PROJECT))] == [Role.COORDINATOR]
+
+
 async def test_agents_are_listed_by_id_all_or_the_named_ones(database: Database) -> None:
     async def unit(tx: Transaction) -> None:
         for name in ("c", "a", "b"):

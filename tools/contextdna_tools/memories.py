@@ -16,6 +16,7 @@ from contextdna import (
     RecordId,
     Tier,
     parse_choice,
+    parse_level,
 )
 from contextdna_tools.arguments import (
     LEVEL,
@@ -191,15 +192,15 @@ class UpdateMemory(Arguments):
     id: str = Field(description="Memory id")
     expected_version: int = Field(description="The version you read")
     content: str | None = Field(None, description="New content")
-    memory_type: str | None = Field(None, description="New type")
-    tier: str | None = Field(None, description="New tier")
-    level: str | None = Field(None, description="New level")
+    memory_type: str = Field("", description="New type")
+    tier: str = Field("", description="New tier")
+    level: str = Field("", description="New level")
     importance: float | None = Field(None, description="0..1")
     tags: Texts | None = Field(None, description="Replaces all")
     metadata: Object | None = Field(None, description="Replaces all")
-    valid_to: str | None = Field(None, description="ISO time")
+    valid_to: str = Field("", description="ISO time")
     retention_days: float | None = Field(None, description="From now")
-    superseded_by: str | None = Field(None, description="Newer memory's id")
+    superseded_by: str = Field("", description="Newer memory's id")
 
 
 class UpdateResult(BaseModel):
@@ -213,13 +214,13 @@ async def update_memory(call: Call, args: UpdateMemory) -> UpdateResult:
     """Change a memory."""
     change = MemoryChange(
         content=args.content,
-        memory_type=args.memory_type,
-        tier=None if args.tier is None else parse_choice(args.tier, TIERS, name="tier"),
-        level=None if args.level is None else level_of(args.level, Level.PROJECT),
+        memory_type=args.memory_type or None,
+        tier=parse_choice(args.tier, TIERS, name="tier") if args.tier else None,
+        level=parse_level(args.level) if args.level else None,
         importance=args.importance,
         tags=None if args.tags is None else tuple(args.tags),
         metadata=args.metadata,
-        valid_to=time_of(args.valid_to or "", name="valid_to"),
+        valid_to=time_of(args.valid_to, name="valid_to"),
         retention_days=args.retention_days,
         superseded_by=RecordId(args.superseded_by) if args.superseded_by else None,
     )

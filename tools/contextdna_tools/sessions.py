@@ -53,7 +53,8 @@ class BeginResult(BaseModel):
 
 async def begin_session(call: Call, args: BeginSession) -> BeginResult:
     """Begin or resume a session."""
-    resumes = bool(args.session_id and not args.agent_id and not args.parent)
+    asked = args.model_fields_set - {"session_id", "project_id"}
+    resumes = bool(args.session_id) and not any(getattr(args, name) for name in asked)
     workspace = call.workspace(args, session_id=args.parent or args.session_id)
     if resumes:
         begun = await workspace.resume_session()

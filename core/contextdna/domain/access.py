@@ -14,7 +14,7 @@ from typing import Final
 from contextdna.errors import AccessDenied, InvalidInput, NotFound, SessionInvalid
 from contextdna.ports.database import Transaction
 from contextdna.values.audit import Risk
-from contextdna.values.ids import AgentId, ProjectId, SessionId
+from contextdna.values.ids import AgentId, ProjectId, SessionId, name_of
 from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Principal, Reader, Role
 from contextdna.values.record import Record, RecordRef
@@ -153,7 +153,8 @@ async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Sess
     if session is None or not hmac.compare_digest(session.secret_digest, digest_secret(secret)):
         raise SessionInvalid("no such session_id for this caller")
     principal = caller.principal
-    trusted = principal.role is Role.SYSTEM or principal.agent_id in session.lineage
+    own = principal.agent_id in session.lineage or principal.agent_id == name_of(session.agent_id)
+    trusted = own or principal.role is Role.SYSTEM
     if session.project_id not in principal.project_ids or not trusted:
         raise SessionInvalid("no such session_id for this caller")
     if session.status is not SessionStatus.ACTIVE:
@@ -261,7 +262,7 @@ def require_may_begin(actor: Actor, agent_id: AgentId, *, team_id: str, swarm_id
     """Refuse a session that would have more rights than the caller.
 
     ``system`` begins any; ``coordinator`` any agent of its swarm (or of the project, when it has no swarm); ``agent``
-    only itself. A delegation narrows in the same way, for the child it names.
+    only itself.
 
     Raises:
         AccessDenied: ``session_not_allowed``.

@@ -8,10 +8,11 @@ from contextdna.domain import access, retrieval, sharing
 from contextdna.domain.operation import Operation
 from contextdna.domain.sessions import BeginRequest, BegunSession, check_request, open_session
 from contextdna.domain.tokens import estimate_tokens
-from contextdna.domain.validation import check_count, check_score, check_text
+from contextdna.domain.validation import check_count, check_name, check_score, check_text
 from contextdna.errors import AccessDenied, InvalidInput
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, new_id
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, delegated_id, name_of, new_id
 from contextdna.values.level import Level
+from contextdna.values.principal import Role
 from contextdna.values.record import Kind, VisibleRecord
 from contextdna.values.search import RecordFilter
 from contextdna.values.session import Delegation, DelegationStatus
@@ -44,7 +45,8 @@ class DelegationReport:
 
     delegation: Delegation
     begun: BegunSession
-    chain: tuple[AgentId, ...]
+    chain: tuple[str, ...]
+    """Bare names from the root down to the child."""
     memories: int
     turns: int
     briefing: str
@@ -64,14 +66,14 @@ async def delegate(op: Operation, request: DelegationRequest) -> DelegationRepor
     delegation_id = DelegationId(new_id(IdPrefix.DELEGATION, op.now))
     begun = await open_session(op, begin, expires_at=expires_at, delegation_id=delegation_id)
     inherited = await _inherited(op, request)
-    await _grant(op, inherited, request.child_agent_id, delegation_id, expires_at)
+    await _grant(op, inherited, begin.agent_id, delegation_id, expires_at)
     delegation = Delegation(
         id=delegation_id,
         project_id=op.project_id,
         parent_session_id=op.actor.session_id,
         child_session_id=SessionId(begun.session.id),
         parent_agent_id=op.actor.agent_id,
-        child_agent_id=request.child_agent_id,
+        child_agent_id=begin.agent_id,
         depth=len(begun.session.lineage) - 1,
         status=DelegationStatus.ACTIVE,
         created_at=op.now,
@@ -79,12 +81,12 @@ async def delegate(op: Operation, request: DelegationRequest) -> DelegationRepor
     )
     await op.tx.sessions.add_delegation(delegation)
     memories = sum(1 for item in inherited if item.record.kind is not Kind.TURN)
-    op.note([item.record.id for item in inherited], delegation=delegation_id, child=request.child_agent_id)
+    op.note([item.record.id for item in inherited], delegation=delegation_id, child=begin.agent_id)
     op.emit("delegation.created", [delegation_id])
     return DelegationReport(
         delegation=delegation,
         begun=begun,
-        chain=begun.session.lineage,
+        chain=tuple(name_of(agent_id) for agent_id in begun.session.lineage),
         memories=memories,
         turns=len(inherited) - memories,
         briefing=_briefing(op, request, inherited),
@@ -92,9 +94,11 @@ async def delegate(op: Operation, request: DelegationRequest) -> DelegationRepor
 
 
 def _child(op: Operation, request: DelegationRequest) -> BeginRequest:
+    """Name the child: only the role system, which may act as anyone, hands work to an agent under its bare name."""
     parent = op.actor.reader
+    bare = parent.role is Role.SYSTEM
     return BeginRequest(
-        agent_id=request.child_agent_id,
+        agent_id=request.child_agent_id if bare else delegated_id(parent.agent_id, request.child_agent_id),
         task=request.task,
         team_id=request.team_id or parent.team_id,
         swarm_id=request.swarm_id or parent.swarm_id,
@@ -102,6 +106,7 @@ def _child(op: Operation, request: DelegationRequest) -> BeginRequest:
 
 
 def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> None:
+    check_name(request.child_agent_id, name="child_agent_id")
     check_request(begin)
     check_text(request.task, name="task", bytes_max=64 * 1024)
     check_text(request.query, name="query", bytes_max=op.settings.limits.query_chars_max * 4, empty_allowed=True)
@@ -109,7 +114,7 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
     check_count(len(request.memory_ids), name="memory_ids", maximum=op.settings.limits.batch_max, minimum=0)
     check_count(request.max_tokens, name="max_tokens", maximum=op.settings.limits.answer_tokens_max, minimum=50)
     check_score(request.min_importance, name="min_importance")
-    if begin.agent_id in op.actor.lineage:
+    if request.child_agent_id in map(name_of, op.actor.lineage):
         raise InvalidInput(
             "the child is already in the delegation chain",
             code="delegation_cycle",
@@ -122,7 +127,7 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
             code="delegation_too_deep",
             hint="Do it in this agent.",
         )
-    parent = op.actor.reader
+    parent = op.actor.reader  # as oneself: a delegation may name any child, but never widen
     access.require_may_begin(op.actor, parent.agent_id, team_id=begin.team_id, swarm_id=begin.swarm_id, role=begin.role)
 
 
@@ -217,7 +222,8 @@ def _briefing(op: Operation, request: DelegationRequest, inherited: Sequence[Vis
         lines.append("What is known:")
     used = sum(estimate_tokens(line) for line in lines)
     for number, item in enumerate(inherited, start=1):
-        line = f"{number}. [{item.record.type}] {op.open(item.record)['content']} ({item.record.id})"
+        text = retrieval.readable(item.record.kind, op.open(item.record))
+        line = f"{number}. [{item.record.type}] {text} ({item.record.id})"
         cost = estimate_tokens(line)
         if used + cost > request.max_tokens:
             lines.append(f"({len(inherited) - number + 1} more: use retrieve_context.)")

@@ -39,12 +39,13 @@ class Binding:
     record_id: str
     level: int
     version: int
+    circle: tuple[str, ...] = ()
+    """Owner, team and swarm: who edits the row to widen its readers makes it unreadable."""
 
     def associated(self, key_id: str) -> bytes:
         """Give the associated data under a key."""
-        return "\x1f".join(
-            (self.table, self.project_id, self.record_id, str(self.level), key_id, str(self.version))
-        ).encode()
+        parts = (self.table, self.project_id, self.record_id, str(self.level), key_id, str(self.version), *self.circle)
+        return "\x1f".join(parts).encode()
 
 
 @dataclass(frozen=True, slots=True)

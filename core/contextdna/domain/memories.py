@@ -169,7 +169,7 @@ class _Merge:
             retention_until=retention,
             updated_at=op.now,
             tag_tokens=_tag_tokens(op, tags),
-            sealed=op.seal(merged, record_id=current.id, level=current.level, version=version),
+            sealed=op.seal(merged, record_id=current.id, level=current.level, version=version, current=current),
         )
         indexed = IndexedRecord(changed, _index_tokens(op, merged["content"], tags))
         await op.tx.records.replace(indexed, expected_version=current.version, reindex=merged["tags"] != body["tags"])
@@ -289,7 +289,7 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         retention_until=_retention(op.now, change.retention_days) or current.retention_until,
         content_hash=op.keys.content_hash(body["content"]),
         tag_tokens=_tag_tokens(op, body["tags"]),
-        sealed=op.seal(body, record_id=current.id, level=level, version=version),
+        sealed=op.seal(body, record_id=current.id, level=level, version=version, current=current),
     )
     return record, _index_tokens(op, body["content"], body["tags"])
 

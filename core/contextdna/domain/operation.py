@@ -13,7 +13,7 @@ from contextdna.ports.database import Transaction
 from contextdna.values.event import Event
 from contextdna.values.ids import EventId, IdPrefix, ProjectId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
-from contextdna.values.principal import Actor
+from contextdna.values.principal import Actor, Reader
 from contextdna.values.record import Record, Sealed
 from contextdna.values.settings import HubSettings
 
@@ -49,11 +49,22 @@ class Operation:
         event_id = EventId(new_id(IdPrefix.EVENT, self.now))
         self.events.append(Event(event_id, self.project_id, name, self.actor.agent_id, tuple(record_ids), self.now))
 
-    def seal(self, body: Mapping[str, Any], *, record_id: str, level: Level, version: int) -> Sealed:
-        """Pack a record's body, encrypted where its level asks for it."""
+    def seal(
+        self, body: Mapping[str, Any], *, record_id: str, level: Level, version: int, current: Record | None = None
+    ) -> Sealed:
+        """Pack a record's body, encrypted where its level asks for it.
+
+        Args:
+            body: What to pack.
+            record_id: The record's id.
+            level: The record's level.
+            version: The version that the body belongs to.
+            current: The record as it stands; None for a new one, which the actor will own.
+        """
+        circle = _circle(current or self.actor.reader)
         return self.keys.seal(
             body,
-            Binding("records", self.project_id, record_id, level, version),
+            Binding("records", self.project_id, record_id, level, version, circle),
             encrypted=level in ENCRYPTED_LEVELS,
             compress_over_bytes=self.settings.limits.compress_over_bytes,
         )
@@ -64,5 +75,10 @@ class Operation:
         Raises:
             IntegrityFault: The row was changed, or belongs elsewhere.
         """
-        binding = Binding("records", record.project_id, record.id, record.level, record.version)
+        binding = Binding("records", record.project_id, record.id, record.level, record.version, _circle(record))
         return self.keys.open(record.sealed, binding, encrypted=record.level in ENCRYPTED_LEVELS)
+
+
+def _circle(of: Record | Reader) -> tuple[str, str, str]:
+    owner = of.owner_id if isinstance(of, Record) else of.agent_id
+    return (owner, of.team_id, of.swarm_id)

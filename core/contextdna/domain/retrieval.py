@@ -251,7 +251,7 @@ def _clip(content: str, tokens: int) -> str:
 
 def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
     body = op.open(item.record)
-    content, tags = _readable(item.record.kind, body), tuple(body.get("tags", ()))
+    content, tags = readable(item.record.kind, body), tuple(body.get("tags", ()))
     reasons = list(_matched(op, plan, entry, " ".join((content, *tags))))
     if item.record.importance >= _IMPORTANT:
         reasons.append(f"important {item.record.importance:.2f}")
@@ -276,7 +276,8 @@ def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[s
         yield f"lexical {entry.lexical:.2f}: {', '.join(matched)}"
 
 
-def _readable(kind: Kind, body: Mapping[str, object]) -> str:
+def readable(kind: Kind, body: Mapping[str, object]) -> str:
+    """Give the text of a record's body that a model reads."""
     match kind:
         case Kind.ARTIFACT:
             excerpt = str(body.get("excerpt", ""))

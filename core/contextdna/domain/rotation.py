@@ -32,7 +32,10 @@ async def reseal(op: Operation) -> int:
     stale = await op.tx.records.sealed_with_other_key(op.project_id, op.keys.current_key_id, limit=BATCH)
     fresh = [
         replace(
-            record, sealed=op.seal(op.open(record), record_id=record.id, level=record.level, version=record.version)
+            record,
+            sealed=op.seal(
+                op.open(record), record_id=record.id, level=record.level, version=record.version, current=record
+            ),
         )
         for record in stale
     ]

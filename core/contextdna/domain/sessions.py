@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from contextdna.domain import access, memories
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_name, check_text
-from contextdna.errors import InvalidInput, SessionInvalid
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, new_id, new_secret
+from contextdna.domain.validation import check_agent_id, check_name, check_text
+from contextdna.errors import AccessDenied, InvalidInput, SessionInvalid
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Role
@@ -60,8 +60,9 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
         AccessDenied: ``session_not_allowed``: more rights than the caller has.
         InvalidInput: A name or the time to live is wrong.
     """
-    agent_id = request.agent_id or op.actor.agent_id
     caller = op.actor.reader
+    itself = request.agent_id in ("", name_of(caller.agent_id))
+    agent_id = caller.agent_id if itself else request.agent_id
     request = replace(
         request,
         agent_id=agent_id,
@@ -70,10 +71,24 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     )
     check_request(request)
     access.require_may_begin(op.actor, agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role)
+    if not itself and caller.role is Role.COORDINATOR:
+        await _require_own_swarm(op, agent_id)
     begun = await open_session(op, request, expires_at=op.now + timedelta(seconds=_ttl(op, request.ttl_s)))
     op.note(session_begun=begun.session.id, for_agent=agent_id)
     op.emit("session.begun", [begun.session.id])
     return begun
+
+
+async def _require_own_swarm(op: Operation, agent_id: AgentId) -> None:
+    """Refuse a coordinator an agent that the project knows in another swarm or with a higher role."""
+    caller = op.actor.reader
+    for known in await op.tx.projects.agents(op.project_id, [agent_id]):
+        if known.role.rank > caller.role.rank or (caller.swarm_id and known.swarm_id != caller.swarm_id):
+            raise AccessDenied(
+                "this agent is not of your swarm",
+                code="session_not_allowed",
+                hint="Begin sessions for agents of your own swarm, or delegate under a new name.",
+            )
 
 
 def check_request(request: BeginRequest) -> None:
@@ -82,7 +97,7 @@ def check_request(request: BeginRequest) -> None:
     Raises:
         InvalidInput: With the code of the first thing wrong.
     """
-    check_name(request.agent_id, name="agent_id")
+    check_agent_id(request.agent_id, name="agent_id")
     check_name(request.team_id, name="team_id", empty_allowed=True)
     check_name(request.swarm_id, name="swarm_id", empty_allowed=True)
     check_text(request.task, name="task", bytes_max=_TASK_BYTES_MAX, empty_allowed=True)

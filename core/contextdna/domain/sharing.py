@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from contextdna.domain import access
 from contextdna.domain.memories import owned_filter
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_count, check_name, check_score
+from contextdna.domain.validation import check_agent_id, check_count, check_score
 from contextdna.errors import InvalidInput
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, new_id
+from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, delegated_id, new_id
 from contextdna.values.memory import MemorySelection
 
 _SHARE_SECONDS_MAX = 365 * 24 * 3600.0
@@ -46,6 +46,7 @@ async def share(
         InvalidInput: No target, yourself as target, or neither ids nor selection.
     """
     _check_targets(op, targets)
+    targets = await _with_own_delegates(op, targets)
     wanted = await _memories(op, record_ids, selection, limit=limit)
     expires_at = None if expires_in_s is None else op.now + timedelta(seconds=_seconds(expires_in_s))
     standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
@@ -66,6 +67,7 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
         InvalidInput: No target.
     """
     _check_targets(op, targets)
+    targets = await _with_own_delegates(op, targets)
     standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
     ended = [grant for grant in standing if not record_ids or grant.record_id in record_ids]
     changed = await op.tx.grants.revoke(op.project_id, [grant.id for grant in ended], at=op.now)
@@ -109,10 +111,17 @@ async def _memories(
     return tuple(ref.id for ref in refs)
 
 
+async def _with_own_delegates(op: Operation, targets: Sequence[AgentId]) -> tuple[AgentId, ...]:
+    """Add the agents that the actor delegated to under these names: ``drone`` means its own ``queen/drone`` too."""
+    paths = [delegated_id(op.actor.agent_id, target) for target in targets]
+    own = [agent.id for agent in await op.tx.projects.agents(op.project_id, paths)]
+    return tuple(dict.fromkeys([*targets, *own]))
+
+
 def _check_targets(op: Operation, targets: Sequence[AgentId]) -> None:
     check_count(len(targets), name="target_agent_ids", maximum=op.settings.limits.batch_max)
     for target in targets:
-        check_name(target, name="target_agent_id")
+        check_agent_id(target, name="target_agent_id")
     if op.actor.agent_id in targets:
         raise InvalidInput("you are among the targets", code="target_is_self", hint="Name other agents.")
 

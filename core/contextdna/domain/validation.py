@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from contextdna.domain.packing import compact_json
 from contextdna.errors import InvalidInput, LimitExceeded
-from contextdna.values.ids import is_name
+from contextdna.values.ids import is_agent_path, is_name
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.memory import MemoryChange, MemoryDraft
 from contextdna.values.settings import HubSettings, Limits
@@ -56,6 +56,20 @@ def check_name(text: str, *, name: str, empty_allowed: bool = False) -> None:
     if (text or not empty_allowed) and not is_name(text):
         raise InvalidInput(
             f"{name} is not a valid id", code=f"{name}_invalid", hint="Use 1 to 128 letters, digits, or . _ : @ -"
+        )
+
+
+def check_agent_id(text: str, *, name: str) -> None:
+    """Refuse an agent id that is neither a name nor a path of names such as ``queen/drone``.
+
+    Raises:
+        InvalidInput: ``<name>_invalid``.
+    """
+    if not is_agent_path(text):
+        raise InvalidInput(
+            f"{name} is not a valid agent id",
+            code=f"{name}_invalid",
+            hint="Use 1 to 128 letters, digits, or . _ : @ - (or the path of a delegated agent, such as queen/drone).",
         )
 
 

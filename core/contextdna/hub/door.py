@@ -20,6 +20,7 @@ from contextdna.values.audit import AuditDraft, Outcome, Risk
 from contextdna.values.event import Event
 from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, new_id
 from contextdna.values.principal import Actor
+from contextdna.values.project import Agent
 from contextdna.values.project import Conflict as ConflictRecord
 from contextdna.values.settings import HubSettings
 
@@ -54,6 +55,7 @@ class Door:
         self.clock = clock
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
+        self._introduced: set[tuple[ProjectId, AgentId]] = set()
         self._indexes: dict[ProjectId, tuple[Tokeniser, Frequencies]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
@@ -66,6 +68,7 @@ class Door:
 
         async def unit(tx: Transaction) -> tuple[R, list[Event]]:
             op = await self._begin(tx, caller, action, attempt)
+            await self._introduce(op)
             answer = await run(op)
             await audit.append(tx, op.keys, [_allowed(op, caller)])
             if op.events:
@@ -73,6 +76,8 @@ class Door:
             return answer, op.events
 
         answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
+        if attempt.actor is not None and not attempt.actor.session_id:
+            self._introduced.add((attempt.actor.project_id, attempt.actor.agent_id))
         if events:
             await self._channel.publish(events)
         return answer
@@ -139,6 +144,15 @@ class Door:
         if index is None:
             index = self._indexes[actor.project_id] = (Tokeniser(keys.index_key), Frequencies())
         return Operation(tx, actor, action, now, keys, *index, self.settings)
+
+    async def _introduce(self, op: Operation) -> None:
+        """Make a principal's own agent known to the project at its first write, so that no one can take its name."""
+        reader = op.actor.reader
+        if op.actor.session_id or (reader.project_id, reader.agent_id) in self._introduced:
+            return
+        await op.tx.projects.see_agent(
+            Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, op.now, op.now)
+        )
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:

@@ -26,7 +26,7 @@ class ProjectTable(Protocol):
         ...
 
     async def see_agent(self, agent: Agent) -> None:
-        """Add an agent, or update where and when it was last seen."""
+        """Add an agent, or update where and when it was last seen; of its roles the highest is kept."""
         ...
 
     async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:

@@ -58,6 +58,25 @@ def new_secret() -> str:
     return _base32(secrets.randbits(130), _SECRET_PAIRS)
 
 
+def delegated_id(parent: AgentId, child: AgentId) -> AgentId:
+    """Give the id of an agent that another agent brought in: ``queen/drone`` is not ``drone``.
+
+    Whoever delegates holds the child's handle. Under the child's bare name it could read what another agent of that
+    name owns; the path keeps the two apart. Names hold no slash, so no one can take another's path.
+    """
+    return AgentId(f"{parent}/{child}")
+
+
+def name_of(agent_id: AgentId) -> str:
+    """Give an agent's bare name: the last part of its path."""
+    return agent_id.rpartition("/")[2]
+
+
+def is_agent_path(text: str) -> bool:
+    """Tell whether text is a valid agent id, bare or a path of names."""
+    return all(map(is_name, text.split("/")))
+
+
 def is_name(text: str) -> bool:
     """Tell whether text is a valid project, agent, team or swarm id (1..128 of ``A-Za-z0-9._:@-``)."""
     return NAME_PATTERN.fullmatch(text) is not None

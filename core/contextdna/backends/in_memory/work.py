@@ -31,10 +31,11 @@ class InMemoryProjects:
         return sorted(self._sheets.projects.rows.values(), key=lambda project: project.id)
 
     async def see_agent(self, agent: Agent) -> None:
-        """Add an agent, or update where and when it was last seen."""
+        """Add an agent, or update where and when it was last seen; of its roles the highest is kept."""
         rows = self._sheets.agents.change()
         known = rows.get((agent.project_id, agent.id), agent)
-        rows[agent.project_id, agent.id] = replace(agent, first_seen_at=known.first_seen_at)
+        role = max(known.role, agent.role, key=lambda role: role.rank)
+        rows[agent.project_id, agent.id] = replace(agent, first_seen_at=known.first_seen_at, role=role)
 
     async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
         """List agents of a project by id, all or the named ones."""

@@ -45,7 +45,7 @@ class Projects:
         return [_project_of(row) for row in await self._rows("projects_all")]
 
     async def see_agent(self, agent: Agent) -> None:
-        """Add an agent, or update where and when it was last seen."""
+        """Add an agent, or update where and when it was last seen; of its roles the highest is kept."""
         await self._run(
             "agent_see",
             (

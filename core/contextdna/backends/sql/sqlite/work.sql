@@ -12,7 +12,8 @@ SELECT id, created_at FROM projects ORDER BY id
 -- name: agent_see
 INSERT INTO agents (project_id, id, team_id, swarm_id, role, first_seen_at, last_seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (project_id, id) DO UPDATE SET
-  team_id = excluded.team_id, swarm_id = excluded.swarm_id, role = excluded.role, last_seen_at = excluded.last_seen_at
+  team_id = excluded.team_id, swarm_id = excluded.swarm_id, last_seen_at = excluded.last_seen_at,
+  role = max(role, excluded.role) -- the names of the roles sort by rank
 
 -- name: agents_all
 SELECT id, project_id, team_id, swarm_id, role, first_seen_at, last_seen_at FROM agents WHERE project_id = ?1 ORDER BY id
