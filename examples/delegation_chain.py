@@ -116,7 +116,7 @@ async def back_up(memory: Memory, drone: str, princess: str, note_id: str) -> No
         "retrieve_context", session_id=princess, query="Which customer files are in CP1252?", types=["result"]
     )
     say(f"{found['hits'][0]['owner']}: {found['hits'][0]['content']}")
-    expect(found["hits"][0]["owner"] == "drone", "the first hit is the drone's result")
+    expect(found["hits"][0]["owner"] == "queen/princess/drone", "the first hit is the drone's result")
     ended = await memory.call("end_session", session_id=princess, success=True, output="All addresses are imported.")
     expect(ended["delegation_completed"], "the delegation of the queen is completed")
 

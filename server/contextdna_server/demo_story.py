@@ -238,7 +238,10 @@ class Story:
             step.see(f"{entry['at'][11:19]}  {entry['agent']:<8} {entry['action']:<20} {entry['outcome']:<8}{mark}")
         denials = [e for e in entries if e["outcome"] == "denied" and self._private_id in e["records"]]
         step.expect(code == 0, "the audit trail cannot be read")
-        step.expect(any(e["agent"] == DRONE and e["risk"] == "high" for e in denials), "the denial is not in the trail")
+        step.expect(
+            any(e["agent"] == f"{QUEEN}/{DRONE}" and e["risk"] == "high" for e in denials),
+            "the denial is not in the trail",
+        )
 
     async def _audit_verify(self, step: Step) -> None:
         code, document = await self._command("audit", "verify")

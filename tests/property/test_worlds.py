@@ -148,6 +148,7 @@ async def hand_down(world: World, draw: Callable[..., Any]) -> None:
     request = DelegationRequest(child, "help", memory_ids=(mine,) if mine else (), limit=0, expires_in_s=HOUR)
     report = await world.hub.bind(parent).delegate(request)
     session = report.begun.session
+    child = session.agent_id  # a path, unless the role system delegated
     reader = Reader(world.project_id, child, session.team_id, session.swarm_id, session.role)
     world.handles.append((parent, report.begun.handle, reader))
     world.children.append(Principal(child, parent.project_ids, session.team_id, session.swarm_id, session.role))
