@@ -1,6 +1,9 @@
 """What the tests of the hub share: a clock to turn, callers, and a look past the door at what is stored."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -148,3 +151,16 @@ def settings_in(folder: Path | None, **changes: Any) -> HubSettings:
     """Make settings whose reads are audited at once, so that what is read has left its traces."""
     plain = HubSettings(data_dir=folder, projects=PROJECTS, read_audit=ReadAudit.WAIT)
     return dataclasses.replace(plain, **changes)
+
+
+def start_program(name: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program of this folder as a process of its own."""
+    here = Path(__file__)
+    path = os.pathsep.join(filter(None, (str(here.parents[2]), os.environ.get("PYTHONPATH", ""))))
+    return subprocess.Popen(
+        [sys.executable, str(here.with_name(name)), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )

@@ -181,7 +181,8 @@ COPY: Final = (
 WAYS: Final = {
     **{
         f"change {column} of entry {seq}": Tampered(
-            "UPDATE audit_log SET " + f"{column} = {value} WHERE project_id = 'default' AND seq = {seq}", {seq}
+            f"UPDATE audit_log SET {column} = {value} WHERE project_id = 'default' AND seq = {seq}",  # noqa: S608
+            {seq},
         )
         for column, value in COLUMNS.items()
         for seq in (2, ENTRIES)
