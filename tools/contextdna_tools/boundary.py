@@ -73,14 +73,15 @@ def as_invalid_input(error: ValidationError, model: type[BaseModel], *, at: str 
 
 def success(result: BaseModel) -> CallToolResult:
     """Give a result twice: structured, and as compact JSON text for clients that read text only."""
-    structured = result.model_dump(mode="json", exclude_none=True)
-    return CallToolResult(content=[_text(structured)], structured_content=structured)
+    text = TextContent(type="text", text=result.model_dump_json(exclude_none=True))
+    return CallToolResult(content=[text], structured_content=result.model_dump(mode="json", exclude_none=True))
 
 
 def failure(code: str, message: str, *, hint: str = "", retryable: bool = False, **extras: Any) -> CallToolResult:
     """Give an error result: JSON text with code, message and what to do next."""
     body = {"code": code, "message": message, "hint": hint, "retryable": retryable, **extras}
-    return CallToolResult(content=[_text({"error": body})], is_error=True)
+    text = json.dumps({"error": body}, ensure_ascii=False, separators=(",", ":"))
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
 def _failure_of(error: ContextDnaError) -> CallToolResult:
@@ -90,7 +91,3 @@ def _failure_of(error: ContextDnaError) -> CallToolResult:
 def _extras(error: ContextDnaError) -> dict[str, Any]:
     current_version = getattr(error, "current_version", 0)
     return {"current_version": current_version} if current_version else {}
-
-
-def _text(body: dict[str, Any]) -> TextContent:
-    return TextContent(type="text", text=json.dumps(body, ensure_ascii=False, separators=(",", ":")))
