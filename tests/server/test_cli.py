@@ -194,6 +194,37 @@ def test_serve_ends_well_at_a_signal(sent: signal.Signals, tmp_path: Path) -> No
         assert server.wait(DEADLINE_S) == 0
 
 
+def serving(data: Path, *args: str | Path) -> subprocess.Popen[bytes]:
+    command = [*PROGRAM, "serve", "--data", str(data), *map(str, args)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and named pipes")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_serve_ends_well_at_a_signal_while_it_reads_its_settings(sent: signal.Signals, tmp_path: Path) -> None:
+    config = tmp_path / "contextdna.toml"
+    os.mkfifo(config)
+    with serving(tmp_path / "new", "--config", config) as server, config.open("wb"):  # open when both ends are
+        server.send_signal(sent)
+        stdout, stderr = server.communicate(timeout=DEADLINE_S)
+    assert (server.returncode, stdout, stderr) == (0, b"", b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_serve_ends_well_at_a_signal_while_it_waits_for_the_database(sent: signal.Signals, data: Path) -> None:
+    other = library.connect(str(data / "contextdna.db"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with serving(data, "--log-level", "DEBUG") as server:
+        assert server.stderr is not None
+        assert b"selector" in server.stderr.readline()  # the event loop is there, and cannot get to serving
+        server.send_signal(sent)
+        other.close()
+        stdout, stderr = server.communicate(timeout=DEADLINE_S)
+    assert (server.returncode, stdout) == (0, b"")
+    assert b"Traceback" not in stderr
+
+
 @pytest.mark.parametrize(
     ("spoil", "code", "exit_code"),
     [
@@ -235,7 +266,7 @@ def test_the_demo_goes_as_it_should_and_its_folder_agrees_with_audit_verify(tmp_
     assert (done.returncode, document["ok"], len(document["steps"])) == (0, True, 13)
     assert answer("audit", "verify", "--data", folder)["intact"]
     denied = [e for e in answer("audit", "tail", "--data", folder, "-n", "99")["entries"] if e["outcome"] == "denied"]
-    assert {(entry["agent"], entry["risk"]) for entry in denied} == {("drone-1", "high")}
+    assert {(entry["agent"], entry["risk"]) for entry in denied} == {("queen/drone-1", "high")}
 
 
 def test_the_demo_says_when_its_server_does_not_start(data: Path) -> None:

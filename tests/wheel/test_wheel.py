@@ -82,7 +82,7 @@ def test_the_licence_is_named_and_shipped(distribution: metadata.Distribution) -
 def test_the_metadata_says_which_python_and_which_command(distribution: metadata.Distribution) -> None:
     assert distribution.metadata["Requires-Python"] == ">=3.11"
     commands = {entry.name: entry.value for entry in distribution.entry_points if entry.group == "console_scripts"}
-    assert commands == {"contextdna": "contextdna_server.cli:main"}
+    assert commands == {"contextdna": "contextdna_server.__main__:run"}
 
 
 def test_no_optional_package_is_installed(distribution: metadata.Distribution) -> None:

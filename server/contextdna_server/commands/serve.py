@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from contextdna_server.commands.invocation import Invocation, run_async, with_shared_options
 from contextdna_server.settings import Settings
 from contextdna_server.startup import collector_resting
+
+if TYPE_CHECKING:
+    import anyio
+    from anyio.abc import TaskStatus
 
 
 @click.command()
@@ -36,6 +42,16 @@ async def serve_on_stdio(settings: Settings) -> None:
     Raises:
         ContextDnaError: The installation cannot be opened.
     """
+    import anyio
+
+    async with anyio.create_task_group() as tasks:
+        if sys.platform != "win32":
+            await tasks.start(_cancel_at_signal, tasks.cancel_scope)
+        await _open_and_serve(settings)
+        tasks.cancel_scope.cancel()
+
+
+async def _open_and_serve(settings: Settings) -> None:
     from contextdna import open_hub
 
     principal = settings.to_principal()
@@ -45,6 +61,16 @@ async def serve_on_stdio(settings: Settings) -> None:
     async with open_hub(settings.to_hub_settings()) as hub:
         server = build_server(hub, identity=lambda: principal, allowed_roots=settings.artifacts.allowed_roots)
         await serve_stdio(server)
+
+
+async def _cancel_at_signal(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+    """Give up opening at SIGTERM or SIGINT; ``serve_stdio`` puts its own receiver in place of this one."""
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
 
 
 def log_to_stderr(level: str) -> None:
