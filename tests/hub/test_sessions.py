@@ -176,7 +176,8 @@ async def test_a_child_is_a_plain_agent_in_its_parents_circles(hub: Hub, princip
     session = (await hub.bind(principal).delegate(DelegationRequest(CAROL, "help"))).begun.session
     assert session.role is Role.AGENT
     assert (session.team_id, session.swarm_id) == (principal.team_id, principal.swarm_id)
-    assert session.lineage == (principal.agent_id, CAROL)
+    child = CAROL if principal.role is Role.SYSTEM else f"{principal.agent_id}/{CAROL}"
+    assert session.lineage == (principal.agent_id, child)
 
 
 @pytest.mark.parametrize("circle", [{"team_id": "edge"}, {"swarm_id": "sink"}])
@@ -231,11 +232,13 @@ async def test_a_child_inherits_private_memories_only_by_name_and_until_it_ends(
 async def test_what_a_child_inherited_lapses_with_the_delegation(hub: Hub, clock: Clock) -> None:
     alice = hub.bind(ALICE)
     memory = await remember(alice, "lent", level=Level.PRIVATE)
-    await alice.delegate(DelegationRequest(CAROL, "borrow", memory_ids=(memory,), expires_in_s=60))
-    own = hub.bind(Principal(CAROL, (DEFAULT,)))
-    await own.get_memories([memory])
+    lent = await alice.delegate(DelegationRequest(CAROL, "borrow", memory_ids=(memory,), expires_in_s=60))
+    carol = hub.bind(Principal(CAROL, (DEFAULT,)), session_id=lent.begun.handle)
+    await carol.get_memories([memory])
+    again = await alice.delegate(DelegationRequest(CAROL, "work on"))
     clock.advance(seconds=60)
-    await refused(own.get_memories([memory]), NotFound, "not_found")
+    carol = hub.bind(Principal(CAROL, (DEFAULT,)), session_id=again.begun.handle)
+    await refused(carol.get_memories([memory]), NotFound, "not_found")
 
 
 async def test_the_end_of_a_parent_ends_all_below(hub: Hub) -> None:
