@@ -1,9 +1,10 @@
 """Runs units of work on a connection's own thread: reads on a snapshot, writes in groups."""
 
 import asyncio
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -15,66 +16,93 @@ from contextdna.ports.database import Transaction, Unit
 
 R = TypeVar("R")
 
-_INDEX_INSERT: Final = "index_insert"
+_HELD: Final = ("index_insert", "audit_append", "event_append")
+"""Inserts that may wait until the end of the group: nothing in a unit depends on them."""
+
+
+Mark = tuple[tuple[int, int], ...]
+"""For each held insert: how many rows there are, and how many of them are written."""
 
 
 class WritingExecutor:
     """Runs statements on the writing connection. No coroutine of it ever suspends.
 
-    FTS5 writes out a segment of its own at every savepoint, so entries of the index are held back and written once
-    for the whole group: before COMMIT, or before a statement that looks at the index.
+    Some inserts are held back and written at once for the whole group: before COMMIT, or before a statement that looks
+    at their table. FTS5 writes out a segment of its own at every savepoint, and one statement for many rows is cheaper
+    than one for each.
     """
 
     def __init__(self, connection: Any, statements: Mapping[str, str]) -> None:
         self._execute = connection.execute
         self._execute_many = connection.executemany
         self._statements = statements
-        self._looks_at_index = frozenset(name for name, text in statements.items() if "records_index" in text)
-        self._held: list[Params] = []
-        self._written = 0
+        self._held: dict[str, list[Params]] = {name: [] for name in _HELD}
+        self._written: dict[str, int] = dict.fromkeys(_HELD, 0)
+        self._looks_at = _watchers(statements)
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         """Run a query and fetch all its rows."""
-        if self._held and name in self._looks_at_index:
-            self.write_held()
+        if name in self._looks_at:
+            self._write(self._looks_at[name])
         rows: list[Row] = self._execute(self._statements[name], params).fetchall()
         return rows
 
     async def run(self, name: str, params: Params = ()) -> int:
         """Run a statement and give how many rows it changed."""
-        if self._held and name in self._looks_at_index:
-            self.write_held()
+        if name in self._held:
+            self._held[name].append(params)
+            return 1
+        if name in self._looks_at:
+            self._write(self._looks_at[name])
         changed: int = self._execute(self._statements[name], params).rowcount
         return changed
 
     async def run_many(self, name: str, params: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
-        if name == _INDEX_INSERT:
-            self._held.extend(params)
+        if name in self._held:
+            self._held[name].extend(params)
         elif len(params) == 1:
             self._execute(self._statements[name], params[0])
         else:
             self._execute_many(self._statements[name], params)
 
     def write_held(self) -> None:
-        """Write the index entries that are held back."""
-        if self._written < len(self._held):
-            self._execute_many(self._statements[_INDEX_INSERT], self._held[self._written :])
-            self._written = len(self._held)
+        """Write all rows that are held back."""
+        self._write(_HELD)
 
-    def mark(self) -> tuple[int, int]:
-        """Note how far the index has come, for a savepoint."""
-        return len(self._held), self._written
+    def _write(self, names: Iterable[str]) -> None:
+        for name in names:
+            rows, written = self._held[name], self._written[name]
+            if written < len(rows):
+                self._execute_many(self._statements[name], rows[written:])
+                self._written[name] = len(rows)
 
-    def return_to(self, mark: tuple[int, int]) -> None:
-        """Forget the index entries since a mark; those written since then but held before are held again."""
-        held, self._written = mark
-        del self._held[held:]
+    def mark(self) -> Mark:
+        """Note how far the held inserts have come, for a savepoint."""
+        return tuple((len(self._held[name]), self._written[name]) for name in _HELD)
+
+    def return_to(self, mark: Mark) -> None:
+        """Forget the rows since a mark; those written since then but held before are held again."""
+        for name, (held, written) in zip(_HELD, mark, strict=True):
+            del self._held[name][held:]
+            self._written[name] = written
 
     def clear(self) -> None:
         """Forget all, at the end of a transaction."""
-        self._held.clear()
-        self._written = 0
+        for name in _HELD:
+            self._held[name].clear()
+            self._written[name] = 0
+
+
+def _watchers(statements: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Find which statements name the table of a held insert: statement -> the inserts to write before it."""
+    tables = {name: statements[name].split("INTO ", 1)[1].split()[0] for name in _HELD}
+    watchers = {
+        watcher: tuple(name for name, table in tables.items() if re.search(rf"\b{table}\b", text))
+        for watcher, text in statements.items()
+        if watcher not in _HELD
+    }
+    return {watcher: names for watcher, names in watchers.items() if names}
 
 
 class ReadingExecutor:
