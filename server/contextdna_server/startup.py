@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,8 +33,11 @@ def leaving_at_signals() -> Iterator[None]:
     """Let SIGTERM and SIGINT end the process at once with exit code 0, until an event loop takes them over.
 
     For as long as nothing is open that would have to be closed. An exception instead would surface anywhere in an
-    import, which may swallow it.
+    import, which may swallow it. On Windows nothing is changed: there no event loop would take them over.
     """
+    if sys.platform == "win32":
+        yield
+        return
     before = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

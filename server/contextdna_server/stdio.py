@@ -305,7 +305,7 @@ class _Outgoing:
 
 def _claim_stdin(claims: ExitStack, shutdown: _Shutdown) -> _PipeReader | None:
     """Take descriptor 0 for ourselves if the event loop can wait for it."""
-    if not (_is_pipe(0) or os.isatty(0)):
+    if sys.platform == "win32" or not (_is_pipe(0) or os.isatty(0)):
         return None
     return _PipeReader(claims.enter_context(_claimed(0)), shutdown)
 

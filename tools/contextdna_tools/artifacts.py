@@ -7,6 +7,7 @@ import mimetypes
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 import anyio.to_thread
 from pydantic import BaseModel, Field
@@ -14,6 +15,9 @@ from pydantic import BaseModel, Field
 from contextdna import ArtifactDraft, InvalidInput, LimitExceeded
 from contextdna_tools.arguments import LEVEL, Arguments, Object, level_of
 from contextdna_tools.spec import Call, Tool, hints
+
+_OPENS_STEP_BY_STEP: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
+"""Whether the system can open a file relative to a folder and without following links; Windows cannot."""
 
 
 class AttachArtifact(Arguments):
@@ -96,11 +100,15 @@ def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int) -> bytes
     and its use.
 
     Raises:
-        InvalidInput: ``path_not_allowed`` or ``path_unreadable``.
+        InvalidInput: ``path_not_allowed``, ``path_unreadable``, or ``path_unsupported`` on Windows.
         LimitExceeded: ``artifact_too_large``.
     """
+    if not _OPENS_STEP_BY_STEP:
+        raise InvalidInput(
+            "local paths cannot be read safely on this system", code="path_unsupported", hint="Send text or base64."
+        )
     root, parts = _inside_root(path, roots)
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    folder = _opened_root(root)
     try:
         for part in parts[:-1]:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
@@ -110,18 +118,27 @@ def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int) -> bytes
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise _not_allowed() from error
-        raise InvalidInput("the file cannot be read", code="path_unreadable", hint="Check that it is there.") from error
+        raise _unreadable() from error
     finally:
         os.close(folder)
 
 
+def _opened_root(root: Path) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unreadable() from error
+
+
 def _read_regular(name: str, folder: int, bytes_max: int) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise _not_allowed()
-        data = file.read(bytes_max + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            data = file.read(bytes_max + 1)
+    finally:
+        os.close(fd)
     if len(data) > bytes_max:
         raise LimitExceeded(
             f"the file is larger than {bytes_max} bytes", code="artifact_too_large", hint="Attach a part of it."
@@ -145,6 +162,10 @@ def _not_allowed() -> InvalidInput:
         code="path_not_allowed",
         hint="Give an absolute path without .. and links inside a folder of artifacts.allowed_roots, or send text.",
     )
+
+
+def _unreadable() -> InvalidInput:
+    return InvalidInput("the file cannot be read", code="path_unreadable", hint="Check that it is there.")
 
 
 def _guess(name: str, *, textual: bool) -> str:

@@ -1,0 +1,62 @@
+"""Which local files attach_artifact reads, and that it says so where it cannot read any safely."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from contextdna import InvalidInput, LimitExceeded
+from contextdna_tools import artifacts
+from contextdna_tools.artifacts import read_local_file
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows reads no local files")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "allowed"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "note.txt").write_text("all is well")
+    (tmp_path / "outside.txt").write_text("not for you")
+    return folder
+
+
+def code_of(path: Path, *roots: Path) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        read_local_file(str(path), roots, 100)
+    assert "outside" not in caught.value.message
+    return caught.value.code
+
+
+@posix
+def test_a_file_inside_an_allowed_root_is_read(root: Path) -> None:
+    assert read_local_file(str(root / "inner" / "note.txt"), (root,), 100) == b"all is well"
+
+
+@posix
+def test_links_folders_pipes_and_what_lies_outside_are_refused(root: Path, tmp_path: Path) -> None:
+    (root / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (root / "way").symlink_to(tmp_path)
+    os.mkfifo(root / "pipe")
+    for path in (root / "link.txt", root / "way" / "outside.txt", root / "inner", root / "pipe", root,
+                 tmp_path / "outside.txt", root / ".." / "outside.txt", Path("note.txt")):  # fmt: skip
+        assert code_of(path, root) == "path_not_allowed", path
+
+
+@posix
+def test_a_file_or_a_root_that_is_not_there_cannot_be_read(root: Path, tmp_path: Path) -> None:
+    assert code_of(root / "absent.txt", root) == "path_unreadable"
+    assert code_of(tmp_path / "gone" / "note.txt", tmp_path / "gone") == "path_unreadable"
+
+
+@posix
+def test_a_file_over_the_limit_is_refused(root: Path) -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        read_local_file(str(root / "inner" / "note.txt"), (root,), 5)
+    assert caught.value.code == "artifact_too_large"
+
+
+def test_a_system_that_cannot_open_step_by_step_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "_OPENS_STEP_BY_STEP", False)
+    assert code_of(root / "inner" / "note.txt", root) == "path_unsupported"
