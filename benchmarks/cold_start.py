@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.progress import end_progress, show_progress
 from benchmarks.timing import Summary, report
 
 FLOOR = (sys.executable, "-m", "benchmarks.floor_server")
@@ -57,11 +58,11 @@ def measure(product: Sequence[str], root: Path, *, rounds: int, warmup: int, fre
     floor_s: list[float] = []
     product_s: list[float] = []
     for number in range(warmup + rounds):
-        print(f"\rround {number + 1} of {warmup + rounds}", end="", file=sys.stderr)
+        show_progress(f"round {number + 1} of {warmup + rounds}")
         data = root / (f"data-{number}" if fresh_data else "data")
         floor_s.append(time_to_answer(FLOOR))
         product_s.append(time_to_answer([*product, "--data", str(data)]))
-    print(file=sys.stderr)
+    end_progress()
     return {"floor": Summary.of(floor_s[warmup:]), "contextdna serve": Summary.of(product_s[warmup:])}
 
 

@@ -23,6 +23,7 @@ from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
 from benchmarks.corpus import Fact, batches, facts
+from benchmarks.progress import end_progress, show_progress
 from benchmarks.timing import Summary, report
 
 FLOOR = (sys.executable, "-m", "benchmarks.floor_server")
@@ -70,8 +71,8 @@ async def fill(client: Client, stored: list[Fact]) -> float:
     for number, batch in enumerate(batches(stored, BATCH_SIZE), start=1):
         memories = [{"content": fact.content, "memory_type": "fact"} for fact in batch]
         checked("store_memory", await client.call_tool("store_memory", {"memories": memories}))
-        print(f"\rstored {number} batches", end="", file=sys.stderr)
-    print(file=sys.stderr)
+        show_progress(f"stored {number} batches")
+    end_progress()
     return time.perf_counter() - started
 
 
@@ -82,7 +83,8 @@ async def take_turns(series: Sequence[Series], count: int, *, warmup: int) -> No
     for done in range(0, count, BLOCK_SIZE):
         for one in series:
             await one.run(min(BLOCK_SIZE, count - done))
-    print(f"measured {count} calls of each kind", file=sys.stderr)
+        show_progress(f"measured {min(done + BLOCK_SIZE, count)} of {count} calls of each kind")
+    end_progress()
 
 
 async def share_found(client: Client, asked: Sequence[Fact]) -> float:
