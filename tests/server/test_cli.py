@@ -179,6 +179,23 @@ def test_serve_ends_well_at_the_end_of_input_and_says_nothing_on_stdout(tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_serve_logs_no_text_even_at_the_lowest_level(tmp_path: Path) -> None:
+    stored = {"name": "store_memory", "arguments": {"content": "the third stone"}}
+    sent = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": stored},
+        {"jsonrpc": "2.0", "id": 3, "method": "the third stone", "params": [stored]},
+    ]  # fmt: skip
+    lines = "".join(f"{json.dumps(message)}\n" for message in sent)
+    with serving(tmp_path / "new", "--log-level", "DEBUG") as server:
+        stdout, stderr = server.communicate(lines.encode(), timeout=DEADLINE_S)
+    assert b'"id":2,"result"' in stdout
+    assert b"DEBUG" in stderr
+    assert b"the third stone" not in stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_serve_ends_well_at_a_signal(sent: signal.Signals, tmp_path: Path) -> None:

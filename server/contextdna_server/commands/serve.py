@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,6 +16,9 @@ from contextdna_server.startup import collector_resting
 if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskStatus
+
+_TALKATIVE: Final = ("mcp", "aiosqlite")
+"""Packages that at DEBUG repeat messages or errors, and with them memory text."""
 
 
 @click.command()
@@ -76,3 +79,6 @@ async def _cancel_at_signal(scope: anyio.CancelScope, *, task_status: TaskStatus
 def log_to_stderr(level: str) -> None:
     """Send the log to standard error: standard output belongs to the protocol."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if level == "DEBUG":
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel("INFO")
