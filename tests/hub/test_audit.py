@@ -187,6 +187,13 @@ WAYS: Final = {
         for column, value in COLUMNS.items()
         for seq in (2, ENTRIES)
     },
+    **{
+        f"write nonsense into {column}": Tampered(
+            f"UPDATE audit_log SET {column} = {value} WHERE project_id = 'default' AND seq = 3",  # noqa: S608
+            {3},
+        )
+        for column, value in {"outcome": "'fine'", "risk": "'none'", "record_ids": "'broken'", "at": 2**63 - 1}.items()
+    },
     "delete the first entry": Tampered("DELETE FROM audit_log WHERE project_id = 'default' AND seq = 1", {1}),
     "delete a middle entry": Tampered("DELETE FROM audit_log WHERE project_id = 'default' AND seq = 3", {3}),
     "delete the last entry": Tampered("DELETE FROM audit_log WHERE project_id = 'default' AND seq = {ENTRIES}", {5, 6}),

@@ -11,7 +11,7 @@ from contextdna.domain import access
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.records import new_record
-from contextdna.domain.validation import check_change, check_count, check_memory, check_name
+from contextdna.domain.validation import check_change, check_count, check_memory, check_metadata, check_name
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
 from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
 from contextdna.values.level import Level
@@ -161,6 +161,7 @@ class _Merge:
             return current.version
         tags = tuple(merged["tags"][: op.settings.limits.tags_max])
         merged["tags"] = list(tags)
+        check_metadata(merged["metadata"], op.settings.limits)
         version = current.version + 1
         changed = replace(
             current,
@@ -364,17 +365,28 @@ async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -
 
 
 async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
-    """Bring soft-deleted memories back.
+    """Bring soft-deleted memories back within their restore window.
 
     Raises:
-        NotFound: An id is absent, purged, or neither owned nor changeable by the actor; nothing was changed.
+        NotFound: An id is absent, purged, past its window, or not changeable by the actor; nothing was changed.
+        Conflict: ``not_forgotten``: a memory was not forgotten; nothing was changed.
     """
     check_count(len(record_ids), name="ids", maximum=op.settings.limits.batch_max)
     wanted = tuple(dict.fromkeys(record_ids))
-    refs = {ref.id: ref for ref in await op.tx.records.refs(op.project_id, wanted)}
-    refused = tuple(i for i in wanted if i not in refs or not access.may_change(op.actor, refs[i]))
+    window = timedelta(days=op.settings.retention.restore_window_days)
+    there = {record.id: record for record in await op.tx.records.take(op.project_id, wanted)}
+    over = {i for i, record in there.items() if record.deleted_at and record.deleted_at + window < op.now}
+    refused = tuple(i for i in wanted if i not in there or i in over or not access.may_change(op.actor, there[i]))
     if refused:
-        raise access.absent_error(refused, denied=any(i in refs for i in refused))
+        raise access.absent_error(refused, denied=any(i in there for i in refused))
+    kept = tuple(i for i in wanted if there[i].deleted_at is None)
+    if kept:
+        raise Conflict(
+            f"not forgotten: {', '.join(kept[:10])}",
+            code="not_forgotten",
+            hint="Restore only what forget_memory removed.",
+            record_ids=kept,
+        )
     await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=None)
     op.note(wanted, restored=len(wanted))
     op.emit("memory.restored", wanted)

@@ -105,12 +105,14 @@ class Door:
         await self.reads.add(trace)
         return answer
 
-    async def keys(self, caller: Caller, action: Action) -> ProjectKeys:
-        """Give the keys of the project that a caller is about to write in; a refusal is audited like any other."""
+    async def admit(self, caller: Caller, action: Action, check: Callable[[Operation], None]) -> ProjectKeys:
+        """Look before work outside a transaction: give the project's keys; a refusal is audited like any other."""
         attempt = _Attempt()
 
         async def unit(tx: Transaction) -> ProjectKeys:
-            return (await self._begin(tx, caller, action, attempt)).keys
+            op = await self._begin(tx, caller, action, attempt)
+            check(op)
+            return op.keys
 
         return await self._attempt(self.database.read, unit, caller, action, attempt)
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from contextdna.domain import (
+    access,
     artifacts,
     audit,
     conversations,
@@ -216,7 +217,9 @@ class Workspace:
         """
         artifacts.check_draft(draft, self._door.settings.limits)
         record_id = new_id(IdPrefix.ARTIFACT, self._door.clock())
-        keys = await self._door.keys(self._caller, Action.ATTACH_ARTIFACT)
+        keys = await self._door.admit(
+            self._caller, Action.ATTACH_ARTIFACT, lambda op: access.require_level(op.actor, draft.level)
+        )
         data, opener = artifacts.blob_bytes(draft, record_id, keys)
         async with self._blobs.keeping(data) as blob_key:
             return await self._door.write(

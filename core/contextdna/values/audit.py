@@ -14,6 +14,8 @@ class Outcome(StrEnum):
     DENIED = "denied"
     ABSENT = "absent"
     CONFLICT = "conflict"
+    UNREADABLE = "unreadable"
+    """Never written: how an entry reads that was changed into something no entry can say."""
 
 
 class Risk(StrEnum):

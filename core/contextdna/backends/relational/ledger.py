@@ -190,18 +190,10 @@ def _entry_params(entry: AuditEntry) -> tuple[Any, ...]:
 
 
 def _entry_of(row: Row) -> AuditEntry:
-    draft = AuditDraft(
-        row[0],
-        moment(row[2]),
-        row[3],
-        row[4],
-        row[5],
-        row[6],
-        _OUTCOMES[row[7]],
-        _RISKS[row[8]],
-        texts_of(row[9]),
-        row[10],
-        row[11],
-        row[12],
-    )
+    """Read an entry; a row that was changed into nonsense is still an entry, for verification to name."""
+    try:
+        at, outcome, risk, record_ids = moment(row[2]), _OUTCOMES[row[7]], _RISKS[row[8]], texts_of(row[9])
+    except (KeyError, ValueError, OverflowError):
+        at, outcome, risk, record_ids = moment(0), Outcome.UNREADABLE, Risk.CRITICAL, ()
+    draft = AuditDraft(row[0], at, row[3], row[4], row[5], row[6], outcome, risk, record_ids, row[10], row[11], row[12])
     return AuditEntry(row[1], draft, row[13])
