@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mcp import Client, StdioServerParameters
 
-from contextdna import AgentId, HubSettings, Level, MemoryDraft, Principal, ProjectId, Role, open_hub
+from contextdna import AgentId, HubSettings, Level, MemoryDraft, Principal, ProjectId, Role, SessionInvalid, open_hub
 from contextdna.backends.sqlite.driver import library
 from contextdna_server.cli import COMMANDS, main
 from contextdna_server.diagnosis import Verdict, examine
@@ -283,7 +283,10 @@ def test_the_demo_goes_as_it_should_and_its_folder_agrees_with_audit_verify(tmp_
     assert (done.returncode, document["ok"], len(document["steps"])) == (0, True, 13)
     assert answer("audit", "verify", "--data", folder)["intact"]
     denied = [e for e in answer("audit", "tail", "--data", folder, "-n", "99")["entries"] if e["outcome"] == "denied"]
-    assert {(entry["agent"], entry["risk"]) for entry in denied} == {("queen/drone-1", "high")}
+    assert {(entry["project"], entry["agent"], entry["risk"]) for entry in denied} == {
+        ("demo", "queen/drone-1", "high"),
+        ("(installation)", "local", "high"),
+    }
 
 
 def test_the_demo_says_when_its_server_does_not_start(data: Path) -> None:
@@ -379,8 +382,13 @@ def test_a_tampered_audit_trail_exits_1_and_lists_the_faults(statement: str, dat
 def test_the_audit_trail_is_exported_in_order_as_json_lines(data: Path, tmp_path: Path) -> None:
     result = call("audit", "export", "--data", data)
     entries = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
-    assert [entry["action"] for entry in entries][:3] == ["project.create", "memory.store", "memory.store"]
+    chains: dict[str, list[dict[str, Any]]] = {"(installation)": [], "default": []}
+    for entry in entries:
+        chains[entry["project"]].append(entry)
+    for chain in chains.values():
+        assert [entry["seq"] for entry in chain] == list(range(1, len(chain) + 1))
+    assert [entry["action"] for entry in chains["(installation)"]] == ["installation.create", "project.create"]
+    assert [entry["action"] for entry in chains["default"]][:3] == ["project.create", "memory.store", "memory.store"]
     file = tmp_path / "trail.jsonl"
     assert answer("audit", "export", "--data", data, "--output", file)["entries"] == len(file.read_text().splitlines())
 
@@ -388,6 +396,26 @@ def test_the_audit_trail_is_exported_in_order_as_json_lines(data: Path, tmp_path
 def test_the_tail_is_filtered(data: Path) -> None:
     entries = answer("audit", "tail", "--data", data, "--action", "memory.store", "--agent", "ines")["entries"]
     assert [(entry["agent"], entry["action"]) for entry in entries] == [("ines", "memory.store")] * 2
+
+
+def test_a_refusal_that_belongs_to_no_project_is_shown_where_no_project_is_named(data: Path) -> None:
+    async def guess() -> None:
+        async with open_hub(HubSettings(data_dir=data)) as hub:
+            stranger = hub.bind(Principal(AgentId("eve"), ()), session_id="ses_" + "0" * 22 + "." + "0" * 26)
+            with pytest.raises(SessionInvalid):
+                await stranger.list_projects()
+
+    before = answer("stats", "--data", data)["installation"]["audit_entries"]
+    anyio.run(guess)
+    (entry,) = answer("audit", "tail", "--data", data, "--agent", "eve")["entries"]
+    assert (entry["project"], entry["outcome"], entry["risk"]) == ("(installation)", "denied", "high")
+    assert '"agent": "eve"' in call("audit", "export", "--data", data).stdout
+    assert answer("stats", "--data", data)["installation"]["audit_entries"] == before + 1
+    assert "(installation)" in call("stats", "--data", data).stdout
+    for command in ("audit tail", "audit export", "stats"):
+        narrowed = call(*command.split(), "--data", data, "--project", "default").stdout
+        assert '"eve"' not in narrowed
+        assert "(installation)" not in narrowed
 
 
 def test_an_unknown_project_is_an_error_that_names_the_known(data: Path) -> None:

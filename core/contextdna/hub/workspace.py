@@ -26,7 +26,7 @@ from contextdna.ports.database import DatabaseStatus
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditReport
 from contextdna.values.event import Event
-from contextdna.values.ids import AgentId, EventId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.ids import INSTALLATION, AgentId, EventId, IdPrefix, ProjectId, RecordId, SessionId, new_id
 from contextdna.values.level import Level
 from contextdna.values.loop import GateState, LoopDraft, LoopOutcome, LoopRecord
 from contextdna.values.memory import (
@@ -320,14 +320,18 @@ class Workspace:
         action: str = "",
         agent_id: str = "",
         record_id: str = "",
+        installation: bool = False,
     ) -> list[AuditEntry]:
-        """Read the project's audit log from its end (role system); ``before_seq`` 0 starts at the newest."""
+        """Read the project's audit log from its end (role system); ``before_seq`` 0 starts at the newest.
+
+        With ``installation`` the log of the installation itself, where refusals without a project stand.
+        """
         await self._door.reads.settle()
         return await self._door.read(
             self._caller,
             Action.QUERY_AUDIT,
             lambda op: op.tx.audit.latest(
-                op.project_id,
+                INSTALLATION if installation else op.project_id,
                 before_seq=before_seq or _AFTER_THE_NEWEST,
                 limit=limit,
                 action=action,
@@ -346,8 +350,8 @@ class Workspace:
 
         return await self._door.read(self._caller, Action.VERIFY_AUDIT, run)
 
-    async def export_audit(self, *, page: int = 1000) -> AsyncIterator[AuditEntry]:
-        """Read the project's whole audit log in order (role system), page by page."""
+    async def export_audit(self, *, page: int = 1000, installation: bool = False) -> AsyncIterator[AuditEntry]:
+        """Read the project's (or the installation's own) whole audit log in order (role system), page by page."""
         await self._door.reads.settle()
         after = 0
         while True:
@@ -355,7 +359,9 @@ class Workspace:
             entries = await self._door.read(
                 self._caller,
                 Action.EXPORT_AUDIT,
-                lambda op, start=start: op.tx.audit.entries(op.project_id, after_seq=start, limit=page),  # type: ignore[misc]
+                lambda op, start=start: op.tx.audit.entries(  # type: ignore[misc]
+                    INSTALLATION if installation else op.project_id, after_seq=start, limit=page
+                ),
             )
             for entry in entries:
                 yield entry

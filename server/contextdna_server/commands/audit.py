@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 import click
 
 from contextdna import AuditEntry, AuditReport, StorageUnavailable
+from contextdna.values.ids import INSTALLATION
 from contextdna_server.commands.invocation import (
     FAILED,
     Invocation,
@@ -20,7 +21,7 @@ from contextdna_server.commands.invocation import (
     table,
     with_shared_options,
 )
-from contextdna_server.commands.operator import Operator, open_as_operator, project_option
+from contextdna_server.commands.operator import Operator, open_as_operator, project_option, shown_project
 
 _PROGRESS_EVERY: Final = 100
 
@@ -41,7 +42,10 @@ def verify(invocation: Invocation) -> None:
             return await operator.workspace().verify_audit()
 
     report = run_async(run)
-    faults = [{"project": fault.project_id, "seq": fault.seq, "problem": fault.problem} for fault in report.faults]
+    faults = [
+        {"project": shown_project(fault.project_id), "seq": fault.seq, "problem": fault.problem}
+        for fault in report.faults
+    ]
     document = {"intact": report.intact, "entries": report.entries, "chains": report.chains, "faults": faults}
     invocation.answer(document, _verdict(report))
     sys.exit(0 if report.intact else FAILED)
@@ -51,7 +55,7 @@ def _verdict(report: AuditReport) -> Iterator[str]:
     found = "intact" if report.intact else f"NOT intact: {len(report.faults)} faults"
     yield f"audit trail {found} ({report.entries} entries in {report.chains} chains)"
     for fault in report.faults:
-        yield f"  {fault.project_id or '(installation)'} entry {fault.seq}: {fault.problem}"
+        yield f"  {shown_project(fault.project_id)} entry {fault.seq}: {fault.problem}"
 
 
 @audit.command()
@@ -74,11 +78,11 @@ def export(invocation: Invocation, projects: tuple[str, ...], output: Path | Non
 
 async def _export(operator: Operator, file: TextIO) -> int:
     total = 0
-    for project_id in operator.chosen:
-        workspace = operator.workspace(project_id)
-        newest = await workspace.query_audit(limit=1)
-        with progress(f"Exporting {project_id}", total=newest[0].seq if newest else 0) as advance:
-            async for entry in workspace.export_audit():
+    for project_id in operator.chains:
+        workspace, own = operator.workspace(project_id), project_id == INSTALLATION
+        newest = await workspace.query_audit(limit=1, installation=own)
+        with progress(f"Exporting {shown_project(project_id)}", total=newest[0].seq if newest else 0) as advance:
+            async for entry in workspace.export_audit(installation=own):
                 file.write(json.dumps(entry_document(entry) | {"mac": entry.mac.hex()}, ensure_ascii=False) + "\n")
                 total += 1
                 if entry.seq % _PROGRESS_EVERY == 0:
@@ -113,7 +117,10 @@ def tail(invocation: Invocation, projects: tuple[str, ...], **query: Any) -> Non
 
     async def run() -> list[AuditEntry]:
         async with open_as_operator(settings, projects) as operator:
-            pages = [await operator.workspace(project_id).query_audit(**query) for project_id in operator.chosen]
+            pages = [
+                await operator.workspace(project_id).query_audit(installation=project_id == INSTALLATION, **query)
+                for project_id in operator.chains
+            ]
         return sorted((entry for page in pages for entry in page), key=lambda entry: (entry.draft.at, entry.seq))
 
     entries = run_async(run)
@@ -124,7 +131,7 @@ def entry_document(entry: AuditEntry) -> dict[str, Any]:
     """Give an entry as JSON values, without its mac."""
     draft = entry.draft
     return {
-        "project": draft.project_id,
+        "project": shown_project(draft.project_id),
         "seq": entry.seq,
         "at": draft.at.isoformat(),
         "principal": draft.principal_id,
@@ -145,4 +152,5 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
     more = f" +{len(draft.record_ids) - 1}" if len(draft.record_ids) > 1 else ""
     records = f"{draft.record_ids[0]}{more}" if draft.record_ids else ""
     when = draft.at.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
-    return (when, draft.project_id, str(entry.seq), draft.agent_id, draft.action, draft.outcome, draft.risk, records)
+    project = shown_project(draft.project_id)
+    return (when, project, str(entry.seq), draft.agent_id, draft.action, draft.outcome, draft.risk, records)

@@ -9,7 +9,7 @@ import click
 
 from contextdna import RotationReport, SettingsInvalid
 from contextdna_server.commands.invocation import Invocation, progress, run_async, table, with_shared_options
-from contextdna_server.commands.operator import open_as_operator, project_option
+from contextdna_server.commands.operator import open_as_operator, project_option, shown_project
 from contextdna_server.settings import Settings
 
 
@@ -100,7 +100,7 @@ def show(invocation: Invocation) -> None:
         found = view.keys()
     documents = [
         {
-            "project": key.project_id or "(installation)",
+            "project": shown_project(key.project_id),
             "purpose": key.purpose.value,
             "version": key.version,
             "key_id": key.key_id,

@@ -19,6 +19,7 @@ from contextdna import (
     Workspace,
     open_hub,
 )
+from contextdna.values.ids import INSTALLATION
 from contextdna_server.installation import look_at, no_installation
 from contextdna_server.settings import Settings
 
@@ -40,9 +41,11 @@ class Operator:
     principal: Principal
     chosen: tuple[ProjectId, ...]
     """The projects that the command is about."""
+    chains: tuple[ProjectId, ...]
+    """Their audit chains; first the installation's own, unless projects were named."""
 
     def workspace(self, project_id: ProjectId | None = None) -> Workspace:
-        """Bind the operator to a project; without one to any: for what is about the whole installation."""
+        """Bind the operator to a project; without a name to any: for what is about the whole installation."""
         return self.hub.bind(self.principal, project_id=project_id or self.principal.project_ids[0])
 
 
@@ -61,7 +64,12 @@ async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> 
     chosen = _chosen(existing, projects)
     principal = Principal(OPERATOR, existing, role=Role.SYSTEM)
     async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
-        yield Operator(hub, principal, chosen)
+        yield Operator(hub, principal, chosen, chains=chosen if projects else (INSTALLATION, *chosen))
+
+
+def shown_project(project_id: str) -> str:
+    """Name a project, or the installation itself: no project can be called so."""
+    return project_id or "(installation)"
 
 
 def _chosen(existing: tuple[ProjectId, ...], wanted: Sequence[str]) -> tuple[ProjectId, ...]:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from contextdna import ProjectId, Workspace
+from contextdna.values.ids import INSTALLATION
 from contextdna_server.commands.invocation import Invocation, run_async, table, with_shared_options
-from contextdna_server.commands.operator import Operator, open_as_operator, project_option
+from contextdna_server.commands.operator import Operator, open_as_operator, project_option, shown_project
 from contextdna_server.settings import Settings
 
 _CONFLICTS_MAX = 1000
@@ -47,8 +48,17 @@ async def _document(operator: Operator, settings: Settings) -> dict[str, Any]:
         },
         "artifacts": _folder_size(settings.data),
         "projects": [await _project(operator.workspace(name), name) for name in operator.chosen],
+        "installation": await _installation(operator),
         "settings": settings.masked(),
     }
+
+
+async def _installation(operator: Operator) -> dict[str, int]:
+    """Count the audit chain of the installation itself, unless projects were named."""
+    if INSTALLATION not in operator.chains:
+        return {}
+    newest = await operator.workspace().query_audit(limit=1, installation=True)
+    return {"audit_entries": newest[0].seq if newest else 0}
 
 
 async def _project(workspace: Workspace, project_id: ProjectId) -> dict[str, Any]:
@@ -78,6 +88,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"{document['data']}"
     yield f"  database   {_size(database['size_bytes'])}, {database['engine']}, schema {database['schema_version']}"
     yield f"  artifacts  {_size(artifacts['size_bytes'])} in {artifacts['files']} files"
+    for count in document["installation"].values():
+        yield shown_project(INSTALLATION)
+        yield from table([("audit entries", str(count))])
     for project in document["projects"]:
         yield f"{project['project']}"
         rows = [(name, _counts(project[key])) for name, key in _TALLIES]
