@@ -121,21 +121,22 @@ async def test_a_delegation_is_added_and_replaced(database: Database) -> None:
     assert await database.read(lambda tx: tx.sessions.get_delegation(DelegationId("absent"))) is None
 
 
-async def test_children_of_a_session_are_its_active_delegations(database: Database) -> None:
-    active = [make_delegation("del_2"), make_delegation("del_1", expires_at=minutes(-1))]
+async def test_below_a_session_are_the_active_ones_begun_in_it(database: Database) -> None:
+    parent = SessionId("ses_1")
+    below = [make_session("ses_3", parent_id=parent), make_session("ses_2", parent_id=parent)]
     others = [
-        make_delegation("del_3", status=DelegationStatus.REVOKED),
-        make_delegation("del_4", parent_session_id=SessionId("ses_2")),
+        make_session("ses_1"),
+        make_session("ses_4", parent_id=parent, status=SessionStatus.EXPIRED),
+        make_session("ses_5", parent_id=SessionId("ses_2")),
     ]
 
     async def unit(tx: Transaction) -> None:
-        for delegation in (*active, *others):
-            await tx.sessions.add_delegation(delegation)
+        for session in (*below, *others):
+            await tx.sessions.add(session)
 
     await database.write(unit)
-    children = await database.read(lambda tx: tx.sessions.children_of(SessionId("ses_1")))
-    assert [child.id for child in children] == ["del_1", "del_2"]
-    assert children[1] == active[0]
+    assert await database.read(lambda tx: tx.sessions.below(parent)) == [below[1], below[0]]
+    assert await database.read(lambda tx: tx.sessions.below(SessionId(""))) == []
 
 
 async def test_a_grant_is_added_once(database: Database) -> None:

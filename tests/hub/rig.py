@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -17,6 +17,7 @@ import pytest
 from contextdna import (
     AgentId,
     AuditEntry,
+    BeginRequest,
     ContextDnaError,
     Hub,
     HubSettings,
@@ -62,6 +63,12 @@ class Clock:
 
     def advance(self, **span: float) -> None:
         self.now += timedelta(**span)
+
+
+async def begin(hub: Hub, principal: Principal, agent_id: str = "", **fields: object) -> str:
+    """Begin a session; gives its handle."""
+    request = replace(BeginRequest(AgentId(agent_id or principal.agent_id)), **fields)  # type: ignore[arg-type]
+    return (await hub.bind(principal).begin_session(request)).handle
 
 
 async def remember(workspace: Workspace, content: str, **fields: Any) -> RecordId:

@@ -32,6 +32,7 @@ from tests.hub.rig import (
     ROOT,
     Clock,
     audit_of,
+    begin,
     last_audit,
     refused,
     remember,
@@ -43,12 +44,6 @@ pytestmark = pytest.mark.anyio
 
 COORDINATOR = Principal(AgentId("cora"), (DEFAULT,), team_id="core", swarm_id="lift", role=Role.COORDINATOR)
 CAROL = AgentId("carol")
-
-
-async def begin(hub: Hub, principal: Principal, agent_id: str = "", **fields: object) -> str:
-    """Begin a session; gives its handle."""
-    request = replace(BeginRequest(AgentId(agent_id or principal.agent_id)), **fields)  # type: ignore[arg-type]
-    return (await hub.bind(principal).begin_session(request)).handle
 
 
 async def expect_invalid(hub: Hub, principal: Principal, handle: str, code: str, *, project_id: str = "") -> None:
@@ -250,7 +245,7 @@ async def test_the_end_of_a_parent_ends_all_below(hub: Hub) -> None:
     grandchild = await below.delegate(DelegationRequest(AgentId("dave"), "second", memory_ids=(memory,)))
     assert await inherits(hub, grandchild.begun.handle, memory)
     report = await alice.end_session(success=True)
-    assert (report.children_ended, report.grants_ended) == (1, 2)
+    assert (report.children_ended, report.grants_ended) == (2, 2)
     for handle in (parent, child.begun.handle, grandchild.begun.handle):
         await expect_invalid(hub, ALICE, handle, "session_ended")
     await refused(hub.bind(Principal(AgentId("dave"), (DEFAULT,))).get_memories([memory]), NotFound, "not_found")

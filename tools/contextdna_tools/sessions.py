@@ -53,8 +53,9 @@ class BeginResult(BaseModel):
 
 async def begin_session(call: Call, args: BeginSession) -> BeginResult:
     """Begin or resume a session."""
-    asked = args.model_fields_set - {"session_id", "project_id"}
-    resumes = bool(args.session_id) and not any(getattr(args, name) for name in asked)
+    fields = {name: field for name, field in BeginSession.model_fields.items() if name not in Arguments.model_fields}
+    asked = any(getattr(args, name) != field.default for name, field in fields.items())
+    resumes = bool(args.session_id) and not asked
     workspace = call.workspace(args, session_id=args.parent or args.session_id)
     if resumes:
         begun = await workspace.resume_session()

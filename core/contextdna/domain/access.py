@@ -258,11 +258,17 @@ def absent_error(record_ids: tuple[str, ...], *, denied: bool) -> NotFound:
     )
 
 
-def require_may_begin(actor: Actor, agent_id: AgentId, *, team_id: str, swarm_id: str, role: Role) -> None:
+def require_may_begin(actor: Actor, agent_id: AgentId, *, teams: tuple[str, ...], asked: tuple[str, str, Role]) -> None:
     """Refuse a session that would have more rights than the caller.
 
     ``system`` begins any; ``coordinator`` any agent of its swarm (or of the project, when it has no swarm); ``agent``
     only itself.
+
+    Args:
+        actor: Who begins it.
+        agent_id: For whom.
+        teams: Teams that it may be in.
+        asked: Its team, swarm and role.
 
     Raises:
         AccessDenied: ``session_not_allowed``.
@@ -270,10 +276,9 @@ def require_may_begin(actor: Actor, agent_id: AgentId, *, team_id: str, swarm_id
     caller = actor.reader
     if caller.role is Role.SYSTEM:
         return
-    widens = role.rank > caller.role.rank or swarm_id not in ("", caller.swarm_id)
-    if caller.role is Role.AGENT:
-        widens = widens or agent_id != caller.agent_id or team_id not in ("", caller.team_id)
-    if widens:
+    team_id, swarm_id, role = asked
+    widens = role.rank > caller.role.rank or swarm_id not in ("", caller.swarm_id) or team_id not in teams
+    if widens or (caller.role is Role.AGENT and agent_id != caller.agent_id):
         raise AccessDenied(
             "the session would have more rights than you have",
             code="session_not_allowed",

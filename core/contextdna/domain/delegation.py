@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from contextdna.domain import access, retrieval, sharing
 from contextdna.domain.operation import Operation
-from contextdna.domain.sessions import BeginRequest, BegunSession, check_request, open_session
+from contextdna.domain.sessions import BeginRequest, BegunSession, check_request, deadline, open_session
 from contextdna.domain.tokens import estimate_tokens
 from contextdna.domain.validation import check_count, check_name, check_score, check_text
 from contextdna.errors import AccessDenied, InvalidInput
@@ -128,7 +128,9 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
             hint="Do it in this agent.",
         )
     parent = op.actor.reader  # as oneself: a delegation may name any child, but never widen
-    access.require_may_begin(op.actor, parent.agent_id, team_id=begin.team_id, swarm_id=begin.swarm_id, role=begin.role)
+    access.require_may_begin(
+        op.actor, parent.agent_id, teams=("", parent.team_id), asked=(begin.team_id, begin.swarm_id, begin.role)
+    )
 
 
 async def _deadline(op: Operation, expires_in_s: float | None) -> datetime:
@@ -140,9 +142,7 @@ async def _deadline(op: Operation, expires_in_s: float | None) -> datetime:
             code="expires_in_s_out_of_range",
             hint=f"Above 0, at most {work.session_ttl_max_s:.0f}.",
         )
-    deadline = op.now + timedelta(seconds=seconds)
-    parent = await op.tx.sessions.get(op.actor.session_id) if op.actor.session_id else None
-    return min(deadline, parent.expires_at) if parent else deadline
+    return await deadline(op, seconds)
 
 
 async def _inherited(op: Operation, request: DelegationRequest) -> list[VisibleRecord]:

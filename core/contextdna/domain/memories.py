@@ -83,7 +83,7 @@ async def _store_new(
 ) -> tuple[StoredMemory, ...]:
     for level in {draft.level for draft in drafts}:
         access.require_level(op.actor, level)
-    await _require_visible(op, [target for draft in drafts for target in draft.relates_to])
+    await require_visible(op, [target for draft in drafts for target in draft.relates_to])
     fresh = [_new_record(op, draft) for draft in drafts]
     known = {} if on_duplicate is OnDuplicate.NEW else await _duplicates(op, fresh)
     inserts: list[IndexedRecord] = []
@@ -253,7 +253,7 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
             expected_version=expected_version,
         )
     if change.superseded_by is not None:
-        await _require_visible(op, [change.superseded_by])
+        await require_visible(op, [change.superseded_by])
     changed, tokens = _apply(op, current, change)
     await op.tx.records.replace(
         IndexedRecord(changed, tokens),
@@ -427,7 +427,12 @@ def owned_filter(op: Operation, selection: MemorySelection) -> RecordFilter:
     )
 
 
-async def _require_visible(op: Operation, record_ids: Sequence[RecordId]) -> None:
+async def require_visible(op: Operation, record_ids: Sequence[RecordId]) -> None:
+    """Refuse ids that the actor may not see.
+
+    Raises:
+        NotFound: Naming them.
+    """
     wanted = tuple(dict.fromkeys(record_ids))
     if not wanted:
         return

@@ -15,7 +15,7 @@ from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Role
 from contextdna.values.project import Agent
 from contextdna.values.record import Sealed, Tier
-from contextdna.values.session import Delegation, DelegationStatus, Session, SessionStatus
+from contextdna.values.session import DelegationStatus, Session, SessionStatus
 
 _TASK_BYTES_MAX = 64 * 1024
 LEARNINGS_MAX = 20
@@ -63,24 +63,38 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     caller = op.actor.reader
     itself = request.agent_id in ("", name_of(caller.agent_id))
     agent_id = caller.agent_id if itself else request.agent_id
+    team_id = caller.team_id
+    if not itself and caller.role is Role.COORDINATOR:
+        team_id = await _team_in_own_swarm(op, agent_id)
     request = replace(
         request,
         agent_id=agent_id,
-        team_id=request.team_id or caller.team_id,
+        team_id=request.team_id or team_id,
         swarm_id=request.swarm_id or caller.swarm_id,
     )
     check_request(request)
-    access.require_may_begin(op.actor, agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role)
-    if not itself and caller.role is Role.COORDINATOR:
-        await _require_own_swarm(op, agent_id)
-    begun = await open_session(op, request, expires_at=op.now + timedelta(seconds=_ttl(op, request.ttl_s)))
+    access.require_may_begin(
+        op.actor, agent_id, teams=("", team_id), asked=(request.team_id, request.swarm_id, request.role)
+    )
+    begun = await open_session(op, request, expires_at=await deadline(op, _ttl(op, request.ttl_s)))
     op.note(session_begun=begun.session.id, for_agent=agent_id)
     op.emit("session.begun", [begun.session.id])
     return begun
 
 
-async def _require_own_swarm(op: Operation, agent_id: AgentId) -> None:
-    """Refuse a coordinator an agent that the project knows in another swarm or with a higher role."""
+async def deadline(op: Operation, seconds: float) -> datetime:
+    """Give when a session ends that is begun now: never after the one that it is begun in."""
+    end = op.now + timedelta(seconds=seconds)
+    parent = await op.tx.sessions.get(op.actor.session_id) if op.actor.session_id else None
+    return min(end, parent.expires_at) if parent else end
+
+
+async def _team_in_own_swarm(op: Operation, agent_id: AgentId) -> str:
+    """Give the team that the project knows an agent in; a coordinator's own where the agent is new.
+
+    Raises:
+        AccessDenied: ``session_not_allowed``: it is of another swarm, or was seen with a higher role.
+    """
     caller = op.actor.reader
     for known in await op.tx.projects.agents(op.project_id, [agent_id]):
         if known.role.rank > caller.role.rank or (caller.swarm_id and known.swarm_id != caller.swarm_id):
@@ -89,6 +103,8 @@ async def _require_own_swarm(op: Operation, agent_id: AgentId) -> None:
                 code="session_not_allowed",
                 hint="Begin sessions for agents of your own swarm, or delegate under a new name.",
             )
+        return known.team_id
+    return caller.team_id
 
 
 def check_request(request: BeginRequest) -> None:
@@ -181,6 +197,7 @@ async def end(
     session = await current(op)
     if len(learnings) > LEARNINGS_MAX:
         raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
+    await memories.require_visible(op, artifact_ids)
     drafts = _drafts(op, success=success, output=output, learnings=learnings, level=level)
     drafts = [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts]
     stored: tuple[StoredMemory, ...] = ()
@@ -192,39 +209,39 @@ async def end(
         status=SessionStatus.SUCCEEDED if success else SessionStatus.FAILED,
         updated_at=op.now,
         ended_at=op.now,
-        sealed=_seal(op, session.id, {**_open(op, session), "output": output}),
+        sealed=_seal(op, session.id, {**_open(op, session), "output": output, "artifacts": list(artifact_ids)}),
     )
     await op.tx.sessions.replace(ended)
     outcome = DelegationStatus.COMPLETED if success else DelegationStatus.FAILED
-    grants_ended, completed = await _close_own_delegation(op, session, outcome)
-    children = await op.tx.sessions.children_of(session.id)
-    for child in children:
-        grants_ended += await end_delegation(op, child, DelegationStatus.REVOKED)
-    op.note(session_ended=session.id, success=success, grants_ended=grants_ended)
+    grants_ended, completed = await _end_delegation(op, session, outcome)
+    below_grants, children = await _end_below(op, session.id)
+    grants_ended += below_grants
+    op.note(session_ended=session.id, success=success, grants_ended=grants_ended, children_ended=children)
     op.emit("session.ended", [session.id])
-    return EndReport(ended, stored, completed, grants_ended, len(children))
+    return EndReport(ended, stored, completed, grants_ended, children)
 
 
-async def end_delegation(op: Operation, delegation: Delegation, status: DelegationStatus) -> int:
-    """End a delegation, its child session and all below it; gives how many grants lapsed."""
-    await op.tx.sessions.replace_delegation(replace(delegation, status=status, ended_at=op.now))
-    grants_ended = await op.tx.grants.revoke_delegation(op.project_id, delegation.id, at=op.now)
-    child = await op.tx.sessions.get(delegation.child_session_id)
-    if child is not None and child.status is SessionStatus.ACTIVE and child.id != op.actor.session_id:
+async def _end_below(op: Operation, session_id: SessionId) -> tuple[int, int]:
+    """End every session begun in a session, and all below; gives (grants that lapsed, sessions that ended)."""
+    grants_ended = sessions_ended = 0
+    for child in await op.tx.sessions.below(session_id):
         await op.tx.sessions.replace(replace(child, status=SessionStatus.EXPIRED, updated_at=op.now, ended_at=op.now))
-    if child is not None and child.id != op.actor.session_id:
-        for grandchild in await op.tx.sessions.children_of(child.id):
-            grants_ended += await end_delegation(op, grandchild, DelegationStatus.REVOKED)
-    return grants_ended
+        own, _ = await _end_delegation(op, child, DelegationStatus.REVOKED)
+        deeper_grants, deeper = await _end_below(op, child.id)
+        grants_ended += own + deeper_grants
+        sessions_ended += 1 + deeper
+    return grants_ended, sessions_ended
 
 
-async def _close_own_delegation(op: Operation, session: Session, status: DelegationStatus) -> tuple[int, bool]:
+async def _end_delegation(op: Operation, session: Session, status: DelegationStatus) -> tuple[int, bool]:
+    """End the delegation that a session came from; gives (grants that lapsed, whether there was one to end)."""
     if not session.delegation_id:
         return 0, False
     delegation = await op.tx.sessions.get_delegation(session.delegation_id)
     if delegation is None or delegation.status is not DelegationStatus.ACTIVE:
         return 0, False
-    return await end_delegation(op, delegation, status), True
+    await op.tx.sessions.replace_delegation(replace(delegation, status=status, ended_at=op.now))
+    return await op.tx.grants.revoke_delegation(op.project_id, delegation.id, at=op.now), True
 
 
 def _drafts(op: Operation, *, success: bool, output: str, learnings: Sequence[str], level: Level) -> list[MemoryDraft]:

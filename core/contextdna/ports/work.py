@@ -61,8 +61,8 @@ class SessionTable(Protocol):
         """Store a delegation's new state."""
         ...
 
-    async def children_of(self, session_id: SessionId) -> list[Delegation]:
-        """List active delegations that a session made."""
+    async def below(self, session_id: SessionId) -> list[Session]:
+        """List the active sessions that were begun in a session, delegated or not."""
         ...
 
 

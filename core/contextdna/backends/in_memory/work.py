@@ -8,7 +8,7 @@ from contextdna.backends.in_memory.sheets import Sheets, in_force
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
 from contextdna.values.project import Agent, Project
-from contextdna.values.session import Delegation, DelegationStatus, Session
+from contextdna.values.session import Delegation, Session, SessionStatus
 
 
 class InMemoryProjects:
@@ -86,11 +86,10 @@ class InMemorySessions:
         if delegation.id in rows:
             rows[delegation.id] = delegation
 
-    async def children_of(self, session_id: SessionId) -> list[Delegation]:
-        """List active delegations that a session made, by id."""
-        made = [row for row in self._sheets.delegations.rows.values() if row.parent_session_id == session_id]
-        active = [row for row in made if row.status is DelegationStatus.ACTIVE]
-        return sorted(active, key=lambda row: row.id)
+    async def below(self, session_id: SessionId) -> list[Session]:
+        """List the active sessions that were begun in a session, by id."""
+        begun = [row for row in self._sheets.sessions.rows.values() if session_id and row.parent_id == session_id]
+        return sorted((row for row in begun if row.status is SessionStatus.ACTIVE), key=lambda row: row.id)
 
 
 class InMemoryGrants:

@@ -101,9 +101,9 @@ class Sessions:
         """Store a delegation's new state."""
         await self._run("delegation_replace", _delegation_params(delegation))
 
-    async def children_of(self, session_id: SessionId) -> list[Delegation]:
-        """List active delegations that a session made."""
-        return [_delegation_of(row) for row in await self._rows("delegations_of", (session_id,))]
+    async def below(self, session_id: SessionId) -> list[Session]:
+        """List the active sessions that were begun in a session, by id."""
+        return [_session_of(row) for row in await self._rows("sessions_below", (session_id,))]
 
 
 class Grants:

@@ -33,6 +33,11 @@ SELECT id, project_id, secret_digest, agent_id, team_id, swarm_id, role, princip
   delegation_id, status, created_at, updated_at, expires_at, ended_at, sealed_codec, sealed_key_id, sealed_salt, body
 FROM sessions WHERE id = ?1
 
+-- name: sessions_below
+SELECT id, project_id, secret_digest, agent_id, team_id, swarm_id, role, principal_id, lineage, parent_id,
+  delegation_id, status, created_at, updated_at, expires_at, ended_at, sealed_codec, sealed_key_id, sealed_salt, body
+FROM sessions INDEXED BY sessions_by_parent WHERE parent_id = ?1 AND parent_id <> '' AND status = 'active' ORDER BY id
+
 -- name: session_replace
 UPDATE sessions SET
   secret_digest = ?3, agent_id = ?4, team_id = ?5, swarm_id = ?6, role = ?7, principal_id = ?8, lineage = ?9,
@@ -56,11 +61,6 @@ UPDATE delegations SET
   parent_session_id = ?3, child_session_id = ?4, parent_agent_id = ?5, child_agent_id = ?6, depth = ?7, status = ?8,
   created_at = ?9, expires_at = ?10, ended_at = ?11
 WHERE project_id = ?2 AND id = ?1
-
--- name: delegations_of
-SELECT id, project_id, parent_session_id, child_session_id, parent_agent_id, child_agent_id, depth, status, created_at,
-  expires_at, ended_at
-FROM delegations WHERE parent_session_id = ?1 AND status = 'active' ORDER BY id
 
 -- name: grant_add
 INSERT INTO grants (

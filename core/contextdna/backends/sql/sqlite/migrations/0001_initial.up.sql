@@ -42,6 +42,7 @@ CREATE TABLE sessions (
 
 -- A handle names its session without its project.
 CREATE INDEX sessions_by_id ON sessions (id);
+CREATE INDEX sessions_by_parent ON sessions (parent_id) WHERE parent_id <> '';
 
 CREATE TABLE delegations (
   project_id TEXT NOT NULL,
@@ -59,7 +60,6 @@ CREATE TABLE delegations (
 ) STRICT;
 
 CREATE INDEX delegations_by_id ON delegations (id);
-CREATE INDEX delegations_by_parent ON delegations (parent_session_id);
 
 -- Header columns first and the body last: a long body lies in overflow pages that header reads never touch.
 CREATE TABLE records (
