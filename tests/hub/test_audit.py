@@ -339,3 +339,33 @@ class TestTampering:
             with raw_database(folder) as run, pytest.raises(library.IntegrityError, match="append-only"):
                 run(filled(statement))
             assert (await hub.bind(ROOT).verify_audit()).intact
+
+
+ERASED: Final = {
+    "the installation's rows": (
+        "DELETE FROM audit_log WHERE project_id = ''; DELETE FROM audit_heads WHERE project_id = '';"
+        "DELETE FROM keys WHERE project_id = ''",
+        "installation_erased",
+    ),
+    "the installation's log": (
+        "DELETE FROM audit_log WHERE project_id = ''; DELETE FROM audit_heads WHERE project_id = ''",
+        "installation_erased",
+    ),
+    "a project's rows": (
+        "DELETE FROM audit_log WHERE project_id = 'default'; DELETE FROM audit_heads WHERE project_id = 'default';"
+        "DELETE FROM keys WHERE project_id = 'default'; DELETE FROM projects WHERE id = 'default'",
+        "project_erased",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ERASED)
+async def test_what_was_erased_is_not_made_anew(folder: Path, clock: Clock, what: str) -> None:
+    statement, code = ERASED[what]
+    async with written(folder, clock):
+        pass
+    tamper(folder, statement)
+    with pytest.raises(IntegrityFault) as refusal:
+        async with open_hub(settings_in(folder), clock=clock):
+            pass
+    assert refusal.value.code == code

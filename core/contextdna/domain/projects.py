@@ -6,7 +6,7 @@ from contextdna.domain import audit
 from contextdna.domain.encryption import Vault
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_name
-from contextdna.errors import InvalidInput, NotFound
+from contextdna.errors import IntegrityFault, InvalidInput, NotFound
 from contextdna.ports.database import Transaction
 from contextdna.values.audit import AuditDraft, Outcome, Risk
 from contextdna.values.ids import INSTALLATION, AgentId, ProjectId, SessionId
@@ -20,21 +20,47 @@ _COMPLETIONS_MAX = 100  # Source: MCP completion/complete allows at most 100 val
 async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ...], *, now: datetime) -> None:
     """Make the installation's keys and the named projects where they are not there yet.
 
+    What was there and is gone is never made anew: that would hide its removal.
+
     Raises:
         InvalidInput: ``project_id_invalid``.
-        IntegrityFault: ``wrong_key``: the master key is not the one that the data was written with.
+        IntegrityFault: ``wrong_key``: the master key is not the one that the data was written with; or
+            ``installation_erased``, ``project_erased``: rows were removed from the database.
     """
     if not await tx.keys.all(INSTALLATION):
+        if await tx.projects.all() or await tx.keys.all() or await tx.audit.heads() or await tx.audit.chains():
+            raise _erased("the installation's keys are", code="installation_erased")
         await vault.create(tx, INSTALLATION, now=now)
         await _audit(tx, vault, INSTALLATION, "installation.create", created=(), now=now)
     await vault.keys(tx, INSTALLATION)
+    if await tx.audit.head(INSTALLATION) is None:
+        raise _erased("the installation's audit log is", code="installation_erased")
     for project_id in project_ids:
         check_name(project_id, name="project_id")
-        if await tx.projects.add(Project(project_id, now)):
-            await vault.create(tx, project_id, now=now)
-            await _audit(tx, vault, project_id, audit.PROJECT_CREATED, created=(project_id,), now=now)
-            await _audit(tx, vault, INSTALLATION, audit.PROJECT_CREATED, created=(project_id,), now=now)
+        if await tx.projects.get(project_id) is None:
+            await _create(tx, vault, project_id, now=now)
         await vault.keys(tx, project_id)
+
+
+async def _create(tx: Transaction, vault: Vault, project_id: ProjectId, *, now: datetime) -> None:
+    remains = await tx.keys.all(project_id) or await tx.records.total(project_id) or await tx.audit.head(project_id)
+    earlier = await tx.audit.latest(
+        INSTALLATION, before_seq=2**62, limit=1, action=audit.PROJECT_CREATED, agent_id="", record_id=project_id
+    )
+    if remains or earlier:
+        raise _erased(f"project {project_id} is", code="project_erased")
+    await tx.projects.add(Project(project_id, now))
+    await vault.create(tx, project_id, now=now)
+    await _audit(tx, vault, project_id, audit.PROJECT_CREATED, created=(project_id,), now=now)
+    await _audit(tx, vault, INSTALLATION, audit.PROJECT_CREATED, created=(project_id,), now=now)
+
+
+def _erased(what: str, *, code: str) -> IntegrityFault:
+    return IntegrityFault(
+        f"{what} gone from the database, other rows of it are not",
+        code=code,
+        hint="Rows were removed by hand: keep a copy of the folder, and restore a backup.",
+    )
 
 
 async def overview(op: Operation) -> ProjectOverview:
