@@ -10,7 +10,7 @@ import pytest
 from contextdna.errors import Conflict
 from contextdna.ports.database import Database
 from contextdna.values.ids import AgentId, GrantId, RecordId, SessionId
-from contextdna.values.level import Level
+from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.principal import Reader, Role
 from contextdna.values.record import Codec, IndexedRecord, Kind, Record, RecordRef, Sealed, Tier
 from contextdna.values.search import Match, RecordFilter
@@ -272,9 +272,10 @@ FILTERS = [
     pytest.param(RecordFilter(tiers=("working",)), {"c"}, id="tier"),
     pytest.param(RecordFilter(levels=(Level.SWARM,)), {"a"}, id="level"),
     pytest.param(RecordFilter(levels=(Level.SWARM, Level.TEAM)), {"a", "b"}, id="levels"),
-    pytest.param(RecordFilter(tag_tokens=("t1",)), {"a", "b"}, id="tag"),
-    pytest.param(RecordFilter(tag_tokens=("t1", "t2")), {"a"}, id="all-tags"),
-    pytest.param(RecordFilter(tag_tokens=("t",)), set(), id="part-of-a-tag"),
+    pytest.param(RecordFilter(tag_tokens=("t1",), sealed_tag_tokens=("t1",)), {"a", "b"}, id="tag"),
+    pytest.param(RecordFilter(tag_tokens=("t1", "t2"), sealed_tag_tokens=("t1", "t2")), {"a"}, id="all-tags"),
+    pytest.param(RecordFilter(tag_tokens=("t",), sealed_tag_tokens=("t",)), set(), id="part-of-a-tag"),
+    pytest.param(RecordFilter(tag_tokens=("t11",), sealed_tag_tokens=("t1",)), {"b", "c"}, id="tag-in-two-spaces"),
     pytest.param(RecordFilter(owner_id=BOB), {"b"}, id="owner"),
     pytest.param(RecordFilter(session_id=SessionId("s1")), {"a"}, id="session"),
     pytest.param(RecordFilter(subject="p1"), {"b"}, id="subject"),
@@ -331,6 +332,19 @@ async def test_filters_narrow(database: Database, where: RecordFilter, expected:
     assert {hit.id for hit in hits} == expected
     own = await database.read(lambda tx: tx.records.owned(make_reader(), where, now=NOW, limit=9))
     assert {ref.id for ref in own} == expected - {"b"}
+
+
+@pytest.mark.parametrize("level", Level)
+async def test_a_tag_is_looked_for_in_the_space_of_the_level(database: Database, level: Level) -> None:
+    await insert(
+        database,
+        make_indexed("open", level=level, tag_tokens=("open",)),
+        make_indexed("sealed", level=level, tag_tokens=("sealed",)),
+    )
+    where = RecordFilter(tag_tokens=("open",), sealed_tag_tokens=("sealed",))
+    reader = make_reader(role=Role.SYSTEM)
+    expected = ["sealed"] if level in ENCRYPTED_LEVELS else ["open"]
+    assert await listed(database, where, reader=reader) == expected
 
 
 LIVES = [
@@ -440,8 +454,8 @@ async def test_replace_of_another_version_changes_nothing(database: Database, ex
     )
     assert not done
     assert await taken(database, "mem_1") == [held.record]
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, ["old", "new"]))
-    assert counts == {"old": 1, "new": 0}
+    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, [("old",), ("new",)]))
+    assert counts == {("old",): 1, ("new",): 0}
 
 
 async def test_replace_of_an_absent_record_is_refused(database: Database) -> None:
@@ -458,8 +472,8 @@ async def test_replace_changes_the_index_only_when_told(database: Database, rein
     await database.write(
         lambda tx: tx.records.replace(make_indexed(version=2, tokens=("new",)), expected_version=1, reindex=reindex)
     )
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, ["old", "new"]))
-    assert counts == {"old": int(not reindex), "new": int(reindex)}
+    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, [("old",), ("new",)]))
+    assert counts == {("old",): int(not reindex), ("new",): int(reindex)}
 
 
 async def test_replace_keeps_access_counts_and_grants(database: Database) -> None:
@@ -481,7 +495,7 @@ async def test_delete_removes_a_record_with_all_that_hangs_on_it(database: Datab
     await database.write(lambda tx: tx.grants.add([make_grant("g1", "a"), make_grant("g2", "b")]))
     assert await database.write(lambda tx: tx.records.delete(PROJECT, ids("a", "absent"))) == 1
     assert [record.id for record in await taken(database, "a", "b", "c")] == ["b", "c"]
-    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, ["w"])) == {"w": 2}
+    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, [("w",)])) == {("w",): 2}
     assert await database.read(lambda tx: tx.records.links_of(PROJECT, ids("a", "b", "c"))) == [make_link("b", "c")]
     left = await database.read(lambda tx: tx.grants.active_for(PROJECT, ids("a", "b"), BOB, now=NOW))
     assert [grant.id for grant in left] == ["g2"]
@@ -496,8 +510,8 @@ async def test_delete_of_the_newest_leaves_its_place_clean(database: Database) -
     await database.write(lambda tx: tx.records.touch(PROJECT, {RecordId("b"): 5}, at=NOW))
     await database.write(lambda tx: tx.records.delete(PROJECT, ids("b")))
     await insert(database, make_indexed("c", tokens=("three",)))
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, ["one", "two", "three"]))
-    assert counts == {"one": 1, "two": 0, "three": 1}
+    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, [("one",), ("two",), ("three",)]))
+    assert counts == {("one",): 1, ("two",): 0, ("three",): 1}
     [item] = await database.read(lambda tx: tx.records.read(make_reader(), ids("c"), now=NOW))
     assert item.access_count == 0
 
@@ -509,7 +523,7 @@ async def test_soft_deleted_records_can_be_restored(database: Database) -> None:
     assert await listed(database, RecordFilter()) == ["mem_2"]
     assert await listed(database, RecordFilter(deleted=True)) == ["mem_1"]
     assert await database.read(lambda tx: tx.records.total(PROJECT)) == 2
-    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, ["w"])) == {"w": 1}
+    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, [("w",)])) == {("w",): 1}
     await database.write(lambda tx: tx.records.mark_deleted(PROJECT, ids("mem_1"), deleted_at=None))
     assert await taken(database, "mem_1") == [make_record()]
     assert await listed(database, RecordFilter(deleted=True)) == []
@@ -557,6 +571,19 @@ async def test_duplicates_are_found_within_the_same_circle_only(database: Databa
     assert await database.read(lambda tx: tx.records.duplicates_of(sample, [], now=NOW)) == {}
 
 
+async def test_has_sealed_tells_of_encrypted_bodies_of_the_project(database: Database) -> None:
+    async def has_sealed() -> bool:
+        return await database.read(lambda tx: tx.records.has_sealed(PROJECT))
+
+    sealed = Sealed(b"x", key_id="key_1", salt=b"salt")
+    await insert(database, make_indexed("plain"), make_indexed("other", project_id=OTHER_PROJECT, sealed=sealed))
+    assert not await has_sealed()
+    await insert(database, make_indexed("hidden", sealed=sealed, deleted_at=minutes(-1)))
+    assert await has_sealed()
+    await database.write(lambda tx: tx.records.delete(PROJECT, ids("hidden")))
+    assert not await has_sealed()
+
+
 async def test_document_counts_count_records_not_occurrences(database: Database) -> None:
     await insert(
         database,
@@ -565,8 +592,10 @@ async def test_document_counts_count_records_not_occurrences(database: Database)
         make_indexed("c", tokens=()),
         make_indexed("d", project_id=OTHER_PROJECT, tokens=("z",)),
     )
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, ["x", "y", "absent"]))
-    assert counts == {"x": 2, "y": 1, "absent": 0}
+    counts = await database.read(
+        lambda tx: tx.records.document_counts(PROJECT, [("x",), ("y",), ("x", "y"), ("absent",)])
+    )
+    assert counts == {("x",): 2, ("y",): 1, ("x", "y"): 1, ("absent",): 0}
     assert await database.read(lambda tx: tx.records.document_counts(PROJECT, [])) == {}
     assert await database.read(lambda tx: tx.records.total(PROJECT)) == 3
     assert await database.read(lambda tx: tx.records.total(OTHER_PROJECT)) == 1

@@ -57,6 +57,7 @@ FILTERS = st.builds(
     tiers=st.lists(TIERS, max_size=2).map(tuple),
     levels=st.lists(LEVELS, max_size=3).map(tuple),
     tag_tokens=TAGS,
+    sealed_tag_tokens=TAGS,
     owner_id=st.one_of(st.just(AgentId("")), AGENTS),
     session_id=SESSIONS,
     subject=SUBJECTS,
@@ -178,7 +179,8 @@ def searches() -> st.SearchStrategy[Call]:
 
     def for_reader(reader: Reader) -> st.SearchStrategy[Call]:
         phrases = PHRASES.map(lambda drawn: tuple(keyed(reader.project_id, phrase) for phrase in drawn))
-        matches = st.builds(Match, phrases, phrases, phrases)
+        required = phrases.map(lambda drawn: tuple((phrase,) for phrase in drawn))
+        matches = st.builds(Match, phrases, required, phrases)
         return calls("records.search", st.just(reader), LOOSE_FILTERS, matches, now=TIMES, limit=LIMITS)
 
     return READERS.flatmap(for_reader)
@@ -187,7 +189,9 @@ def searches() -> st.SearchStrategy[Call]:
 def counts_of_tokens() -> st.SearchStrategy[Call]:
     """Draw token counts of a project."""
     return st.builds(
-        lambda project_id, words: Call("records.document_counts", (project_id, keyed(project_id, words))),
+        lambda project_id, words: Call(
+            "records.document_counts", (project_id, [(token,) for token in keyed(project_id, words)])
+        ),
         PROJECTS,
         TEXTS,
     )
@@ -203,6 +207,7 @@ READS = st.one_of(
     calls("records.owned", READERS, LOOSE_FILTERS, now=TIMES, limit=LIMITS),
     counts_of_tokens(),
     calls("records.total", PROJECTS),
+    calls("records.has_sealed", PROJECTS),
     calls("records.count_visible", READERS, now=TIMES),
     calls("records.conversation", READERS, SESSIONS, now=TIMES, after=st.integers(0, 3), limit=LIMITS),
     calls("records.conversations", READERS, now=TIMES, limit=LIMITS, offset=st.integers(0, 1)),

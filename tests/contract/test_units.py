@@ -69,7 +69,7 @@ async def _see_everything(tx: Transaction) -> list[Any]:
         await tx.projects.agents(PROJECT),
         await tx.records.read(make_reader(), ids, now=NOW),
         await tx.records.search(make_reader(), RecordFilter(), Match((("word",),)), now=NOW, limit=9),
-        await tx.records.document_counts(PROJECT, ["word"]),
+        await tx.records.document_counts(PROJECT, [("word",)]),
         await tx.records.links_of(PROJECT, ids),
         await tx.grants.given(PROJECT, granted_by=ALICE, grantee_ids=[make_grant().grantee_id], now=NOW),
         await tx.sessions.get(SessionId("ses_1")),
@@ -83,7 +83,7 @@ async def _see_everything(tx: Transaction) -> list[Any]:
     ]
 
 
-_NOTHING: list[Any] = [[], [], [], [], {"word": 0}, [], [], None, None, [], [], [], [], None, []]
+_NOTHING: list[Any] = [[], [], [], [], {("word",): 0}, [], [], None, None, [], [], [], [], None, []]
 
 
 async def test_a_unit_gives_its_result(database: Database) -> None:
@@ -160,10 +160,10 @@ async def test_units_that_wait_together_fail_alone(database: Database) -> None:
         for number in range(30):
             tasks.start_soon(insert, number)
 
-    async def count(tx: Transaction) -> tuple[int, dict[str, int]]:
-        return await tx.records.total(PROJECT), await tx.records.document_counts(PROJECT, ["word"])
+    async def count(tx: Transaction) -> tuple[int, dict[tuple[str, ...], int]]:
+        return await tx.records.total(PROJECT), await tx.records.document_counts(PROJECT, [("word",)])
 
-    assert await database.read(count) == (20, {"word": 20})
+    assert await database.read(count) == (20, {("word",): 20})
 
 
 async def test_units_that_wait_together_see_each_other_in_turn(database: Database) -> None:
@@ -192,7 +192,7 @@ async def test_a_read_unit_sees_one_snapshot_while_others_write(database: Databa
         for _ in range(20):
             seen.add(await tx.records.total(PROJECT))
             seen.add(len(await tx.events.after(PROJECT, EventId(""), limit=999)))
-            seen.add((await tx.records.document_counts(PROJECT, ["word"]))["word"])
+            seen.add((await tx.records.document_counts(PROJECT, [("word",)]))[("word",)])
         return seen
 
     async def check() -> None:

@@ -133,7 +133,7 @@ async def check_reader(database: Database, world: World, reader: Reader) -> None
         assert {hit.id for hit in recent} == set(wanted)
         assert len(recent) == len(wanted)
 
-        for match in (Match(((TOKEN,),)), Match((("absent",),), ((TOKEN,),))):
+        for match in (Match(((TOKEN,),)), Match((("absent",),), (((TOKEN,),),))):
             hits = await tx.records.search(reader, RecordFilter(), match, now=NOW, limit=100)
             assert {hit.id for hit in hits} == set(wanted)
             assert len(hits) == len(wanted)

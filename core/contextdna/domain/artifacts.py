@@ -84,8 +84,6 @@ async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: 
         InvalidInput: The level needs a team or swarm.
     """
     access.require_level(op.actor, draft.level)
-    subject = op.keys.name_hash(draft.name)
-    latest = await op.tx.records.last_position(op.project_id, Kind.ARTIFACT, session_id=SessionId(""), subject=subject)
     body = {
         "name": draft.name,
         "media_type": draft.media_type,
@@ -105,17 +103,29 @@ async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: 
         type=draft.media_type,
         sealed=sealed,
         importance=draft.importance,
-        subject=subject,
-        position=latest + 1,
-        content_hash=op.keys.content_hash(draft.data),
+        subject=op.keys.name_hash(draft.name, encrypted=draft.level in ENCRYPTED_LEVELS),
+        position=await _latest_version(op, draft.name) + 1,
+        content_hash=op.content_hash(draft.data, draft.level),
         blob_key=blob_key,
     )
     text = f"{draft.name}\n{_text(draft)[:_INDEXED_CHARS]}"
-    tokens = op.tokeniser.tokens(text, limit=op.settings.limits.indexed_tokens_max)
+    tokens = op.index(draft.level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
     await op.tx.records.insert([IndexedRecord(record, tokens)])
     op.note([record_id], bytes=len(draft.data))
     op.emit("artifact.attached", [record_id])
     return open_artifact(op, VisibleRecord(record))
+
+
+async def _latest_version(op: Operation, name: str) -> int:
+    """Give the highest version of a name: plain and encrypted artifacts of one name are versions of one thing."""
+    subjects = [op.keys.name_hash(name, encrypted=encrypted) for encrypted in (False, True)]
+    nowhere = SessionId("")
+    return max(
+        [
+            await op.tx.records.last_position(op.project_id, Kind.ARTIFACT, session_id=nowhere, subject=subject)
+            for subject in subjects
+        ]
+    )
 
 
 async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, BlobOpener]:

@@ -73,5 +73,5 @@ def _turn(op: Operation, draft: TurnDraft, position: int) -> IndexedRecord:
     body = {"content": draft.content, "metadata": dict(draft.metadata)}
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
     record = new_record(op, record_id, Kind.TURN, level=draft.level, type=draft.role, sealed=sealed, position=position)
-    tokens = op.tokeniser.tokens(draft.content, limit=op.settings.limits.indexed_tokens_max)
+    tokens = op.index(draft.level).tokens(draft.content, limit=op.settings.limits.indexed_tokens_max)
     return IndexedRecord(record, tokens)

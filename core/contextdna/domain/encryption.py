@@ -54,19 +54,22 @@ class ProjectKeys:
 
     project_id: ProjectId
     index_key: bytes = field(repr=False)
+    sealed_index_key: bytes = field(repr=False)
     hash_key: bytes = field(repr=False)
+    sealed_hash_key: bytes = field(repr=False)
     audit_key: bytes = field(repr=False)
     data_keys: Mapping[str, bytes] = field(repr=False)
     current_key_id: str
 
-    def content_hash(self, content: str | bytes) -> bytes:
-        """Hash content under the project's hash key (16 bytes): equality without disclosure."""
+    def content_hash(self, content: str | bytes, *, encrypted: bool) -> bytes:
+        """Hash content (16 bytes): equality without disclosure. What is encrypted never equals what is plain."""
         data = content.encode() if isinstance(content, str) else content
-        return hashlib.blake2b(data, key=self.hash_key, digest_size=16).digest()
+        key = self.sealed_hash_key if encrypted else self.hash_key
+        return hashlib.blake2b(data, key=key, digest_size=16).digest()
 
-    def name_hash(self, name: str) -> str:
-        """Hash a name under the project's hash key (32 hex digits)."""
-        return self.content_hash("name\x1f" + name).hex()
+    def name_hash(self, name: str, *, encrypted: bool) -> str:
+        """Hash a name (32 hex digits), as ``content_hash`` does."""
+        return self.content_hash("name\x1f" + name, encrypted=encrypted).hex()
 
     def seal(
         self, body: Mapping[str, Any], binding: Binding, *, encrypted: bool, compress_over_bytes: int = 4096
@@ -192,7 +195,9 @@ class Vault:
         return ProjectKeys(
             project_id=project_id,
             index_key=_derive(root, "index"),
+            sealed_index_key=_derive(root, "index sealed"),
             hash_key=_derive(root, "hash"),
+            sealed_hash_key=_derive(root, "hash sealed"),
             audit_key=_derive(root, "audit"),
             data_keys={row.key_id: self._plain(row) for row in data_rows},
             current_key_id=data_rows[-1].key_id,

@@ -1,11 +1,13 @@
-"""How many records hold a token: remembered for a while, because it only decides which query words are common."""
+"""How many records hold a phrase: remembered for a while, because it only tells how common query words are."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from contextdna.ports.database import Transaction
 from contextdna.values.ids import ProjectId
+from contextdna.values.search import Phrase
 
 _TTL_S: Final = 60.0
 _HELD_MAX: Final = 50_000
@@ -16,17 +18,26 @@ class Frequencies:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._held: dict[str, tuple[int, float]] = {}
+        self._held: dict[Phrase, tuple[int, float]] = {}
 
-    async def counts(self, tx: Transaction, project_id: ProjectId, tokens: Sequence[str]) -> dict[str, int]:
-        """Give the counts of tokens; tokens without records are left out."""
+    async def counts(self, tx: Transaction, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:
+        """Give the counts of phrases; phrases without records are left out."""
         now = self._monotonic()
-        known = {token: held[0] for token in tokens if (held := self._held.get(token)) and held[1] > now}
-        asked = [token for token in tokens if token not in known]
+        known = {phrase: held[0] for phrase in phrases if (held := self._held.get(phrase)) and held[1] > now}
+        asked = [phrase for phrase in phrases if phrase not in known]
         if asked:
             fresh = await tx.records.document_counts(project_id, asked)
             if len(self._held) + len(fresh) > _HELD_MAX:
                 self._held.clear()
-            self._held.update({token: (count, now + _TTL_S) for token, count in fresh.items() if count})
-            known.update({token: count for token, count in fresh.items() if count})
+            self._held.update({phrase: (count, now + _TTL_S) for phrase, count in fresh.items() if count})
+            known.update({phrase: count for phrase, count in fresh.items() if count})
         return known
+
+
+def rarity(indexed: int, holding: int) -> float:
+    """Weigh a phrase by how few of the indexed records hold it: the inverse document frequency of BM25.
+
+    Source: ext/fts5/fts5_aux.c of SQLite, fts5Bm25GetData.
+    """
+    lacking = max(indexed - holding, 0)
+    return max(math.log((lacking + 0.5) / (holding + 0.5)), 1e-6)

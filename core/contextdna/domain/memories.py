@@ -93,7 +93,7 @@ async def _store_new(
         key = (record.level, record.content_hash)
         holder = known.get(key)
         if holder is None:
-            inserts.append(IndexedRecord(record, _index_tokens(op, draft.content, draft.tags)))
+            inserts.append(IndexedRecord(record, _index_tokens(op, draft.level, draft.content, draft.tags)))
             answer.append(StoredMemory(record.id, record.version, StoreStatus.STORED))
             if on_duplicate is not OnDuplicate.NEW:
                 known[key] = record
@@ -169,10 +169,10 @@ class _Merge:
             importance=importance,
             retention_until=retention,
             updated_at=op.now,
-            tag_tokens=_tag_tokens(op, tags),
+            tag_tokens=op.index(current.level).tags(tags),
             sealed=op.seal(merged, record_id=current.id, level=current.level, version=version, current=current),
         )
-        indexed = IndexedRecord(changed, _index_tokens(op, merged["content"], tags))
+        indexed = IndexedRecord(changed, _index_tokens(op, current.level, merged["content"], tags))
         await op.tx.records.replace(indexed, expected_version=current.version, reindex=merged["tags"] != body["tags"])
         return version
 
@@ -258,7 +258,7 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
     await op.tx.records.replace(
         IndexedRecord(changed, tokens),
         expected_version=expected_version,
-        reindex=change.content is not None or change.tags is not None,
+        reindex=change.content is not None or change.tags is not None or _moves(op, current.level, changed.level),
     )
     op.note([record_id], version=changed.version)
     op.emit("memory.updated", [record_id])
@@ -288,11 +288,16 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         valid_to=change.valid_to or (op.now if change.superseded_by else current.valid_to),
         superseded_by=change.superseded_by or current.superseded_by,
         retention_until=_retention(op.now, change.retention_days) or current.retention_until,
-        content_hash=op.keys.content_hash(body["content"]),
-        tag_tokens=_tag_tokens(op, body["tags"]),
+        content_hash=op.content_hash(body["content"], level),
+        tag_tokens=op.index(level).tags(body["tags"]),
         sealed=op.seal(body, record_id=current.id, level=level, version=version, current=current),
     )
-    return record, _index_tokens(op, body["content"], body["tags"])
+    return record, _index_tokens(op, level, body["content"], body["tags"])
+
+
+def _moves(op: Operation, before: Level, after: Level) -> bool:
+    """Tell whether a change of level moves a memory to the other token space."""
+    return op.index(before) is not op.index(after)
 
 
 async def forget(
@@ -420,7 +425,8 @@ def owned_filter(op: Operation, selection: MemorySelection) -> RecordFilter:
         kinds=(Kind.MEMORY,),
         types=selection.memory_types,
         tiers=selection.tiers,
-        tag_tokens=_tag_tokens(op, selection.tags),
+        tag_tokens=op.spaces.open.tags(selection.tags),
+        sealed_tag_tokens=op.spaces.sealed.tags(selection.tags),
         owner_id=AgentId(op.actor.agent_id),
         min_importance=selection.min_importance,
         until=selection.older_than,
@@ -472,18 +478,14 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
         valid_from=draft.valid_from,
         valid_to=draft.valid_to,
         retention_until=_retention(op.now, draft.retention_days),
-        content_hash=op.keys.content_hash(draft.content),
-        tag_tokens=_tag_tokens(op, draft.tags),
+        content_hash=op.content_hash(draft.content, draft.level),
+        tag_tokens=op.index(draft.level).tags(draft.tags),
     )
 
 
-def _index_tokens(op: Operation, content: str, tags: Iterable[str]) -> tuple[str, ...]:
+def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]) -> tuple[str, ...]:
     text = "\n".join((content, *tags)) if tags else content
-    return op.tokeniser.tokens(text, limit=op.settings.limits.indexed_tokens_max)
-
-
-def _tag_tokens(op: Operation, tags: Iterable[str]) -> tuple[str, ...]:
-    return tuple(op.tokeniser.tag(tag) for tag in dict.fromkeys(tags))
+    return op.index(level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
 
 
 def _retention(now: datetime, days: float | None) -> datetime | None:

@@ -8,7 +8,7 @@ from typing import Any
 from contextdna.domain.access import Action
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
-from contextdna.domain.tokens import Tokeniser
+from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.ports.database import Transaction
 from contextdna.values.event import Event
 from contextdna.values.ids import EventId, IdPrefix, ProjectId, new_id
@@ -27,7 +27,7 @@ class Operation:
     action: Action
     now: datetime
     keys: ProjectKeys
-    tokeniser: Tokeniser
+    spaces: TokenSpaces
     frequencies: Frequencies
     settings: HubSettings
     record_ids: list[str] = field(default_factory=list)
@@ -48,6 +48,20 @@ class Operation:
         """Add an event that is told after commit."""
         event_id = EventId(new_id(IdPrefix.EVENT, self.now))
         self.events.append(Event(event_id, self.project_id, name, self.actor.agent_id, tuple(record_ids), self.now))
+
+    def index(self, level: Level) -> Tokeniser:
+        """Give what makes the tokens of records of a level."""
+        return self.spaces.of(level)
+
+    async def searched(self) -> tuple[Tokeniser, ...]:
+        """Give the token spaces in which a record of the project can be found, the open one first."""
+        if await self.tx.records.has_sealed(self.project_id):
+            return self.spaces.open, self.spaces.sealed
+        return (self.spaces.open,)
+
+    def content_hash(self, content: str | bytes, level: Level) -> bytes:
+        """Hash the content of a record of a level."""
+        return self.keys.content_hash(content, encrypted=level in ENCRYPTED_LEVELS)
 
     def seal(
         self, body: Mapping[str, Any], *, record_id: str, level: Level, version: int, current: Record | None = None

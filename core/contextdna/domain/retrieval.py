@@ -5,13 +5,14 @@ import binascii
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from contextdna.domain.frequencies import rarity
 from contextdna.domain.operation import Operation
-from contextdna.domain.tokens import STOPWORDS, estimate_tokens, quoted_phrases, words
+from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId
@@ -23,6 +24,7 @@ from contextdna.values.search import (
     EmptyReason,
     Hit,
     Match,
+    Phrase,
     RecordFilter,
     ScopeCount,
 )
@@ -37,7 +39,7 @@ _RECENT = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A question prepared: what to match, and which words stand for which tokens."""
+    """A question prepared: what to match, and its words by their tokens in the open space."""
 
     match: Match | None
     words_by_token: Mapping[str, str]
@@ -97,36 +99,85 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
 
 async def _plan(op: Operation, text: str) -> Plan:
     """Choose the query's tokens: quoted phrases must match, then rare words first until enough records match."""
+    search = op.settings.search
     phrases, rest = quoted_phrases(text)
-    required = tuple(op.tokeniser.tokens_of(words(phrase)) for phrase in phrases)
-    content_words = dict.fromkeys(word for word in words(rest) if word not in STOPWORDS)
-    words_by_token = {op.tokeniser.token(word): word for word in content_words}
-    for phrase in phrases:
-        words_by_token.update({op.tokeniser.token(word): word for word in words(phrase)})
-    if not words_by_token:
+    optional = {op.spaces.open.token(word): word for word in words(rest) if word not in STOPWORDS}
+    required = {op.spaces.open.token(word): word for phrase in phrases for word in words(phrase)}
+    if not optional and not required:
         return Plan(match=None, words_by_token={})
-    optional = [op.tokeniser.token(word) for word in content_words]
-    counts = await op.frequencies.counts(op.tx, op.project_id, optional)
-    rarest_first = sorted(counts, key=lambda token: (counts[token], token))
-    rare = _rare_enough(rarest_first, counts, op.settings.search.matches_max)
+    spaces = await op.searched()
+    quoted = [_forms(words(phrase), spaces) for phrase in phrases]
+    forms_by_word = {word: _forms([word], spaces) for word in optional.values()}
+    counts = await _counts(op, forms_by_word.values(), quoted)
+    rarest_first = sorted(_terms(forms_by_word, counts))
+    rare, wide = (_rare_enough(rarest_first, most) for most in (search.matches_max, search.matches_wide_max))
+    found = Match((), tuple(quoted), weights=await _weights(op, (*forms_by_word.values(), *quoted), counts))
     return Plan(
-        match=_match(required, rarest_first, rare),
-        wider=_match(required, rarest_first, _rare_enough(rarest_first, counts, op.settings.search.matches_wide_max)),
-        words_by_token=words_by_token,
+        match=_deciding(found, rarest_first, rare),
+        wider=_deciding(found, rarest_first, wide),
+        words_by_token=optional | required,
     )
 
 
-def _match(required: tuple[tuple[str, ...], ...], tokens: Sequence[str], deciding: int) -> Match:
-    """Let the rarest tokens decide what is found; the others only score."""
-    phrases = tuple((token,) for token in tokens)
-    return Match(any_of=phrases[:deciding], all_of=required, also=phrases[deciding:])
+_Forms: TypeAlias = tuple[Phrase, ...]
+"""A word or a quoted phrase in each of the spaces that are searched."""
 
 
-def _rare_enough(rarest_first: Sequence[str], counts: Mapping[str, int], matches_max: int) -> int:
-    """Count the tokens, rarest first, that together match few enough records; at least one."""
+def _forms(some: Sequence[str], spaces: tuple[Tokeniser, ...]) -> _Forms:
+    return tuple(space.tokens_of(some) for space in spaces)
+
+
+class _Term(NamedTuple):
+    """A query word as the index knows it: how many records hold it, and its form in each space that holds it.
+
+    Terms sort rarest first. The word breaks ties, not its tokens: whatever the keys, a corpus ranks the same.
+    """
+
+    records: int
+    word: str
+    forms: _Forms
+
+
+async def _counts(op: Operation, some: Iterable[_Forms], quoted: Sequence[_Forms]) -> dict[Phrase, int]:
+    """Count the records of query words, and of quoted phrases where their weight depends on it."""
+    asked = [form for forms in some for form in forms]
+    asked += [form for forms in quoted if len(forms) > 1 for form in forms]
+    return await op.frequencies.counts(op.tx, op.project_id, asked)
+
+
+def _terms(forms_by_word: Mapping[str, _Forms], counts: Mapping[Phrase, int]) -> Iterator[_Term]:
+    """Give the query words that any record holds."""
+    for word, forms in forms_by_word.items():
+        held = tuple(form for form in forms if form in counts)
+        if held:
+            yield _Term(sum(counts[form] for form in held), word, held)
+
+
+async def _weights(op: Operation, some: Iterable[_Forms], counts: Mapping[Phrase, int]) -> dict[Phrase, float]:
+    """Weigh what both spaces hold as one space would: a word is rare when it is rare in both together."""
+    in_both = [forms for forms in some if len(forms) > 1 and all(form in counts for form in forms)]
+    if not in_both:
+        return {}
+    indexed = await op.tx.records.indexed()
+    weights = {}
+    for forms in in_both:
+        together = rarity(indexed, sum(counts[form] for form in forms))
+        weights.update({form: together / rarity(indexed, counts[form]) for form in forms})
+    return weights
+
+
+def _deciding(found: Match, rarest_first: Sequence[_Term], deciding: int) -> Match:
+    """Let the rarest words decide what is found, in either space; the others only score."""
+    decide = tuple(form for term in rarest_first[:deciding] for form in term.forms)
+    score = tuple(form for term in rarest_first[deciding:] for form in term.forms)
+    return replace(found, any_of=decide, also=score)
+
+
+def _rare_enough(rarest_first: Sequence[_Term], matches_max: int) -> int:
+    """Count the words, rarest first, that together match few enough records; at least one."""
     matches = 0
-    for number, token in enumerate(rarest_first):
-        matches += counts[token]
+    for number, term in enumerate(rarest_first):
+        matches += term.records
         if number and matches > matches_max:
             return number
     return len(rarest_first)
@@ -271,7 +322,7 @@ def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
 
 def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[str]:
     if plan.match is not None:
-        held = set(op.tokeniser.tokens_of(words(text)))
+        held = set(op.spaces.open.tokens_of(words(text)))
         matched = [word for token, word in plan.words_by_token.items() if token in held]
         yield f"lexical {entry.lexical:.2f}: {', '.join(matched)}"
 
@@ -296,7 +347,8 @@ def _filter(op: Operation, query: ContextQuery) -> RecordFilter:
         types=query.types,
         tiers=query.tiers,
         levels=query.levels,
-        tag_tokens=tuple(op.tokeniser.tag(tag) for tag in query.tags),
+        tag_tokens=op.spaces.open.tags(query.tags),
+        sealed_tag_tokens=op.spaces.sealed.tags(query.tags),
         owner_id=query.owner_id,
         since=query.since,
         until=query.until,

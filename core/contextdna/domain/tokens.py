@@ -1,7 +1,8 @@
 """Text to keyed index tokens.
 
 Words are NFKC-normalised, case-folded and stemmed (Snowball English); CJK runs become bigrams. Each stem is then
-replaced by a truncated keyed hash under the project's index key, so that the index holds no word of any record.
+replaced by a truncated keyed hash under one of the project's two index keys, so that the index holds no word of any
+record, and encrypted records share no token with plain ones.
 """
 
 import base64
@@ -10,10 +11,13 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import Stemmer
+
+from contextdna.values.level import ENCRYPTED_LEVELS, Level
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _CJK: Final = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+)")
@@ -59,7 +63,7 @@ def stem(word: str) -> str:
 
 
 class Tokeniser:
-    """Turns words into one project's tokens, remembering the ones it has seen."""
+    """Turns words into the tokens of one of a project's spaces, remembering the ones it has seen."""
 
     def __init__(self, index_key: bytes) -> None:
         self._base = hashlib.blake2b(key=index_key, digest_size=_TOKEN_BYTES)
@@ -83,14 +87,29 @@ class Tokeniser:
         held, token = self._held, self.token
         return tuple([held.get(word) or token(word) for word in some])
 
-    def tag(self, tag: str) -> str:
-        """Give the token of a whole tag, for exact filters."""
-        return self._hash("tag\x1f" + tag.casefold())
+    def tags(self, tags: Iterable[str]) -> tuple[str, ...]:
+        """Give the tokens of whole tags, each once, for exact filters."""
+        return tuple(self._hash("tag\x1f" + tag.casefold()) for tag in dict.fromkeys(tags))
 
     def _hash(self, text: str) -> str:
         state = self._base.copy()
         state.update(text.encode())
         return base64.b32encode(state.digest()).decode().rstrip("=").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpaces:
+    """How a project's index writes a word: in plain records one way, in encrypted ones another.
+
+    The keys are independent, so that a plain record's text says nothing about the tokens of an encrypted one.
+    """
+
+    open: Tokeniser
+    sealed: Tokeniser
+
+    def of(self, level: Level) -> Tokeniser:
+        """Give the space that records of a level are indexed in."""
+        return self.sealed if level in ENCRYPTED_LEVELS else self.open
 
 
 class _PerThread(threading.local):

@@ -11,7 +11,7 @@ from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
-from contextdna.domain.tokens import Tokeniser
+from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
 from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.ports.database import Database, Transaction
@@ -56,7 +56,7 @@ class Door:
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
         self._introduced: set[tuple[ProjectId, AgentId]] = set()
-        self._indexes: dict[ProjectId, tuple[Tokeniser, Frequencies]] = {}
+        self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
         """Run a changing operation: row, audit entry and event commit together, or nothing does.
@@ -144,7 +144,8 @@ class Door:
         keys = await self.vault.keys(tx, actor.project_id)
         index = self._indexes.get(actor.project_id)
         if index is None:
-            index = self._indexes[actor.project_id] = (Tokeniser(keys.index_key), Frequencies())
+            spaces = TokenSpaces(Tokeniser(keys.index_key), Tokeniser(keys.sealed_index_key))
+            index = self._indexes[actor.project_id] = (spaces, Frequencies())
         return Operation(tx, actor, action, now, keys, *index, self.settings)
 
     async def _introduce(self, op: Operation) -> None:

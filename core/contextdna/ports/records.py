@@ -19,7 +19,7 @@ from contextdna.values.ids import ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
-from contextdna.values.search import Candidate, Match, RecordFilter
+from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 
 
@@ -63,19 +63,27 @@ class RecordTable(Protocol):
     async def search(
         self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
     ) -> list[Candidate]:
-        """List visible records that match, best BM25 first (k1 = 1.2, b = 0.75), ties newest first."""
+        """List visible records that match, best weighted BM25 first (k1 = 1.2, b = 0.75), ties newest first."""
         ...
 
     async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
         """List records owned by the reader's agent, most important first."""
         ...
 
-    async def document_counts(self, project_id: ProjectId, tokens: Sequence[str]) -> dict[str, int]:
-        """Count the records that hold each token."""
+    async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:
+        """Count the records that hold each phrase."""
+        ...
+
+    async def indexed(self) -> int:
+        """Give the number of records that scores are computed with, all projects together, as last committed."""
         ...
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project."""
+        ...
+
+    async def has_sealed(self, project_id: ProjectId) -> bool:
+        """Tell whether a project has a record whose body is encrypted, deleted or not. Asked by every search."""
         ...
 
     async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:

@@ -1,11 +1,16 @@
 """Questions to the memory and their answers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from contextdna.values.ids import AgentId, RecordId, SessionId
 from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record
+
+Phrase: TypeAlias = tuple[str, ...]
+"""Tokens that stand side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,9 @@ class RecordFilter:
     tiers: tuple[str, ...] = ()
     levels: tuple[Level, ...] = ()
     tag_tokens: tuple[str, ...] = ()
-    """Keyed tokens of tags; a record must carry all of them."""
+    """Keyed tokens of tags; a record of a plain level must carry all of them."""
+    sealed_tag_tokens: tuple[str, ...] = ()
+    """The same tags' tokens for encrypted levels; a record of one must carry all of them."""
     owner_id: AgentId = AgentId("")
     session_id: SessionId = SessionId("")
     subject: str = ""
@@ -36,20 +43,22 @@ class RecordFilter:
 class Match:
     """A keyed query of phrases (one token is a phrase of one). All phrases score; some also decide what matches."""
 
-    any_of: tuple[tuple[str, ...], ...]
+    any_of: tuple[Phrase, ...]
     """Where nothing is required, one of these must be there."""
-    all_of: tuple[tuple[str, ...], ...] = ()
-    """Phrases that must be there (the user put them in quotes)."""
-    also: tuple[tuple[str, ...], ...] = ()
+    all_of: tuple[tuple[Phrase, ...], ...] = ()
+    """What must be there (the user put it in quotes), each in one of its forms."""
+    also: tuple[Phrase, ...] = ()
     """Phrases that only score: too common to look for, still telling among what was found."""
+    weights: Mapping[Phrase, float] = field(default_factory=dict)
+    """What the score of a phrase is multiplied with; 1 where it is not named."""
 
     @property
-    def deciding(self) -> tuple[tuple[str, ...], ...]:
-        """The phrases that decide: all of ``all_of``, or, where it is empty, any of ``any_of``."""
-        return self.all_of or self.any_of
+    def deciding(self) -> tuple[Phrase, ...]:
+        """The phrases that decide: every form in ``all_of``, or, where it is empty, ``any_of``."""
+        return tuple(form for forms in self.all_of for form in forms) if self.all_of else self.any_of
 
     @property
-    def scoring(self) -> tuple[tuple[str, ...], ...]:
+    def scoring(self) -> tuple[Phrase, ...]:
         """The phrases that only add to the score of what matches."""
         return (*self.any_of, *self.also) if self.all_of else self.also
 

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from contextdna.backends.in_memory.sheets import Indexed, StoredRecord
-from contextdna.values.search import Match
-
-Phrase = tuple[str, ...]
+from contextdna.values.search import Match, Phrase
 
 # Source: ext/fts5/fts5_aux.c of SQLite, fts5Bm25Function and fts5Bm25GetData.
 K1: Final = 1.2
@@ -22,8 +20,10 @@ def check(match: Match) -> None:
     """Refuse what an engine's query language could misread.
 
     Raises:
-        ValueError: A phrase is empty, or a token is not of ``a-z0-9``.
+        ValueError: A phrase is empty or has no form, or a token is not of ``a-z0-9``.
     """
+    if not all(match.all_of):
+        raise ValueError("a required phrase has one form or more")
     for phrase in (*match.deciding, *match.scoring):
         if not phrase or not all(_TOKEN.fullmatch(token) for token in phrase):
             raise ValueError("a phrase is one or more tokens of a-z0-9")
@@ -36,9 +36,9 @@ def occurrences(tokens: Sequence[str], phrase: Phrase) -> int:
 
 
 def matches(tokens: Sequence[str], match: Match) -> bool:
-    """Tell whether tokens hold every required phrase, or, where none is required, any of the others."""
+    """Tell whether tokens hold every required phrase in a form, or, where none is required, any of the others."""
     if match.all_of:
-        return all(occurrences(tokens, phrase) for phrase in match.all_of)
+        return all(any(occurrences(tokens, form) for form in forms) for forms in match.all_of)
     return any(occurrences(tokens, phrase) for phrase in match.any_of)
 
 
@@ -52,7 +52,9 @@ class Scorer:
     def __init__(self, match: Match, indexed: Indexed, stored: Iterable[StoredRecord]) -> None:
         self._phrases = [*match.deciding, *match.scoring]
         all_tokens = [row.tokens for row in stored]
-        self._idf = [_idf(indexed.records, all_tokens, phrase) for phrase in self._phrases]
+        self._idf = [
+            _idf(indexed.records, all_tokens, phrase) * match.weights.get(phrase, 1.0) for phrase in self._phrases
+        ]
         self._mean_length = indexed.tokens / indexed.records if indexed.records else 0.0
 
     def score(self, tokens: Sequence[str]) -> float:

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from contextdna.backends.in_memory.bm25 import Scorer, check, matches
+from contextdna.backends.in_memory.bm25 import Scorer, check, matches, occurrences
 from contextdna.backends.in_memory.sheets import Indexed, Sheets, StoredRecord, in_force
 from contextdna.values.ids import AgentId, ProjectId, RecordId, SessionId
+from contextdna.values.level import ENCRYPTED_LEVELS
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, Tier, VisibleRecord
-from contextdna.values.search import Candidate, Match, RecordFilter
+from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 from contextdna.values.visibility import visible
 
@@ -120,14 +121,22 @@ class InMemoryRecords:
         rows.sort(key=lambda row: (row.record.importance, *_recency(row)), reverse=True)
         return [_ref(row.record) for row in rows[:limit]]
 
-    async def document_counts(self, project_id: ProjectId, tokens: Sequence[str]) -> dict[str, int]:
-        """Count the records that hold each token, deleted ones too; 0 for a token that none holds."""
-        held = [set(row.tokens) for row in self._of(project_id)]
-        return {token: sum(token in tokens_held for tokens_held in held) for token in tokens}
+    async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:
+        """Count the records that hold each phrase, deleted ones too; 0 for a phrase that none holds."""
+        held = [row.tokens for row in self._of(project_id)]
+        return {phrase: sum(occurrences(tokens, phrase) > 0 for tokens in held) for phrase in phrases}
+
+    async def indexed(self) -> int:
+        """Give the number of records that scores are computed with."""
+        return self._sheets.indexed.rows.get(None, Indexed()).records
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project, deleted ones too."""
         return sum(1 for _ in self._of(project_id))
+
+    async def has_sealed(self, project_id: ProjectId) -> bool:
+        """Tell whether a project has a record whose body is encrypted, deleted or not."""
+        return any(row.record.sealed.key_id for row in self._of(project_id))
 
     async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
         """Count living, visible records by kind, level label and type."""
@@ -282,7 +291,7 @@ def _passes(record: Record, where: RecordFilter, now: datetime) -> bool:
         and (not where.types or record.type in where.types)
         and (not where.tiers or record.tier in where.tiers)
         and (not where.levels or record.level in where.levels)
-        and set(where.tag_tokens) <= set(record.tag_tokens)
+        and set(_wanted_tags(record, where)) <= set(record.tag_tokens)
         and where.owner_id in ("", record.owner_id)
         and where.session_id in ("", record.session_id)
         and where.subject in ("", record.subject)
@@ -290,6 +299,10 @@ def _passes(record: Record, where: RecordFilter, now: datetime) -> bool:
         and (where.until is None or record.created_at < where.until)
         and record.importance >= where.min_importance
     )
+
+
+def _wanted_tags(record: Record, where: RecordFilter) -> tuple[str, ...]:
+    return where.sealed_tag_tokens if record.level in ENCRYPTED_LEVELS else where.tag_tokens
 
 
 def _circle(record: Record) -> tuple[object, ...]:

@@ -1,5 +1,6 @@
 """The table of records, its index and its links. Every query holds the access predicate; see the SQL fragments."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,13 +20,13 @@ from contextdna.backends.relational.columns import (
     ref_of,
     sealed_params,
 )
-from contextdna.backends.relational.match import match_texts, phrase_text
+from contextdna.backends.relational.match import first_varint, is_scored_apart, match_texts, phrase_text, weighted_parts
 from contextdna.backends.relational.statements import Executor, Row
 from contextdna.values.ids import ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
-from contextdna.values.search import Candidate, Match, RecordFilter
+from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 
 
@@ -116,7 +117,7 @@ class Records:
     async def search(
         self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
     ) -> list[Candidate]:
-        """List visible records that match, best BM25 first (k1 = 1.2, b = 0.75), ties newest first.
+        """List visible records that match, best weighted BM25 first (k1 = 1.2, b = 0.75), ties newest first.
 
         Raises:
             ValueError: A token of the match is not of ``a-z0-9``.
@@ -125,20 +126,32 @@ class Records:
         if not texts:
             return []
         name = "records_search" if len(texts) == 1 else "records_search_with_scoring"
-        rows = await self._rows(name, (*_filter_params(reader, where, now), limit, *texts))
+        params: tuple[Any, ...] = texts
+        if is_scored_apart(match):
+            name, params = "records_search_weighted", (json.dumps(weighted_parts(match)), len(match.all_of) or 1)
+        rows = await self._rows(name, (*_filter_params(reader, where, now), limit, *params))
         return [_candidate_of(row) for row in rows]
 
     async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
         """List records owned by the reader's agent, most important first."""
         return [ref_of(row) for row in await self._rows("records_owned", (*_filter_params(reader, where, now), limit))]
 
-    async def document_counts(self, project_id: ProjectId, tokens: Sequence[str]) -> dict[str, int]:  # noqa: ARG002
-        """Count the records that hold each token. Tokens are keyed by project, so the index needs no project."""
-        return {token: (await self._rows("records_with_token", (phrase_text((token,)),)))[0][0] for token in tokens}
+    async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:  # noqa: ARG002
+        """Count the records that hold each phrase. Tokens are keyed by project, so the index needs no project."""
+        return {phrase: (await self._rows("records_with_phrase", (phrase_text(phrase),)))[0][0] for phrase in phrases}
+
+    async def indexed(self) -> int:
+        """Give the number of records that scores are computed with, all projects together, as last committed."""
+        rows = await self._rows("index_totals")
+        return first_varint(rows[0][0]) if rows else 0
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project."""
         return int((await self._rows("records_total", (project_id,)))[0][0])
+
+    async def has_sealed(self, project_id: ProjectId) -> bool:
+        """Tell whether a project has a record whose body is encrypted, deleted or not."""
+        return bool(await self._rows("records_sealed", (project_id,)))
 
     async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
         """Count living, visible records by kind, level label and type."""
@@ -244,6 +257,12 @@ def _candidate_of(row: Row) -> Candidate:
     return Candidate(row[0], row[1], row[2], moment(row[3]))
 
 
+def _tags_param(where: RecordFilter) -> str | None:
+    if not where.tag_tokens and not where.sealed_tag_tokens:
+        return None
+    return f"[{json_list(where.tag_tokens)},{json_list(where.sealed_tag_tokens)}]"
+
+
 def _filter_params(reader: Reader, where: RecordFilter, now: datetime) -> tuple[Any, ...]:
     """Give parameters 1 to 19 of a statement with a reader and a filter."""
     return (
@@ -253,7 +272,7 @@ def _filter_params(reader: Reader, where: RecordFilter, now: datetime) -> tuple[
         json_list_or_none(where.types),
         json_list_or_none(where.tiers),
         f"[{','.join(str(int(level)) for level in where.levels)}]" if where.levels else None,
-        json_list_or_none(where.tag_tokens),
+        _tags_param(where),
         where.owner_id,
         where.session_id,
         where.subject,

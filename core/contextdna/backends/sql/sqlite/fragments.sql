@@ -4,7 +4,8 @@
 -- Whoever reads comes as parameters 1 to 6 of every statement that has a reader:
 --   1 project, 2 agent, 3 team, 4 swarm, 5 whether its role is system (0, 1), 6 now
 -- and a filter as 7 to 19:
---   7 the time to judge validity at, 8 kinds, 9 types, 10 tiers, 11 levels, 12 tag tokens (JSON arrays or null),
+--   7 the time to judge validity at, 8 kinds, 9 types, 10 tiers, 11 levels (JSON arrays or null),
+--   12 tag tokens (JSON array of two arrays, for plain and for encrypted levels, or null),
 --   13 owner, 14 session, 15 subject (empty: any), 16 since, 17 until (or null), 18 least importance, 19 deleted (0, 1)
 
 -- fragment: granted
@@ -54,7 +55,8 @@ CASE WHEN {open} THEN '' ELSE (
   AND (?17 IS NULL OR r.created_at < ?17)
   AND r.importance >= ?18
   AND (?12 IS NULL OR NOT EXISTS (
-    SELECT 1 FROM json_each(?12) AS wanted WHERE instr(r.tag_tokens, json_quote(wanted.value)) = 0
+    SELECT 1 FROM json_each(?12, CASE WHEN r.level IN (1, 2, 5) THEN '$[1]' ELSE '$[0]' END) AS wanted
+    WHERE instr(r.tag_tokens, json_quote(wanted.value)) = 0
   ))
 )
 

@@ -112,16 +112,42 @@ FROM (
 WHERE {visible} AND {filtered}
 ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
+-- name: records_search_weighted
+-- 21: parts (text, weight, what it decides or null), 22: how many requirements a record must fulfil.
+-- A part that decides nothing scores the deciding phrases as well, once more for each such part: they are taken off.
+WITH part AS MATERIALIZED (
+  SELECT value ->> 0 AS text, value ->> 1 AS weight, value ->> 2 AS decides FROM json_each(?21)
+)
+SELECT r.id, f.score AS bm25, r.importance, r.created_at
+FROM (
+  SELECT seq, sum(weight * score) - total(score) FILTER (WHERE decides IS NOT NULL)
+    * total(weight) FILTER (WHERE decides IS NULL) AS score
+  FROM (
+    SELECT records_index.rowid AS seq, -records_index.rank AS score, part.weight, part.decides
+    FROM part CROSS JOIN records_index WHERE records_index MATCH part.text
+  )
+  GROUP BY seq HAVING count(DISTINCT decides) = ?22
+) f CROSS JOIN records r ON r.seq = f.seq
+WHERE {visible} AND {filtered}
+ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
+
 -- name: records_owned
 SELECT {ref} FROM records r INDEXED BY records_by_owner
 WHERE r.project_id = ?1 AND r.owner_id = ?2 AND {filtered}
 ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
--- name: records_with_token
+-- name: records_with_phrase
 SELECT count(*) FROM records_index WHERE records_index MATCH ?1
+
+-- name: index_totals
+-- Begins with the number of records that bm25 counts. Source: ext/fts5/fts5_index.c of SQLite, FTS5_AVERAGES_ROWID.
+SELECT block FROM records_index_data WHERE id = 1
 
 -- name: records_total
 SELECT count(*) FROM records INDEXED BY records_by_recency WHERE project_id = ?1
+
+-- name: records_sealed
+SELECT 1 FROM records INDEXED BY records_by_key WHERE project_id = ?1 AND sealed_key_id <> '' LIMIT 1
 
 -- name: records_visible_counts
 SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_recency WHERE {visible} AND {living} GROUP BY 1, 2, 3
