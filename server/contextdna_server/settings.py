@@ -187,7 +187,7 @@ class Settings(BaseSettings):
     """The one folder that holds the database, the artifacts and the key file."""
     projects: Annotated[Names, Field(min_length=1)] = ("default",)
     master_key: SecretStr = SecretStr("")
-    """32 bytes in base64 or hex; wins over the key file."""
+    """32 bytes in base64 or hex; of several between commas the last is current. Wins over the key file."""
     os_keyring: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     identity: IdentitySection = IdentitySection()

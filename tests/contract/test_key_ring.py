@@ -113,12 +113,22 @@ def test_a_key_is_read_from_text(text: str) -> None:
     assert parse_master_key(text).unwrap(KEY_ID, wrapped, b"") == PROJECT_KEY
 
 
+@pytest.mark.parametrize("between", [",", " ", ", ", "\n", " ,\n"])
+def test_of_several_keys_the_last_is_current_and_the_others_open(between: str) -> None:
+    wrapped = parse_master_key(KEY.hex()).wrap(PROJECT_KEY, b"")
+    ring = parse_master_key(between.join((KEY.hex(), base64.b64encode(OTHER_KEY).decode())))
+    assert ring.current_id == master_key_id(OTHER_KEY)
+    assert ring.unwrap(KEY_ID, wrapped, b"") == PROJECT_KEY
+
+
 def test_url_safe_base64_is_read() -> None:
     key = b"\xfb\xff" * 16
     assert parse_master_key(base64.urlsafe_b64encode(key).decode()).current_id == master_key_id(key)
 
 
-@pytest.mark.parametrize("text", ["", "secret", "zz" * 32, KEY.hex()[:-2], KEY.hex() + "00", "é" * 64, "=" * 44])
+@pytest.mark.parametrize(
+    "text", ["", "secret", "zz" * 32, KEY.hex()[:-2], KEY.hex() + "00", "é" * 64, "=" * 44, ",", f"{KEY.hex()},x"]
+)
 def test_a_text_that_is_no_key_is_refused_without_repeating_it(text: str) -> None:
     refused = refusal(parse_master_key, text)
     assert isinstance(refused, SettingsInvalid)

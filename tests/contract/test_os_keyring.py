@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from contextdna.backends.os_keyring import read_os_keyring
+from contextdna.backends.os_keyring import add_os_keyring_key, read_os_keyring
 from contextdna.errors import SettingsInvalid
 
 
@@ -44,6 +44,23 @@ def test_a_key_is_made_once_and_read_again(vault: Vault) -> None:
     ring = read_os_keyring(create=True)
     assert read_os_keyring(create=True).current_id == read_os_keyring().current_id == ring.current_id
     assert read_os_keyring().unwrap(ring.current_id, ring.wrap(b"key", b""), b"") == b"key"
+
+
+def test_an_added_key_is_current_and_the_older_one_still_opens(vault: Vault) -> None:
+    first = read_os_keyring(create=True)
+    wrapped = first.wrap(b"key", b"")
+    added = add_os_keyring_key()
+    assert read_os_keyring().current_id == added.current_id != first.current_id
+    assert read_os_keyring().unwrap(first.current_id, wrapped, b"") == b"key"
+
+
+def test_no_key_is_added_to_an_empty_or_locked_keyring(vault: Vault) -> None:
+    for locked in (False, True):
+        vault.locked = locked
+        with pytest.raises(SettingsInvalid) as refused:
+            add_os_keyring_key()
+        assert refused.value.code == ("keyring_unavailable" if locked else "keyring_empty")
+    assert vault.kept == {}
 
 
 def test_an_empty_keyring_is_told(vault: Vault) -> None:

@@ -458,6 +458,21 @@ def test_a_master_key_from_the_settings_is_not_rotated_in_a_file(data: Path, mon
     assert error_of("keys", "rotate", "--master", "--data", data) == (2, "key_not_in_file")
 
 
+def test_a_master_key_from_the_environment_is_rotated_by_adding_the_new_one_behind_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = (data / "master.key").read_text().split()[-1]
+    (data / "master.key").unlink()
+    for value, command in ((f"{old},{OTHER_KEY}", "keys rotate"), (OTHER_KEY, "audit verify")):
+        monkeypatch.setenv("CONTEXTDNA_MASTER_KEY", value)
+        result = call(*command.split(), "--data", data)
+        assert result.exit_code == 0, result.output
+        assert old not in result.output
+    assert len({key["master_key_id"] for key in answer("keys", "list", "--data", data)["keys"]}) == 1
+    monkeypatch.setenv("CONTEXTDNA_MASTER_KEY", old)
+    assert error_of("audit", "verify", "--data", data) == (1, "wrong_key")
+
+
 # migrate
 
 

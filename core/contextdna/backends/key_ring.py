@@ -121,13 +121,17 @@ def master_key_id(key: bytes) -> str:
 
 
 def parse_master_key(text: str) -> MasterKeyRing:
-    """Make a ring of one key from 64 hex digits or from base64 (standard or URL-safe) of 32 bytes.
+    """Make a ring of keys between commas or white space, the last one current.
+
+    Each is 64 hex digits, or base64 (standard or URL-safe) of 32 bytes.
 
     Raises:
         SettingsInvalid: ``master_key_invalid``.
     """
-    key = _decode(text)
-    return MasterKeyRing({master_key_id(key): key}, master_key_id(key))
+    keys = [_decode(part) for part in text.replace(",", " ").split()]
+    if not keys:
+        raise _invalid_key("there is no master key in the text")
+    return MasterKeyRing({master_key_id(key): key for key in keys}, master_key_id(keys[-1]))
 
 
 def parse_keys(text: str) -> dict[str, bytes]:

@@ -30,16 +30,44 @@ def read_os_keyring(name: str = "master-keys", *, create: bool = False) -> Maste
             keyring.set_password(_SERVICE, name, write_keys({master_key_id(key): key}))
             text = keyring.get_password(_SERVICE, name)
     except keyring.errors.KeyringError as error:
-        raise SettingsInvalid(
-            "the operating system's keyring does not answer",
-            code="keyring_unavailable",
-            hint="Unlock it, or use a key file.",
-        ) from error
+        raise _no_answer() from error
     if text is None:
         raise SettingsInvalid(
             "the operating system's keyring holds no master key",
             code="keyring_empty",
             hint="Restore it from your backup, or use a key file.",
         )
-    keys = parse_keys(text)
+    return _ring(parse_keys(text))
+
+
+def add_os_keyring_key(name: str = "master-keys") -> MasterKeyRing:
+    """Add a new current key to those kept under a name; the older ones stay, to open what they wrapped.
+
+    One process at a time, as for a key file. A server that runs has read the keys already: it needs a restart.
+
+    Raises:
+        SettingsInvalid: As ``read_os_keyring``.
+    """
+    read_os_keyring(name)
+    import keyring
+    import keyring.errors
+
+    key = new_master_key()
+    try:
+        keys = {**parse_keys(keyring.get_password(_SERVICE, name) or ""), master_key_id(key): key}
+        keyring.set_password(_SERVICE, name, write_keys(keys))
+    except keyring.errors.KeyringError as error:
+        raise _no_answer() from error
+    return _ring(keys)
+
+
+def _ring(keys: dict[str, bytes]) -> MasterKeyRing:
     return MasterKeyRing(keys, list(keys)[-1])
+
+
+def _no_answer() -> SettingsInvalid:
+    return SettingsInvalid(
+        "the operating system's keyring does not answer",
+        code="keyring_unavailable",
+        hint="Unlock it, or use a key file.",
+    )

@@ -85,7 +85,8 @@ class HubSettings:
     """All that ``open_hub`` needs.
 
     ``data_dir`` ``None`` keeps everything in memory, for tests and trials.
-    ``master_key`` (base64 or hex, 32 bytes) wins over the key file ``data_dir/master.key``.
+    ``master_key`` (base64 or hex, 32 bytes; of several the last is current) wins over the key file
+    ``data_dir/master.key``.
     """
 
     data_dir: Path | None = None

@@ -45,7 +45,7 @@ def make(invocation: Invocation) -> None:
 
 
 @keys.command()
-@click.option("--master", is_flag=True, help="Add a new master key to the key file first.")
+@click.option("--master", is_flag=True, help="Add a new master key to the key file or keyring first.")
 @project_option
 @with_shared_options
 def rotate(invocation: Invocation, projects: tuple[str, ...], master: bool) -> None:
@@ -82,8 +82,14 @@ def _rotation(report: RotationReport) -> dict[str, Any]:
 
 def _add_master_key(settings: Settings) -> None:
     from contextdna.backends.key_ring import add_master_key
+    from contextdna.backends.os_keyring import add_os_keyring_key
     from contextdna_server.installation import require_installation
 
+    if settings.os_keyring and not settings.master_key.get_secret_value():
+        require_installation(settings.data)
+        ring = add_os_keyring_key()
+        click.echo(f"new master key {ring.current_id} in the keyring: back it up, restart running servers", err=True)
+        return
     path = _key_file(settings)
     require_installation(settings.data)
     ring = add_master_key(path)
@@ -122,11 +128,18 @@ def _key_file(settings: Settings) -> Path:
     """
     from contextdna.hub.opening import KEY_FILE
 
-    source = "master_key" if settings.master_key.get_secret_value() else "os_keyring" if settings.os_keyring else ""
-    if source:
-        raise SettingsInvalid(
-            f"the master key comes from the setting {source}, not from a key file",
-            code="key_not_in_file",
-            hint=f"Change it where it is kept, or leave {source} out.",
+    if settings.master_key.get_secret_value():
+        raise _not_in_file(
+            "master_key",
+            "Put a new key behind the old one there (OLD,NEW), restart the servers, run `contextdna keys rotate`, "
+            "then take the old one out.",
         )
+    if settings.os_keyring:
+        raise _not_in_file("os_keyring", "`serve` puts a key there; `contextdna keys rotate --master` adds one.")
     return settings.data / KEY_FILE
+
+
+def _not_in_file(source: str, hint: str) -> SettingsInvalid:
+    return SettingsInvalid(
+        f"the master key comes from the setting {source}, not from a key file", code="key_not_in_file", hint=hint
+    )
