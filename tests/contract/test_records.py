@@ -750,6 +750,10 @@ DUE = [
     pytest.param({"retention_until": minutes(1)}, False, id="retention-not-over"),
     pytest.param({"deleted_at": minutes(-11)}, True, id="restore-window-over"),
     pytest.param({"deleted_at": minutes(-10)}, False, id="restore-window-not-over"),
+    pytest.param({"deleted_at": minutes(-1), "retention_until": NOW}, False, id="retention-over-but-restorable"),
+    pytest.param(
+        {"deleted_at": minutes(-1), "tier": Tier.WORKING, "updated_at": minutes(-99)}, False, id="idle-but-restorable"
+    ),
     pytest.param({"tier": Tier.WORKING, "updated_at": minutes(-21)}, True, id="working-idle"),
     pytest.param({"tier": Tier.EPISODIC, "updated_at": minutes(-21)}, True, id="episodic-idle"),
     pytest.param({"tier": Tier.WORKING, "updated_at": minutes(-20)}, False, id="working-not-idle"),

@@ -347,6 +347,16 @@ class TestForgetting:
         assert await hub.bind(ROOT).sweep() == 1
         await refused(hub.bind(ALICE).restore_memories([memory]), NotFound, "not_found")
 
+    async def test_what_was_idle_or_over_can_be_restored_for_the_whole_window(self, hub: Hub, clock: Clock) -> None:
+        alice = hub.bind(ALICE)
+        idle = await remember(alice, "idle", tier=Tier.WORKING)
+        dated = await remember(alice, "dated", retention_days=25)
+        clock.advance(days=20)
+        await alice.forget_memories([idle, dated])
+        clock.advance(days=29)
+        assert await hub.bind(ROOT).sweep() == 0
+        assert await alice.restore_memories([idle]) == (idle,)
+
     async def test_what_is_purged_is_gone_for_good(self, hub: Hub) -> None:
         memory = await remember(hub.bind(ALICE), "penguin")
         report = await hub.bind(ALICE).forget_memories([memory], purge=True)

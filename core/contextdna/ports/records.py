@@ -127,7 +127,10 @@ class RecordTable(Protocol):
     async def due(
         self, project_id: ProjectId, *, now: datetime, deleted_before: datetime, idle_before: datetime, limit: int
     ) -> list[Record]:
-        """List records whose retention date, restore window or (working, episodic) idle time is over."""
+        """List records whose retention date or (working, episodic) idle time is over.
+
+        Of soft-deleted ones only those whose restore window is over, whatever their date and idle time.
+        """
         ...
 
     async def sealed_with_other_key(self, project_id: ProjectId, key_id: str, *, limit: int) -> list[Record]:

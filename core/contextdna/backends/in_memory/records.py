@@ -212,10 +212,10 @@ class InMemoryRecords:
 
         def is_due(row: StoredRecord) -> bool:
             record = row.record
+            if record.deleted_at is not None:
+                return record.deleted_at < deleted_before
             expired = record.retention_until is not None and record.retention_until <= now
-            forgotten = record.deleted_at is not None and record.deleted_at < deleted_before
-            idle = record.tier in AGING_TIERS and _last_used(row) < idle_before
-            return expired or forgotten or idle
+            return expired or (record.tier in AGING_TIERS and _last_used(row) < idle_before)
 
         return [row.record for row in self._of(project_id) if is_due(row)][:limit]
 

@@ -196,17 +196,18 @@ ON CONFLICT (seq) DO UPDATE SET
   access_count = access_count + excluded.access_count, accessed_at = max(accessed_at, excluded.accessed_at)
 
 -- name: records_due
--- 2 now, 3 deleted before, 4 idle before
+-- 2 now, 3 deleted before, 4 idle before; what is soft-deleted can be restored until its window is over
 SELECT {record} FROM records r
 WHERE r.seq IN (
   SELECT seq FROM records INDEXED BY records_by_retention
-  WHERE project_id = ?1 AND retention_until IS NOT NULL AND retention_until <= ?2
+  WHERE project_id = ?1 AND retention_until IS NOT NULL AND retention_until <= ?2 AND deleted_at IS NULL
   UNION
   SELECT seq FROM records INDEXED BY records_by_deletion
   WHERE project_id = ?1 AND deleted_at IS NOT NULL AND deleted_at < ?3
   UNION
   SELECT i.seq FROM records i INDEXED BY records_by_idleness LEFT JOIN record_access a ON a.seq = i.seq
   WHERE i.project_id = ?1 AND i.tier IN ('working', 'episodic') AND i.updated_at < ?4
+    AND i.deleted_at IS NULL
     AND (a.accessed_at IS NULL OR a.accessed_at < ?4)
 )
 ORDER BY r.seq LIMIT ?5
