@@ -168,6 +168,13 @@ async def test_old_events_are_removed_in_batches(database: Database) -> None:
     assert await database.read(lambda tx: tx.events.after(OTHER_PROJECT, EventId(""), limit=9)) == []
 
 
+async def test_the_oldest_events_go_first(database: Database) -> None:
+    events = [make_event(f"evt_{n}", at=minutes(n)) for n in (-1, -3, -2)]
+    await database.write(lambda tx: tx.events.append(events))
+    assert await database.write(lambda tx: tx.events.delete_before(NOW, limit=2)) == 2
+    assert await database.read(lambda tx: tx.events.after(PROJECT, EventId(""), limit=9)) == events[:1]
+
+
 async def test_keys_are_listed_by_project_purpose_and_version(database: Database) -> None:
     keys = [
         make_key("k4", project_id=OTHER_PROJECT),
@@ -188,6 +195,19 @@ async def test_keys_are_listed_by_project_purpose_and_version(database: Database
     with pytest.raises(Conflict) as refused:
         await database.write(lambda tx: tx.keys.add(make_key("k1", version=7)))
     assert refused.value.code == "already_exists"
+
+
+async def test_a_new_key_raises_the_generation_of_its_project(database: Database) -> None:
+    async def generations() -> list[int]:
+        return [await database.read(lambda tx, p=p: tx.keys.generation(p)) for p in (PROJECT, OTHER_PROJECT)]  # type: ignore[misc]
+
+    assert await generations() == [0, 0]
+    await database.write(lambda tx: tx.keys.add(make_key("k1", version=1)))
+    await database.write(lambda tx: tx.keys.add(make_key("k2", version=2)))
+    assert await generations() == [2, 0]
+    await database.write(lambda tx: tx.keys.rewrap(make_key("k2", master_id="mk_2", wrapped=b"new")))
+    await database.write(lambda tx: tx.keys.add(make_key("k9", version=1, project_id=OTHER_PROJECT)))
+    assert await generations() == [2, 1]
 
 
 async def test_rewrapping_replaces_the_wrapping_only(database: Database) -> None:

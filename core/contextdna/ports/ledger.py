@@ -53,7 +53,7 @@ class EventTable(Protocol):
         ...
 
     async def delete_before(self, at: datetime, *, limit: int) -> int:
-        """Remove events older than a time."""
+        """Remove events older than a time, oldest first."""
         ...
 
 
@@ -62,6 +62,10 @@ class KeyTable(Protocol):
 
     async def all(self, project_id: ProjectId | None = None) -> list[WrappedKey]:
         """List keys, of one project or of all."""
+        ...
+
+    async def generation(self, project_id: ProjectId) -> int:
+        """Give the highest version among a project's keys, which rises with every new data key; 0 without keys."""
         ...
 
     async def add(self, key: WrappedKey) -> None:

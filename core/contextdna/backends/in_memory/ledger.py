@@ -92,9 +92,9 @@ class InMemoryEvents:
         return events[start : start + limit]
 
     async def delete_before(self, at: datetime, *, limit: int) -> int:
-        """Remove events older than a time, in the order of commit."""
+        """Remove events older than a time, oldest first."""
         rows = self._sheets.events.change()
-        old = [key for key, event in rows.items() if event.at < at][:limit]
+        old = sorted((key for key, event in rows.items() if event.at < at), key=lambda key: rows[key].at)[:limit]
         for key in old:
             del rows[key]
         return len(old)
@@ -110,6 +110,11 @@ class InMemoryKeys:
         """List keys by project, purpose and version, of one project or of all."""
         keys = [key for key in self._sheets.keys.rows.values() if project_id in (None, key.project_id)]
         return sorted(keys, key=lambda key: (key.project_id, key.purpose, key.version))
+
+    async def generation(self, project_id: ProjectId) -> int:
+        """Give the highest version among a project's keys; 0 without keys."""
+        keys = self._sheets.keys.rows.values()
+        return max((key.version for key in keys if key.project_id == project_id), default=0)
 
     async def add(self, key: WrappedKey) -> None:
         """Add a key.

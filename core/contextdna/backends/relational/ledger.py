@@ -97,6 +97,11 @@ class Keys:
         rows = await (self._rows("keys_all") if project_id is None else self._rows("keys_of", (project_id,)))
         return [WrappedKey(row[0], row[1], KeyPurpose(row[2]), row[3], row[4], row[5], moment(row[6])) for row in rows]
 
+    async def generation(self, project_id: ProjectId) -> int:
+        """Give the highest version among a project's keys; 0 without keys."""
+        generation: int = (await self._rows("keys_generation", (project_id,)))[0][0]
+        return generation
+
     async def add(self, key: WrappedKey) -> None:
         """Add a key."""
         await self._run(

@@ -47,7 +47,9 @@ WHERE project_id = ?1 AND seq > coalesce(
 ORDER BY seq LIMIT ?3
 
 -- name: events_delete_before
-DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < ?1 ORDER BY seq LIMIT ?2)
+DELETE FROM events WHERE seq IN (
+  SELECT seq FROM events INDEXED BY events_by_age WHERE at < ?1 ORDER BY at, seq LIMIT ?2
+)
 
 -- name: keys_all
 SELECT key_id, project_id, purpose, version, master_id, wrapped, created_at FROM keys
@@ -56,6 +58,9 @@ ORDER BY project_id, purpose, version
 -- name: keys_of
 SELECT key_id, project_id, purpose, version, master_id, wrapped, created_at FROM keys WHERE project_id = ?1
 ORDER BY purpose, version
+
+-- name: keys_generation
+SELECT coalesce(max(version), 0) FROM keys WHERE project_id = ?1
 
 -- name: key_add
 INSERT INTO keys (key_id, project_id, purpose, version, master_id, wrapped, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)

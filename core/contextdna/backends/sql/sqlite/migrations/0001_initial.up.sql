@@ -201,6 +201,7 @@ CREATE TABLE events (
 ) STRICT;
 
 CREATE INDEX events_by_project ON events (project_id, seq);
+CREATE INDEX events_by_age ON events (at);
 
 CREATE TABLE keys (
   project_id TEXT NOT NULL,
