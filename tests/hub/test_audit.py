@@ -123,7 +123,7 @@ class TestReads:
             await hub.bind(ALICE).get_memories([memory])
         async with open_hub(settings, clock=clock) as hub:
             [[opened], _] = await hub.bind(ALICE).get_memories([memory])
-            assert opened.access_count == (0 if mode is ReadAudit.OFF else 4)
+            assert opened.access_count == 4
             return at_once, looked, reads(await chain(hub))
 
     async def test_in_the_background_they_are_written_before_a_look_and_at_the_end(

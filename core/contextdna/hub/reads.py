@@ -44,8 +44,11 @@ class ReadLedger:
         self._arrived = anyio.Event()
 
     async def add(self, trace: ReadTrace) -> None:
-        """Take a trace: kept for the background, or written at once, as the settings say."""
-        if self._mode is ReadAudit.OFF:
+        """Take a trace: kept for the background, or written at once, as the settings say.
+
+        Where reads are not audited, what they touched is counted all the same: idle records are swept.
+        """
+        if self._mode is ReadAudit.OFF and not trace.touched:
             return
         self._pending.append(trace)
         if self._mode is ReadAudit.WAIT or len(self._pending) >= _PENDING_MAX:
@@ -93,9 +96,10 @@ class ReadLedger:
         try:
             await self.flush()
         except ContextDnaError as error:
-            logger.warning("%d read entries cannot be audited now: %s", len(self._pending), error.code)
+            logger.warning("%d reads cannot be recorded now: %s", len(self._pending), error.code)
 
     async def _write(self, tx: Transaction, project_id: ProjectId, traces: list[ReadTrace]) -> None:
-        await audit.append(tx, await self._vault.keys(tx, project_id), [trace.draft for trace in traces])
+        if self._mode is not ReadAudit.OFF:
+            await audit.append(tx, await self._vault.keys(tx, project_id), [trace.draft for trace in traces])
         counts = Counter(RecordId(record_id) for trace in traces for record_id in trace.touched)
         await tx.records.touch(project_id, counts, at=self._clock())
