@@ -1,12 +1,15 @@
 """Master keys in the operating system's keyring; the keyring itself is a double."""
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from contextdna.backends.os_keyring import add_os_keyring_key, read_os_keyring
 from contextdna.errors import SettingsInvalid
+from contextdna.hub.opening import DATABASE_FILE, open_ring
+from contextdna.values.settings import HubSettings
 
 
 class KeyringError(Exception):
@@ -60,6 +63,26 @@ def test_no_key_is_added_to_an_empty_or_locked_keyring(vault: Vault) -> None:
         with pytest.raises(SettingsInvalid) as refused:
             add_os_keyring_key()
         assert refused.value.code == ("keyring_unavailable" if locked else "keyring_empty")
+    assert vault.kept == {}
+
+
+def test_of_two_first_starts_both_use_the_key_that_stayed(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_os_keyring(create=True)
+    [stayed] = vault.kept.values()
+    vault.kept.clear()
+    monkeypatch.setattr(vault, "set_password", lambda service, name, _: vault.kept.update({(service, name): stayed}))
+    assert read_os_keyring(create=True).current_id == read_os_keyring().current_id
+
+
+def test_a_database_whose_keyring_is_empty_gets_no_new_key(vault: Vault, tmp_path: Path) -> None:
+    settings = HubSettings(data_dir=tmp_path, os_keyring=True)
+    ring = open_ring(settings)
+    (tmp_path / DATABASE_FILE).touch()
+    assert open_ring(settings).current_id == ring.current_id
+    vault.kept.clear()
+    with pytest.raises(SettingsInvalid) as refused:
+        open_ring(settings)
+    assert refused.value.code == "key_missing"
     assert vault.kept == {}
 
 

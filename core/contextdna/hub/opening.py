@@ -109,21 +109,35 @@ def open_ring(settings: HubSettings) -> KeyRing:
     """
     if settings.master_key:
         return parse_master_key(settings.master_key)
-    if settings.os_keyring:
-        return read_os_keyring(create=True)
     folder = settings.data_dir
+    has_database = folder is not None and (folder / DATABASE_FILE).exists()
+    if settings.os_keyring:
+        return _keyring_ring(has_database=has_database)
     if folder is None:
         key = new_master_key()
         return MasterKeyRing({master_key_id(key): key}, master_key_id(key))
     _make_folder(folder)
     path = folder / KEY_FILE
-    if not path.exists() and (folder / DATABASE_FILE).exists():
+    if not path.exists() and has_database:
         raise SettingsInvalid(
             f"the data folder holds a database but its key file {KEY_FILE} is gone",
             code="key_missing",
             hint=f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY.",
         )
     return KeyFileRing(path)
+
+
+def _keyring_ring(*, has_database: bool) -> KeyRing:
+    try:
+        return read_os_keyring(create=not has_database)
+    except SettingsInvalid as error:
+        if error.code != "keyring_empty":
+            raise
+        raise SettingsInvalid(
+            "the data folder holds a database but the operating system's keyring holds no master key",
+            code="key_missing",
+            hint="Restore the keyring from a backup, or set CONTEXTDNA_MASTER_KEY.",
+        ) from error
 
 
 def _make_folder(folder: Path) -> None:
