@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from contextdna.backends.sqlite import (
 )
 from contextdna.backends.sqlite.driver import library, mapped_error
 from contextdna.backends.sqlite.schema import migrate, statements_of
-from contextdna.backends.sqlite.units import GroupWriter
+from contextdna.backends.sqlite.units import GroupWriter, WritingExecutor
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, StorageUnavailable
 from contextdna.ports.database import Transaction
 from contextdna.values.record import Sealed
@@ -643,3 +644,20 @@ class TestProcesses:
             assert head is not None
             assert head.seq == len(kept) == await stored(database)
             assert (await database.status(deep=True)).sound
+
+
+async def test_a_statement_for_many_rows_sees_what_was_held_back_before_it() -> None:
+    statements = {
+        "index_insert": "INSERT INTO texts VALUES (?)",
+        "audit_append": "INSERT INTO entries VALUES (?)",
+        "event_append": "INSERT INTO events VALUES (?)",
+        "events_delete": "DELETE FROM events WHERE id = ?",
+    }
+    with closing(library.connect(":memory:", isolation_level=None)) as connection:
+        for table in ("texts", "entries", "events"):
+            connection.execute(f"CREATE TABLE {table} (id)")
+        executor = WritingExecutor(connection, statements)
+        await executor.run_many("event_append", [(1,), (2,), (3,)])
+        await executor.run_many("events_delete", [(1,), (3,)])
+        executor.write_held()
+        assert connection.execute("SELECT id FROM events").fetchall() == [(2,)]

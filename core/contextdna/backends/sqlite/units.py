@@ -61,7 +61,10 @@ class WritingExecutor:
         """Run a statement once for each set of parameters."""
         if name in self._held:
             self._held[name].extend(params)
-        elif len(params) == 1:
+            return
+        if name in self._looks_at:
+            self._write(self._looks_at[name])
+        if len(params) == 1:
             self._execute(self._statements[name], params[0])
         else:
             self._execute_many(self._statements[name], params)
