@@ -87,6 +87,22 @@ async def test_a_hand_off_shows_the_last_turns_and_what_the_session_left(rig: Ri
     assert text.count("The rollout stopped at step two.") == 1
 
 
+async def test_a_hand_off_shows_what_an_old_session_left_and_turns_before_hidden_ones(rig: Rig) -> None:
+    handle = await rig.begin(ALICE)
+    session_id = await rig.say(ALICE, handle, "Why is the queue stuck?")
+    await rig.say(ALICE, handle, *("for me alone" for _ in range(TURNS_SHOWN + 5)), level=Level.PRIVATE)
+    await rig.workspace(ALICE, handle=handle).store_memories([MemoryDraft("The rollout stopped at step two.")])
+    for number in range(25):
+        await rig.remember(ALICE, f"Newer and of no session, number {number}.")
+    async with rig.client(BOB) as client:
+        text = await text_of(client, "hand_off", session_id=session_id)
+    assert "> Why is the queue stuck?" in text
+    assert "for me alone" not in text
+    left = text[text.index("# What the session left") : text.index("# Related memories")]
+    assert "> The rollout stopped at step two." in left
+    assert "Newer" not in left
+
+
 async def test_a_hand_off_of_a_hidden_session_answers_as_of_an_absent_one(rig: Rig) -> None:
     hidden = await rig.say(ALICE, await rig.begin(ALICE), "private", level=Level.PRIVATE)
     absent = "ses_" + "0" * 22

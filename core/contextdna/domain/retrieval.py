@@ -350,6 +350,7 @@ def _filter(op: Operation, query: ContextQuery) -> RecordFilter:
         tag_tokens=op.spaces.open.tags(query.tags),
         sealed_tag_tokens=op.spaces.sealed.tags(query.tags),
         owner_id=query.owner_id,
+        session_id=query.session_id,
         since=query.since,
         until=query.until,
         as_of=query.as_of,

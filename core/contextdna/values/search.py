@@ -85,6 +85,7 @@ class ContextQuery:
     levels: tuple[Level, ...] = ()
     tags: tuple[str, ...] = ()
     owner_id: AgentId = AgentId("")
+    session_id: SessionId = SessionId("")
     since: datetime | None = None
     until: datetime | None = None
     as_of: datetime | None = None
