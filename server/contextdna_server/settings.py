@@ -36,6 +36,7 @@ from contextdna_server.settings_errors import ENV_PREFIX, Sources, explained, ne
 from contextdna_server.settings_file import find_settings_file, read_settings_file
 
 CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
+_SECRET_VARIABLE: Final = f"{ENV_PREFIX}MASTER_KEY"
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
 """Variables that the project's own tests read."""
 
@@ -253,6 +254,30 @@ def environment() -> Mapping[str, str]:
     return dict(os.environ)
 
 
+def settings_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables that set something and are no secret, without those of the data folder and settings file."""
+    named = (CONFIG_VARIABLE, f"{ENV_PREFIX}DATA", _SECRET_VARIABLE)
+    given = {name: value for name, value in environ.items() if value and name.upper() not in named}
+    return {
+        name: value
+        for name, value in given.items()
+        if name.upper().startswith(ENV_PREFIX) and not name.upper().startswith(_TEST_PREFIX)
+    }
+
+
+def secret_variables(environ: Mapping[str, str]) -> list[str]:
+    """Name the variables that hold a secret."""
+    return [name for name, value in environ.items() if value and name.upper() == _SECRET_VARIABLE]
+
+
+def settings_file(config: Path | None) -> Path | None:
+    """Give the settings file that is named, by the command line or else by CONTEXTDNA_CONFIG."""
+    if config is not None:
+        return config
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named).expanduser() if named else None
+
+
 def load_settings(
     command_line: Mapping[str, Any] | None = None, *, config: Path | None = None, more_projects: Iterable[str] = ()
 ) -> Settings:
@@ -289,10 +314,8 @@ def load_settings(
 
 
 def _settings_file(given: Mapping[str, Any], config: Path | None) -> Path | None:
-    if config is not None:
-        return config
-    if named := os.environ.get(CONFIG_VARIABLE):
-        return Path(named).expanduser()
+    if named := settings_file(config):
+        return named
     data = given.get("data") or os.environ.get(f"{ENV_PREFIX}DATA")
     return find_settings_file(Path(data).expanduser() if data else default_data_dir())
 

@@ -515,6 +515,37 @@ def test_init_prints_an_entry_that_starts_this_installation(host: str, data: Pat
     assert not Path(document["path"]).exists()
 
 
+def test_init_keeps_what_the_shell_sets_and_the_host_will_not_know(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "team.toml"
+    config.write_text('identity.stdio_role = "agent"')
+    monkeypatch.setenv("CONTEXTDNA_CONFIG", str(config))
+    monkeypatch.setenv("CONTEXTDNA_DATA", str(data))
+    monkeypatch.setenv("CONTEXTDNA_IDENTITY__AGENT_ID", "maria")
+    monkeypatch.setenv("CONTEXTDNA_TEST_ANYTHING", "1")
+    document = answer("init", "cursor")
+    assert document["args"][-4:] == ["--data", str(data), "--config", str(config)]
+    assert document["env"] == {"CONTEXTDNA_IDENTITY__AGENT_ID": "maria"}
+    assert json.loads(document["text"])["mcpServers"]["contextdna"]["env"] == document["env"]
+    assert "warning" not in call("init", "cursor").stderr
+
+
+@pytest.mark.parametrize("host", ["claude-desktop", "claude-code", "cursor", "vscode", "codex"])
+def test_init_says_what_to_do_about_a_secret_and_writes_it_nowhere(
+    host: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTEXTDNA_MASTER_KEY", OTHER_KEY)
+    for flags in ([], ["--write"], ["--write", "--json"]):
+        result = call("init", host, "--data", data, *flags)
+        assert result.exit_code == 0
+        assert "warning: CONTEXTDNA_MASTER_KEY is a secret" in result.stderr
+        assert OTHER_KEY not in result.output
+    written = [path.read_text() for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert written
+    assert not any(OTHER_KEY in text for text in written)
+
+
 def test_init_writes_beside_what_is_there_and_keeps_a_copy(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "home" / ".cursor" / "mcp.json"
     file.parent.mkdir(parents=True)

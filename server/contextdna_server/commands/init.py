@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -24,6 +26,26 @@ from contextdna_server.host_config import (
     read_config,
     write_config,
 )
+
+_SECRETS: Final[Mapping[str, str]] = {
+    "vscode": (
+        'add {"type": "promptString", "id": "contextdna-key", "description": "Master key", "password": true} to '
+        '"inputs" of the file, and "CONTEXTDNA_MASTER_KEY": "${input:contextdna-key}" to "env" of the entry'
+    ),
+    "cursor": (
+        'add "CONTEXTDNA_MASTER_KEY": "${env:CONTEXTDNA_MASTER_KEY}" to "env" of the entry, and start Cursor from a '
+        "shell that has it"
+    ),
+    "claude-code": (
+        'add "CONTEXTDNA_MASTER_KEY": "${CONTEXTDNA_MASTER_KEY}" to "env" of the entry, and start Claude Code from a '
+        "shell that has it"
+    ),
+    "codex": ('add env_vars = ["CONTEXTDNA_MASTER_KEY"] to the entry, and start Codex from a shell that has it'),
+}
+"""How hosts get a secret into a server's environment without it being in their file.
+
+Source: the hosts' documentation of MCP servers, November 2026.
+"""
 
 
 @click.command()
@@ -47,6 +69,7 @@ def init(invocation: Invocation, host: Host, write: bool, scope: str, projects: 
             _write(invocation, host, path, entry)
         else:
             _print(invocation, host, path, entry)
+        _warn_of_secrets(host)
     except HostConfigError as error:
         raise ContextDnaError(f"{error}", code="host_config", hint="Or print the entry without --write.") from error
     except OSError as error:
@@ -55,7 +78,14 @@ def init(invocation: Invocation, host: Host, write: bool, scope: str, projects: 
 
 def _print(invocation: Invocation, host: Host, path: Path, entry: Entry) -> None:
     text = merge("", entry, host=host)
-    document = {"host": host, "path": str(path), "command": entry.command, "args": list(entry.args), "text": text}
+    document = {
+        "host": host,
+        "path": str(path),
+        "command": entry.command,
+        "args": list(entry.args),
+        "env": dict(entry.env),
+        "text": text,
+    }
     if not invocation.as_json:
         click.echo(f"# for {path}; `contextdna init {host} --write` adds it there", err=True)
         if host == "claude-code":
@@ -75,6 +105,7 @@ def _write(invocation: Invocation, host: Host, path: Path, entry: Entry) -> None
         "backup": str(backup) if backup else "",
         "command": entry.command,
         "args": list(entry.args),
+        "env": dict(entry.env),
     }
     said = [f"{path} {'now starts' if before != after else 'already starts'} contextdna; restart {host}."]
     invocation.answer(document, said + ([f"The file before is {backup}."] if backup else []))
@@ -93,19 +124,27 @@ def _platform() -> Platform:
 
 
 def _entry(invocation: Invocation, projects: tuple[str, ...]) -> Entry:
-    """Say all that this shell knows and the host will not: folder, settings file, projects."""
-    from contextdna_server.settings import default_data_dir
+    """Say all that this shell knows and the host will not: folder, settings file, projects, other variables."""
+    from contextdna_server.settings import default_data_dir, environment, settings_file, settings_variables
 
     settings = invocation.settings(more_projects=projects)
     command, args = server_command()
     args += ["serve"]
     if settings.data != default_data_dir():
         args += ["--data", str(settings.data)]
-    if invocation.config:
-        args += ["--config", str(invocation.config.absolute())]
+    if config := settings_file(invocation.config):
+        args += ["--config", str(config.absolute())]
     for project in projects:
         args += ["--project", project]
-    return Entry(command, args)
+    return Entry(command, args, settings_variables(environment()))
+
+
+def _warn_of_secrets(host: Host) -> None:
+    from contextdna_server.settings import environment, secret_variables
+
+    way = _SECRETS.get(host, f"set it in the environment that {host} starts from, or use a key file or the keyring")
+    for name in secret_variables(environment()):
+        click.echo(f"warning: {name} is a secret and is left out, but the server needs it: {way}.", err=True)
 
 
 def server_command() -> tuple[str, list[str]]:
