@@ -818,6 +818,10 @@ async def test_records_sealed_with_another_key_are_found_and_resealed(database: 
 
     assert await stale(9) == {"old1", "old3"}
     assert len(await stale(1)) == 1
+    others = await database.read(
+        lambda tx: tx.records.sealed_with_other_key(PROJECT, "key_2", limit=1, without=ids("old1", "absent"))
+    )
+    assert [record.id for record in others] == ["old3"]
     [old] = await taken(database, "old1")
     sealed = Sealed(b"new", Codec.JSON_ZSTD, "key_2", b"salt2")
     await database.write(lambda tx: tx.records.reseal([replace(old, sealed=sealed, importance=1.0)]))

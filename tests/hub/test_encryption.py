@@ -26,6 +26,7 @@ from contextdna import (
     open_hub,
 )
 from contextdna.backends.key_ring import add_master_key
+from contextdna.domain import rotation
 from contextdna.hub.opening import ARTIFACTS_FOLDER, DATABASE_FILE, KEY_FILE
 from tests.hub.rig import (
     ALICE,
@@ -271,6 +272,35 @@ async def test_a_rotation_leaves_sessions_working(hub: Hub) -> None:
     resumed = await hub.bind(ALICE, session_id=handle).resume_session()
     assert resumed.task == SENTENCE
     assert (await hub.bind(ALICE, session_id=handle).end_session(success=True, output="done")).stored
+
+
+async def test_a_running_hub_seals_under_the_new_key_once_another_process_has_rotated(
+    hub: Hub, folder: Path, clock: Clock
+) -> None:
+    await remember(hub.bind(ALICE), "before", level=Level.PRIVATE)
+    async with open_hub(settings_in(folder), clock=clock) as other:  # as the command line does
+        report = await other.bind(ROOT, project_id=DEFAULT).rotate_keys()
+    memory = await remember(hub.bind(ALICE), "after", level=Level.PRIVATE)
+    with raw_database(folder) as run:
+        assert run("SELECT sealed_key_id FROM records WHERE id = ?", memory) == [(report.key_id,)]
+
+
+async def test_a_rotation_leaves_out_what_does_not_open_and_counts_it(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "BATCH", 3)
+    memories = [await remember(hub.bind(ALICE), f"memory {n}", level=Level.PRIVATE) for n in range(10)]
+    broken = memories[:4]
+    with raw_database(folder) as run:
+        for memory in broken:
+            run("UPDATE records SET sealed_salt = zeroblob(16) WHERE id = ?", memory)
+        before = run("SELECT * FROM records WHERE sealed_salt = zeroblob(16)")
+        report = await hub.bind(ROOT, project_id=DEFAULT).rotate_keys()
+        assert (report.resealed, report.unreadable) == (6, 4)
+        assert run("SELECT * FROM records WHERE sealed_salt = zeroblob(16)") == before
+        assert run("SELECT count(*) FROM records WHERE sealed_key_id = ?", report.key_id) == [(6,)]
+    found, _ = await hub.bind(ALICE).get_memories(memories[4:])
+    assert len(found) == 6
 
 
 async def test_two_hubs_on_one_folder_go_on_while_a_third_rotates(hub: Hub, folder: Path, clock: Clock) -> None:

@@ -60,6 +60,8 @@ class ProjectKeys:
     audit_key: bytes = field(repr=False)
     data_keys: Mapping[str, bytes] = field(repr=False)
     current_key_id: str
+    generation: int
+    """Of the newest data key: where the database tells another, a rotation has happened since."""
 
     def content_hash(self, content: str | bytes, *, encrypted: bool) -> bytes:
         """Hash content (16 bytes): equality without disclosure. What is encrypted never equals what is plain."""
@@ -126,14 +128,14 @@ class Vault:
         self._ring = ring
         self._projects: dict[ProjectId, ProjectKeys] = {}
 
-    async def keys(self, tx: Transaction, project_id: ProjectId, *, key_id: str = "") -> ProjectKeys:
-        """Give a project's keys, reading them when not held yet or when ``key_id`` is not among them.
+    async def keys(self, tx: Transaction, project_id: ProjectId) -> ProjectKeys:
+        """Give a project's keys, reading them when not held yet, or when another process has rotated them since.
 
         Raises:
             IntegrityFault: ``wrong_key``, or ``keys_missing`` for a project without keys.
         """
         held = self._projects.get(project_id)
-        if held is not None and (not key_id or key_id in held.data_keys):
+        if held is not None and held.generation == await tx.keys.generation(project_id):
             return held
         keys = self._unwrap(project_id, await tx.keys.all(project_id))
         self._projects[project_id] = keys
@@ -201,6 +203,7 @@ class Vault:
             audit_key=_derive(root, "audit"),
             data_keys={row.key_id: self._plain(row) for row in data_rows},
             current_key_id=data_rows[-1].key_id,
+            generation=max(row.version for row in rows),
         )
 
     def _plain(self, row: WrappedKey) -> bytes:

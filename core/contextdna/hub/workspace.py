@@ -1,7 +1,7 @@
 """Workspace: everything a principal can ask; each method is one audited, access-checked transaction."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contextdna.domain import (
     access,
@@ -374,6 +374,8 @@ class Workspace:
     ) -> rotation.RotationReport:
         """Wrap all keys under the current master key, add a data key to the project and re-encrypt under it.
 
+        Records that do not open stay as they are; the report counts them.
+
         Args:
             rewrap: Whether keys under older master keys are wrapped anew.
             progress: Told how many records are re-encrypted so far.
@@ -383,13 +385,17 @@ class Workspace:
             self._caller, Action.ROTATE_KEYS, lambda op: rotation.start(op, vault, rewrap=rewrap)
         )
         vault.forget(report.project_id)
-        resealed = 0
+        resealed, unreadable = 0, frozenset[RecordId]()
         while True:
-            batch = await self._door.write(self._caller, Action.ROTATE_KEYS, rotation.reseal)
-            resealed += batch
+            batch = await self._door.write(
+                self._caller,
+                Action.ROTATE_KEYS,
+                lambda op, known=unreadable: rotation.reseal(op, known),  # type: ignore[misc]
+            )
+            resealed, unreadable = resealed + batch.count, unreadable | batch.unreadable
             progress(resealed)
-            if batch < rotation.BATCH:
-                return rotation.RotationReport(report.project_id, report.rewrapped, report.key_id, resealed)
+            if batch.finished:
+                return replace(report, resealed=resealed, unreadable=len(unreadable))
 
     async def sweep(self) -> int:
         """Purge what retention says is over (role system), in batches; gives how many records went."""

@@ -133,8 +133,10 @@ class RecordTable(Protocol):
         """
         ...
 
-    async def sealed_with_other_key(self, project_id: ProjectId, key_id: str, *, limit: int) -> list[Record]:
-        """List encrypted records that another key than ``key_id`` sealed."""
+    async def sealed_with_other_key(
+        self, project_id: ProjectId, key_id: str, *, limit: int, without: Sequence[RecordId] = ()
+    ) -> list[Record]:
+        """List encrypted records that another key than ``key_id`` sealed, ``without`` some."""
         ...
 
     async def reseal(self, records: Sequence[Record]) -> None:

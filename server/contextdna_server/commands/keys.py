@@ -69,15 +69,25 @@ def rotate(invocation: Invocation, projects: tuple[str, ...], master: bool) -> N
 
     reports = run_async(run)
     rewrapped = sum(report.rewrapped for report in reports)
-    rows = [(report.project_id, report.key_id, f"{report.resealed} records re-encrypted") for report in reports]
+    rows = [(report.project_id, report.key_id, _counts(report)) for report in reports]
     invocation.answer(
         {"rewrapped": rewrapped, "projects": [_rotation(report) for report in reports]},
         [f"{rewrapped} keys wrapped under the current master key", *table(rows)],
     )
 
 
+def _counts(report: RotationReport) -> str:
+    unreadable = f", {report.unreadable} do not open and stay as they are" if report.unreadable else ""
+    return f"{report.resealed} records re-encrypted{unreadable}"
+
+
 def _rotation(report: RotationReport) -> dict[str, Any]:
-    return {"project": report.project_id, "key_id": report.key_id, "records_reencrypted": report.resealed}
+    return {
+        "project": report.project_id,
+        "key_id": report.key_id,
+        "records_reencrypted": report.resealed,
+        "records_unreadable": report.unreadable,
+    }
 
 
 def _add_master_key(settings: Settings) -> None:

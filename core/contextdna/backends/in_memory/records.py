@@ -219,9 +219,11 @@ class InMemoryRecords:
 
         return [row.record for row in self._of(project_id) if is_due(row)][:limit]
 
-    async def sealed_with_other_key(self, project_id: ProjectId, key_id: str, *, limit: int) -> list[Record]:
-        """List encrypted records that another key than ``key_id`` sealed, in no promised order."""
-        records = [row.record for row in self._of(project_id)]
+    async def sealed_with_other_key(
+        self, project_id: ProjectId, key_id: str, *, limit: int, without: Sequence[RecordId] = ()
+    ) -> list[Record]:
+        """List encrypted records that another key than ``key_id`` sealed, in no promised order, ``without`` some."""
+        records = [row.record for row in self._of(project_id) if row.record.id not in without]
         return [record for record in records if record.sealed.key_id not in ("", key_id)][:limit]
 
     async def reseal(self, records: Sequence[Record]) -> None:

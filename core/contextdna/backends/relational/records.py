@@ -209,9 +209,11 @@ class Records:
         params = (project_id, micros(now), micros(deleted_before), micros(idle_before), limit)
         return [record_of(row) for row in await self._rows("records_due", params)]
 
-    async def sealed_with_other_key(self, project_id: ProjectId, key_id: str, *, limit: int) -> list[Record]:
-        """List encrypted records that another key than ``key_id`` sealed."""
-        rows = await self._rows("records_sealed_with_other_key", (project_id, key_id, limit))
+    async def sealed_with_other_key(
+        self, project_id: ProjectId, key_id: str, *, limit: int, without: Sequence[RecordId] = ()
+    ) -> list[Record]:
+        """List encrypted records that another key than ``key_id`` sealed, ``without`` some."""
+        rows = await self._rows("records_sealed_with_other_key", (project_id, key_id, limit, json_list(without)))
         return [record_of(row) for row in rows]
 
     async def reseal(self, records: Sequence[Record]) -> None:

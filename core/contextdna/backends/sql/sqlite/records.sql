@@ -216,8 +216,10 @@ ORDER BY r.seq LIMIT ?5
 SELECT {record} FROM records r
 WHERE r.seq IN (
   SELECT seq FROM records WHERE project_id = ?1 AND sealed_key_id <> '' AND sealed_key_id < ?2
+    AND id NOT IN (SELECT value FROM json_each(?4))
   UNION ALL
   SELECT seq FROM records WHERE project_id = ?1 AND sealed_key_id <> '' AND sealed_key_id > ?2
+    AND id NOT IN (SELECT value FROM json_each(?4))
   LIMIT ?3
 )
 
