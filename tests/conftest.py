@@ -1,6 +1,13 @@
-"""Settings for every test: what runs asynchronously runs on asyncio."""
+"""Settings for every test: what runs asynchronously runs on asyncio, and Hypothesis measures no time."""
+
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")  # a busy machine is no failure
 
 
 @pytest.fixture(scope="session")

@@ -270,7 +270,7 @@ READ_UNITS = st.builds(Unit, st.lists(READS, min_size=1, max_size=6).map(tuple),
 
 
 @given(history=st.lists(st.one_of(WRITE_UNITS, READ_UNITS), min_size=1, max_size=20))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 async def test_random_histories_get_the_same_answers(history: list[Unit]) -> None:
     with TemporaryDirectory() as folder:
         async with (

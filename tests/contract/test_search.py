@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextdna.ports.database import Database, Transaction
@@ -296,7 +296,7 @@ def assert_same_scores(one: Sequence[Candidate], other: Sequence[Candidate]) -> 
     queries=st.lists(st.tuples(PHRASES, REQUIRED, PHRASES), min_size=1, max_size=5),
     weights=st.dictionaries(WORDS, st.sampled_from([0.125, 0.7, 1.0]), max_size=4),
 )
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 async def test_both_backends_give_the_same_scores(
     texts: list[tuple[list[str], int, bool]],
     changed: list[tuple[int, list[str]]],

@@ -159,7 +159,7 @@ def backend(
         runner.run(opening.__aexit__(None, None, None))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(world=worlds())
 def test_queries_show_what_the_rule_allows_and_nothing_else(
     backend: tuple[asyncio.Runner, Database], world: World

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextdna import (
@@ -258,7 +258,7 @@ def installation(
         runner.run(wait_for(holding))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(data=st.data())
 def test_every_path_reveals_what_the_rule_allows_and_nothing_else(
     installation: tuple[asyncio.Runner, Hub, Clock, Iterator[ProjectId]], data: st.DataObject

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contextdna_server.host_config import (
@@ -167,7 +167,6 @@ entries = st.builds(
 indents = st.sampled_from([None, 0, 1, 2, 4, "\t"])
 
 
-@settings(deadline=None)
 @given(json_documents, json_documents, entries, indents)
 def test_any_json_is_preserved_and_merging_is_idempotent(
     document: dict[str, Any], servers: dict[str, Any], entry: Entry, indent: int | str | None
@@ -300,7 +299,6 @@ toml_parts = st.sampled_from(
 toml_files = st.tuples(st.lists(toml_parts, unique=True), st.sampled_from(["\n", "\n\n", "\r\n"]))
 
 
-@settings(deadline=None)
 @given(toml_files, toml_entries)
 def test_any_toml_is_preserved_and_merging_is_idempotent(file: tuple[list[str], str], entry: Entry) -> None:
     parts, newline = file
