@@ -59,6 +59,12 @@ def _stats() -> click.Command:
     return stats
 
 
+def _sweep() -> click.Command:
+    from contextdna_server.commands.sweep import sweep
+
+    return sweep
+
+
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "serve": _serve,
     "demo": _demo,
@@ -68,6 +74,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "audit": _audit,
     "keys": _keys,
     "stats": _stats,
+    "sweep": _sweep,
 }
 
 

@@ -135,7 +135,7 @@ def test_a_settings_error_exits_2_and_names_the_setting(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["audit verify", "audit export", "audit tail", "stats", "keys list", "keys rotate --master",
+    "command", ["audit verify", "audit export", "audit tail", "stats", "sweep", "keys list", "keys rotate --master",
                 "migrate status", "migrate up", "migrate down 0 --yes"]
 )  # fmt: skip
 def test_what_reads_an_installation_makes_none(command: str, tmp_path: Path) -> None:
@@ -501,6 +501,17 @@ def test_stats_count_what_the_operator_may_see_and_mask_secrets(data: Path) -> N
     ]
     assert document["projects"][0]["audit_entries"] >= 3
     assert key not in result.output
+
+
+# sweep
+
+
+def test_a_sweep_purges_what_is_over_and_counts_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer("sweep", "--data", data) == {"purged": 0, "projects": [{"project": "default", "purged": 0}]}
+    change(data, "UPDATE records SET retention_until = 1 WHERE level = 1")
+    assert answer("sweep", "--data", data, "--project", "default")["purged"] == 1
+    assert "0 records purged" in call("sweep", "--data", data).stdout
+    assert len(answer("audit", "tail", "--data", data, "--action", "retention.sweep")["entries"]) == 3
 
 
 # init
