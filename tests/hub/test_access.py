@@ -39,6 +39,7 @@ from tests.hub.rig import (
     ROOT,
     TESS,
     WRITER,
+    audit_of,
     last_audit,
     refused,
     remember,
@@ -141,8 +142,11 @@ async def test_hidden_and_absent_are_alike_beside_what_is_visible(hub: Hub) -> N
     found, missing = await hub.bind(PETE).get_memories([hidden, mine, absent])
     assert [memory.record.id for memory in found] == [mine]
     assert missing == (hidden, absent)
-    entry = (await last_audit(hub)).draft
-    assert (entry.outcome, entry.risk) == (Outcome.ALLOWED, Risk.HIGH)
+    entries = [entry.draft for entry in (await audit_of(hub, action="memory.get"))]
+    assert [(entry.outcome, entry.risk, entry.record_ids) for entry in entries] == [
+        (Outcome.DENIED, Risk.HIGH, (hidden,)),
+        (Outcome.ALLOWED, Risk.LOW, (mine,)),
+    ]
 
 
 async def test_a_phase_of_hidden_records_answers_as_an_unknown_one(hub: Hub) -> None:

@@ -6,6 +6,7 @@ call belongs to, who may begin sessions for whom, who may change a record, at wh
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -19,6 +20,7 @@ from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Principal, Reader, Role
 from contextdna.values.record import Record, RecordRef
 from contextdna.values.session import Session, SessionStatus
+from contextdna.values.visibility import visible
 
 
 class Action(StrEnum):
@@ -205,14 +207,23 @@ def require_level(actor: Actor, level: Level) -> None:
         AccessDenied: ``role_required`` for level system.
     """
     reader = actor.reader
-    if level is Level.TEAM and not reader.team_id:
+    require_circle(level, team_id=reader.team_id, swarm_id=reader.swarm_id)
+    if level is Level.SYSTEM and reader.role is not Role.SYSTEM:
+        raise AccessDenied("level system needs the role system", code="role_required", hint="Use level project.")
+
+
+def require_circle(level: Level, *, team_id: str, swarm_id: str) -> None:
+    """Refuse level team without a team and level swarm without a swarm: nobody could read it.
+
+    Raises:
+        InvalidInput: ``level_needs_team`` or ``level_needs_swarm``.
+    """
+    if level is Level.TEAM and not team_id:
         raise InvalidInput("level team needs an agent with a team", code="level_needs_team", hint="Use level private.")
-    if level is Level.SWARM and not reader.swarm_id:
+    if level is Level.SWARM and not swarm_id:
         raise InvalidInput(
             "level swarm needs an agent with a swarm", code="level_needs_swarm", hint="Use level project or private."
         )
-    if level is Level.SYSTEM and reader.role is not Role.SYSTEM:
-        raise AccessDenied("level system needs the role system", code="role_required", hint="Use level project.")
 
 
 def may_change(actor: Actor, record: Record | RecordRef) -> bool:
@@ -237,7 +248,7 @@ async def require_changeable(
     hidden = [ref_id for ref_id in unowned if ref_id not in seen]
     absent = tuple(i for i in record_ids if i not in found or i in hidden)
     if absent:
-        raise absent_error(absent, denied=bool(hidden))
+        raise absent_error(absent, denied=hides(actor, (found[i] for i in hidden)))
     if unowned:
         raise AccessDenied(
             "only the owner or the role system may change this",
@@ -245,6 +256,11 @@ async def require_changeable(
             hint="Store a memory of your own with relates_to instead.",
             record_ids=tuple(unowned),
         )
+
+
+def hides(actor: Actor, refs: Iterable[RecordRef]) -> bool:
+    """Tell whether any of these records is one that the actor may not see, rather than a deleted one of its own."""
+    return any(not visible(actor.reader, ref, granted=False) for ref in refs)
 
 
 def absent_error(record_ids: tuple[str, ...], *, denied: bool) -> NotFound:

@@ -136,7 +136,7 @@ async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, BlobO
     """
     seen = await op.tx.records.read(op.actor.reader, [record_id], now=op.now)
     if not seen or seen[0].record.kind is not Kind.ARTIFACT:
-        denied = not seen and bool(await op.tx.records.refs(op.project_id, [record_id]))
+        denied = not seen and access.hides(op.actor, await op.tx.records.refs(op.project_id, [record_id]))
         raise access.absent_error((record_id,), denied=denied)
     op.note([record_id])
     body = op.open(seen[0].record)

@@ -174,7 +174,9 @@ async def _named(op: Operation, memory_ids: Sequence[RecordId]) -> list[VisibleR
     found = {item.record.id for item in seen}
     absent = tuple(i for i in wanted if i not in found)
     if absent:
-        raise access.absent_error(absent, denied=bool(await op.tx.records.refs(op.project_id, absent)))
+        raise access.absent_error(
+            absent, denied=access.hides(op.actor, await op.tx.records.refs(op.project_id, absent))
+        )
     allowed = {item.record.id for item in await _inheritable(op, wanted)}
     refused = tuple(i for i in wanted if i not in allowed)
     if refused:

@@ -11,7 +11,14 @@ from contextdna.domain import access
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.records import new_record
-from contextdna.domain.validation import check_change, check_count, check_memory, check_metadata, check_name
+from contextdna.domain.validation import (
+    check_change,
+    check_count,
+    check_memory,
+    check_metadata,
+    check_name,
+    check_period,
+)
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
 from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
 from contextdna.values.level import Level
@@ -27,12 +34,13 @@ from contextdna.values.memory import (
 )
 from contextdna.values.principal import Role
 from contextdna.values.project import IdempotentResult, Link
-from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
+from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, Tier, VisibleRecord
 from contextdna.values.search import RecordFilter
 from contextdna.values.settings import HubSettings
 
 RELATES_TO = "relates_to"
 _SELECTION_MAX = 10_000
+_LASTING = (Tier.WORKING, Tier.EPISODIC, Tier.SEMANTIC, Tier.SHARED)  # a merge keeps the longer-lived tier
 _VERSION_MAX = 2**31
 
 
@@ -151,13 +159,15 @@ class _Merge:
         current = (await op.tx.records.take(op.project_id, [self.holder.id]))[0]
         body = op.open(current)
         merged = dict(body)
-        importance, retention = current.importance, current.retention_until
+        importance, retention, tier = current.importance, current.retention_until, Tier(current.tier)
         for draft in self.drafts or []:
+            tier = max(tier, draft.tier, key=_LASTING.index)
             merged["tags"] = list(dict.fromkeys([*merged.get("tags", []), *draft.tags]))
             merged["metadata"] = {**merged.get("metadata", {}), **draft.metadata}
             importance = max(importance, draft.importance)
             retention = _later_end(retention, _retention(op.now, draft.retention_days))
-        if (merged, importance, retention) == (body, current.importance, current.retention_until):
+        await op.tx.records.touch(op.project_id, {current.id: 1}, at=op.now)
+        if (merged, importance, retention, tier) == (body, current.importance, current.retention_until, current.tier):
             return current.version
         tags = tuple(merged["tags"][: op.settings.limits.tags_max])
         merged["tags"] = list(tags)
@@ -166,6 +176,7 @@ class _Merge:
         changed = replace(
             current,
             version=version,
+            tier=tier,
             importance=importance,
             retention_until=retention,
             updated_at=op.now,
@@ -193,11 +204,11 @@ async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memo
     ]
     found_ids = {item.record.id for item in seen}
     missing = tuple(record_id for record_id in wanted if record_id not in found_ids)
-    denied = bool(missing) and bool(await op.tx.records.refs(op.project_id, missing))
+    refs = await op.tx.records.refs(op.project_id, missing) if missing else []
+    hidden = [ref.id for ref in refs if access.hides(op.actor, [ref])]
     if not seen:
-        raise access.absent_error(missing, denied=denied)
-    if denied:
-        op.note(denied=len(missing))
+        raise access.absent_error(missing, denied=bool(hidden))
+    op.denied_ids.extend(hidden)
     op.note([item.record.id for item in seen], found=len(seen))
     links = await op.tx.records.links_of(op.project_id, [item.record.id for item in seen])
     targets = await _visible_targets(op, links)
@@ -252,6 +263,8 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
             current_version=current.version,
             expected_version=expected_version,
         )
+    if change.superseded_by == record_id:
+        raise InvalidInput("a memory cannot supersede itself", code="superseded_by_itself", hint="Name the newer one.")
     if change.superseded_by is not None:
         await require_visible(op, [change.superseded_by])
     changed, tokens = _apply(op, current, change)
@@ -275,7 +288,8 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         body["tags"] = list(dict.fromkeys(change.tags))
     level = current.level if change.level is None else change.level
     if level is not current.level:
-        access.require_level(op.actor, level)
+        _check_new_level(op, current, level)
+    check_period(current.valid_from, change.valid_to)
     version = current.version + 1
     record = replace(
         current,
@@ -288,11 +302,29 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         valid_to=change.valid_to or (op.now if change.superseded_by else current.valid_to),
         superseded_by=change.superseded_by or current.superseded_by,
         retention_until=_retention(op.now, change.retention_days) or current.retention_until,
-        content_hash=op.content_hash(body["content"], level),
+        content_hash=_sameness(op, body["content"], change.memory_type or current.type, current.valid_from, level),
         tag_tokens=op.index(level).tags(body["tags"]),
         sealed=op.seal(body, record_id=current.id, level=level, version=version, current=current),
     )
     return record, _index_tokens(op, level, body["content"], body["tags"])
+
+
+def _check_new_level(op: Operation, current: Record, level: Level) -> None:
+    """Refuse a level that the record has no circle for, or that would show another's record to more readers.
+
+    Raises:
+        AccessDenied: ``not_owner``, or ``role_required``.
+        InvalidInput: ``level_needs_team`` or ``level_needs_swarm``.
+    """
+    access.require_level(op.actor, level)
+    access.require_circle(level, team_id=current.team_id, swarm_id=current.swarm_id)
+    if current.owner_id != op.actor.agent_id:
+        raise AccessDenied(
+            "only the owner changes who may read",
+            code="not_owner",
+            hint="Ask the owner, or store a memory of your own.",
+            record_ids=(current.id,),
+        )
 
 
 def _moves(op: Operation, before: Level, after: Level) -> bool:
@@ -341,7 +373,7 @@ async def forget(
     return await _forget(op, wanted, purge=purge)
 
 
-def _refuse_loops(op: Operation, refs: Sequence[RecordRef]) -> None:
+def _refuse_loops(op: Operation, refs: Iterable[RecordRef | Record]) -> None:
     """Keep loop records from their authors: whoever could take a low confidence back could open a gate."""
     loops = tuple(ref.id for ref in refs if ref.kind is Kind.LOOP)
     if loops and op.actor.reader.role is not Role.SYSTEM:
@@ -392,6 +424,7 @@ async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[Record
             hint="Restore only what forget_memory removed.",
             record_ids=kept,
         )
+    _refuse_loops(op, there.values())
     await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=None)
     op.note(wanted, restored=len(wanted))
     op.emit("memory.restored", wanted)
@@ -445,7 +478,8 @@ async def require_visible(op: Operation, record_ids: Sequence[RecordId]) -> None
     seen = {item.record.id for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
     hidden = tuple(i for i in wanted if i not in seen)
     if hidden:
-        raise access.absent_error(hidden, denied=bool(await op.tx.records.refs(op.project_id, hidden)))
+        refs = await op.tx.records.refs(op.project_id, hidden)
+        raise access.absent_error(hidden, denied=access.hides(op.actor, refs))
 
 
 async def _duplicates(op: Operation, fresh: Sequence[Record]) -> dict[tuple[Level, bytes], Record]:
@@ -478,7 +512,7 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
         valid_from=draft.valid_from,
         valid_to=draft.valid_to,
         retention_until=_retention(op.now, draft.retention_days),
-        content_hash=op.content_hash(draft.content, draft.level),
+        content_hash=_sameness(op, draft.content, draft.memory_type, draft.valid_from, draft.level),
         tag_tokens=op.index(draft.level).tags(draft.tags),
     )
 
@@ -486,6 +520,12 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
 def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]) -> tuple[str, ...]:
     text = "\n".join((content, *tags)) if tags else content
     return op.index(level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
+
+
+def _sameness(op: Operation, content: str, memory_type: str, valid_from: datetime | None, level: Level) -> bytes:
+    """Hash what makes two memories the same: the content, said as the same type, of the same time."""
+    since = valid_from.isoformat() if valid_from else ""
+    return op.content_hash(f"{memory_type}\x1f{since}\x1f{content}", level)
 
 
 def _retention(now: datetime, days: float | None) -> datetime | None:

@@ -31,6 +31,8 @@ class Operation:
     frequencies: Frequencies
     settings: HubSettings
     record_ids: list[str] = field(default_factory=list)
+    denied_ids: list[str] = field(default_factory=list)
+    """Hidden records that the call named, beside what it was given: they get an entry of their own."""
     details: dict[str, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 

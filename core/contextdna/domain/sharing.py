@@ -8,7 +8,7 @@ from contextdna.domain import access
 from contextdna.domain.memories import owned_filter
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_score
-from contextdna.errors import InvalidInput
+from contextdna.errors import AccessDenied, InvalidInput
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, delegated_id, new_id
 from contextdna.values.memory import MemorySelection
@@ -102,6 +102,11 @@ async def _memories(
         wanted = tuple(dict.fromkeys(record_ids))
         refs = await op.tx.records.refs(op.project_id, wanted)
         await access.require_changeable(op.tx, op.actor, wanted, refs, now=op.now)
+        others = tuple(ref.id for ref in refs if ref.owner_id != op.actor.agent_id)
+        if others:  # the role system may change a record, but who else reads it is its owner's to say
+            raise AccessDenied(
+                "only the owner shares", code="not_owner", hint="Ask the owner to share it.", record_ids=others
+            )
         return wanted
     check_count(limit, name="limit", maximum=op.settings.limits.batch_max)
     check_score(selection.min_importance, name="min_importance")

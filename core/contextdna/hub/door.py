@@ -1,7 +1,7 @@
 """The one door's mechanism: resolve, run, audit, commit, tell. Every Workspace method goes through it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ R = TypeVar("R")
 Run = Callable[[Operation], Awaitable[R]]
 
 _AUDITED_IDS_MAX = 100
+_REFUSAL_RISKS = {Outcome.DENIED: Risk.HIGH, Outcome.UNREADABLE: Risk.CRITICAL}
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class _Attempt:
     """How far a call came: kept outside its transaction, so that a refused one can still be audited."""
 
     actor: Actor | None = None
+    denied_ids: list[str] = field(default_factory=list)
 
 
 class Door:
@@ -99,9 +101,13 @@ class Door:
         async def unit(tx: Transaction) -> tuple[R, ReadTrace]:
             op = await self._begin(tx, caller, action, attempt)
             answer = await run(op)
+            attempt.denied_ids = op.denied_ids
             return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids) if touch else ())
 
         answer, trace = await self._attempt(self.database.read, unit, caller, action, attempt)
+        if attempt.denied_ids:
+            hidden = NotFound("hidden", record_ids=tuple(attempt.denied_ids), denied=True)
+            await self._audit_refusal(caller, action, attempt, hidden)
         await self.reads.add(trace)
         return answer
 
@@ -132,7 +138,7 @@ class Door:
                     raise
                 self.vault.forget(attempt.actor.project_id)  # another process may have rotated the keys
                 return await engine(unit)
-        except (NotFound, AccessDenied, SessionInvalid, Conflict) as error:
+        except (NotFound, AccessDenied, SessionInvalid, Conflict, IntegrityFault) as error:
             await self._audit_refusal(caller, action, attempt, error)
             raise
 
@@ -178,7 +184,7 @@ def _allowed(op: Operation, caller: Caller) -> AuditDraft:
         session_id=op.actor.session_id,
         action=op.action,
         outcome=Outcome.ALLOWED,
-        risk=Risk.HIGH if op.details.get("denied") else RISKS.get(op.action, Risk.LOW),
+        risk=RISKS.get(op.action, Risk.LOW),
         record_ids=tuple(op.record_ids[:_AUDITED_IDS_MAX]),
         details=compact_json(op.details),
         request_id=caller.request_id,
@@ -207,7 +213,7 @@ def _refused(
         session_id=actor.session_id if actor else SessionId(""),
         action=action,
         outcome=outcome,
-        risk=Risk.HIGH if outcome is Outcome.DENIED else Risk.LOW,
+        risk=_REFUSAL_RISKS.get(outcome, Risk.LOW),
         record_ids=tuple(str(record_id)[:64] for record_id in record_ids[:_AUDITED_IDS_MAX]),
         details=compact_json({"code": error.code}),
         request_id=caller.request_id,
@@ -216,6 +222,8 @@ def _refused(
 
 
 def _outcome(error: ContextDnaError) -> Outcome:
+    if isinstance(error, IntegrityFault):
+        return Outcome.UNREADABLE
     if isinstance(error, Conflict):
         return Outcome.CONFLICT
     if isinstance(error, NotFound) and not error.denied:

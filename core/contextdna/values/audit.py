@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     ABSENT = "absent"
     CONFLICT = "conflict"
     UNREADABLE = "unreadable"
-    """Never written: how an entry reads that was changed into something no entry can say."""
+    """Stored data was found changed; also how an entry reads that was changed into what no entry can say."""
 
 
 class Risk(StrEnum):
