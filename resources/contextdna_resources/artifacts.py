@@ -24,9 +24,13 @@ async def read_artifacts(uri: ResourceUri, workspace: Workspace) -> Contents:
 
 async def read_artifact(uri: ResourceUri, workspace: Workspace) -> Contents:
     """Give an artifact: text inline, other bytes as a blob, and what is too large as a description of itself."""
-    artifact, data = await workspace.read_artifact(RecordId(uri.item_id))
+    described = await workspace.describe_artifact(RecordId(uri.item_id))
+    too_large = described.size_bytes > INLINE_BYTES_MAX
+    if too_large and not is_textual(described.media_type):
+        return json_contents(uri, _description(described, None))  # its bytes would be loaded to be left out
+    artifact, data = await workspace.read_artifact(described.record.id)
     text = _text(artifact, data)
-    if len(data) > INLINE_BYTES_MAX:
+    if too_large:
         return json_contents(uri, _description(artifact, text))
     facts = {f"contextdna/{key}": value for key, value in _reference(artifact).items()}
     if text is not None:

@@ -14,12 +14,14 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, ResourceTemplateReference,
 from contextdna import (
     LEVELS_BY_LABEL,
     MEMORY_TYPES,
+    Artifact,
     ArtifactDraft,
     BeginRequest,
     Decision,
     Level,
     Loop,
     LoopDraft,
+    RecordId,
     Risk,
     StorageUnavailable,
     Tier,
@@ -324,6 +326,25 @@ async def test_a_larger_artifact_is_described_instead(rig: Rig, media_type: str)
     assert (description["content_included"], description["size_bytes"]) == (False, INLINE_BYTES_MAX + 1)
     assert ("excerpt" in description) == (media_type == "text/plain")
     assert description["media_type"] == media_type
+
+
+async def test_a_large_binary_artifact_is_described_without_loading_its_bytes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = await attached(rig, b"x" * (INLINE_BYTES_MAX + 1), "application/octet-stream")
+    small = await attached(rig, b"x", "application/octet-stream")
+    loaded: list[str] = []
+    read = Workspace.read_artifact
+
+    async def noting(workspace: Workspace, record_id: RecordId) -> tuple[Artifact, bytes]:
+        loaded.append(record_id)
+        return await read(workspace, record_id)
+
+    monkeypatch.setattr(Workspace, "read_artifact", noting)
+    async with rig.client(ALICE) as client:
+        assert not (await read_json(client, large))["content_included"]
+        assert (await read_blob(client, small)).blob
+    assert loaded == [small.rpartition("/")[2]]
 
 
 async def record_loops(rig: Rig) -> None:

@@ -21,11 +21,6 @@ def _from_json_text(value: object) -> object:
     return value
 
 
-def one_of(*choices: str) -> dict[str, Any]:
-    """Show the choices in the schema; the core checks them, with a coded error."""
-    return {"enum": list(choices)}
-
-
 Texts = Annotated[list[str], BeforeValidator(_from_json_text)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json_text)]
 Scores = Annotated[dict[str, float], BeforeValidator(_from_json_text)]
