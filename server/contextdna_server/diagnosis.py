@@ -213,7 +213,9 @@ def _key(patient: Patient) -> Result:
         remedy = f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY; no other key opens the data."
         return Verdict.FAIL, f"{path} is gone", remedy
     ring = _ring(settings, path)
-    source = f"{path}" if in_file else "the setting master_key" if not settings.os_keyring else "the system's keyring"
+    source = str(path) if in_file else "the system's keyring"
+    if settings.master_key.get_secret_value():
+        source = "the setting master_key"
     if not patient.has_database:
         return _ok(f"{ring.current_id} from {source}")
     with look_at(patient.data) as view:

@@ -337,6 +337,13 @@ def test_doctor_finds_a_key_that_does_not_open_the_data(data: Path, monkeypatch:
     assert OTHER_KEY not in result.output
 
 
+def test_doctor_names_the_key_that_wins(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTDNA_MASTER_KEY", (data / "master.key").read_text().split()[-1])
+    monkeypatch.setenv("CONTEXTDNA_OS_KEYRING", "true")
+    found = {check["name"]: check for check in answer("doctor", "--data", data)["checks"]}
+    assert "from the setting master_key opens the data" in found["key"]["detail"]
+
+
 def test_doctor_finds_a_clock_that_is_behind_the_audit_trail(data: Path) -> None:
     findings = {f.name: f for f in examine(load_settings({"data": data}), now=datetime(2026, 1, 1, tzinfo=UTC))}
     assert findings["clock"].verdict is Verdict.FAIL
