@@ -169,7 +169,7 @@ async def test_active_grants_are_those_in_force_for_the_agent(database: Database
     assert await database.read(lambda tx: tx.grants.active_for(PROJECT, [], BOB, now=NOW)) == []
 
 
-async def test_given_grants_are_those_in_force_outside_delegations(database: Database) -> None:
+async def test_given_grants_are_those_in_force(database: Database) -> None:
     await database.write(
         lambda tx: tx.grants.add(
             [
@@ -187,8 +187,11 @@ async def test_given_grants_are_those_in_force_outside_delegations(database: Dat
     found = await database.read(
         lambda tx: tx.grants.given(PROJECT, granted_by=ALICE, grantee_ids=[BOB, CAROL], now=NOW)
     )
-    assert [grant.id for grant in found] == ["g1", "g9"]
+    assert [grant.id for grant in found] == ["g1", "g7", "g9"]
     assert await database.read(lambda tx: tx.grants.given(PROJECT, granted_by=ALICE, grantee_ids=[], now=NOW)) == []
+    found = await database.read(lambda tx: tx.grants.on_records(PROJECT, [RecordId("mem_7")], now=NOW))
+    assert [grant.id for grant in found] == ["g1"]
+    assert await database.read(lambda tx: tx.grants.on_records(PROJECT, [], now=NOW)) == []
 
 
 async def test_revoking_counts_what_was_in_force(database: Database) -> None:

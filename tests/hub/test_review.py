@@ -1,25 +1,32 @@
 """Rules between the lines: what merging keeps, who widens a circle, what is told of damage."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from contextdna import (
     AccessDenied,
+    AgentId,
+    ArtifactDraft,
     Conflict,
     ContextQuery,
+    DelegationRequest,
     Hub,
     InvalidInput,
     Level,
     MemoryChange,
     MemoryDraft,
+    MemorySelection,
+    NotFound,
     Outcome,
+    Principal,
     RecordId,
     Risk,
     StoreStatus,
     Tier,
 )
-from tests.hub.rig import ALICE, PETE, ROOT, Clock, audit_of, refused, remember
+from tests.hub.rig import ALICE, DEFAULT, PETE, ROOT, Clock, audit_of, refused, remember
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +101,64 @@ async def test_what_was_not_forgotten_is_not_restored(hub: Hub) -> None:
         await alice.restore_memories([memory, missing])
     assert await alice.restore_memories([memory]) == (memory,)
     assert (await alice.retrieve_context(ContextQuery("still here"))).hits
+
+
+async def test_a_memory_moves_to_the_team_that_its_owner_is_in_now(hub: Hub) -> None:
+    memory = await remember(hub.bind(ALICE), "diary", level=Level.PRIVATE)
+    moved = replace(ALICE, team_id="edge")
+    await hub.bind(moved).update_memory(memory, MemoryChange(level=Level.TEAM), expected_version=1)
+    for team_id, reads in (("edge", True), ("core", False)):
+        reader = hub.bind(Principal(AgentId(f"of-{team_id}"), (DEFAULT,), team_id=team_id))
+        if reads:
+            await reader.get_memories([memory])
+        else:
+            await refused(reader.get_memories([memory]), NotFound, "not_found")
+
+
+async def test_an_owner_takes_back_what_was_handed_down(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    memory = await remember(alice, "the old password", level=Level.PRIVATE)
+    child = await alice.delegate(DelegationRequest(AgentId("child"), "help", memory_ids=(memory,)))
+    below = hub.bind(ALICE, session_id=child.begun.handle)
+    deeper = await below.delegate(DelegationRequest(AgentId("deeper"), "help", memory_ids=(memory,)))
+    handles = (child.begun.handle, deeper.begun.handle)
+    for handle in handles:
+        await hub.bind(ALICE, session_id=handle).get_memories([memory])
+    report = await alice.revoke_shares([AgentId("child")], [memory])
+    assert report.changed == 2
+    for handle in handles:
+        await refused(hub.bind(ALICE, session_id=handle).get_memories([memory]), NotFound, "not_found")
+
+
+async def test_a_new_level_ends_what_delegations_gave(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    memory = await remember(alice, "the plan of the team", level=Level.TEAM)
+    child = await alice.delegate(DelegationRequest(AgentId("child"), "the plan of the team"))
+    below = hub.bind(ALICE, session_id=child.begun.handle)
+    await below.get_memories([memory])
+    await alice.update_memory(memory, MemoryChange(level=Level.PRIVATE), expected_version=1)
+    await refused(below.get_memories([memory]), NotFound, "not_found")
+
+
+async def test_artifact_versions_tell_nothing_of_other_owners(hub: Hub) -> None:
+    for _ in range(2):
+        await hub.bind(ALICE).attach_artifact(ArtifactDraft("layoffs.md", b"x", level=Level.PRIVATE))
+    assert (await hub.bind(PETE).attach_artifact(ArtifactDraft("layoffs.md", b"y"))).record.position == 1
+
+
+async def test_only_what_is_kept_and_known_is_shared(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    memory = await remember(alice, "gone soon")
+    await alice.forget_memories([memory])
+    await refused(alice.share_memories([PETE.agent_id], [memory]), NotFound, "not_found")
+    mistyped = alice.share_memories([PETE.agent_id], selection=MemorySelection(memory_types=("facts",)))
+    await refused(mistyped, InvalidInput, "memory_type_unknown")
+
+
+async def test_a_hidden_successor_is_not_named(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    old = await remember(alice, "old")
+    new = await remember(alice, "new", level=Level.PRIVATE)
+    await alice.update_memory(old, MemoryChange(superseded_by=new), expected_version=1)
+    seen = {principal: (await hub.bind(principal).get_memories([old]))[0][0].record for principal in (ALICE, PETE)}
+    assert (seen[ALICE].superseded_by, seen[PETE].superseded_by) == (new, "")

@@ -18,6 +18,7 @@ from contextdna.domain.validation import (
     check_metadata,
     check_name,
     check_period,
+    check_tags,
 )
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
 from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
@@ -106,16 +107,20 @@ async def _store_new(
             if on_duplicate is not OnDuplicate.NEW:
                 known[key] = record
         elif on_duplicate is OnDuplicate.ERROR:
-            raise Conflict(
-                f"the same content is stored as {holder.id}",
-                code="duplicate",
-                hint="Use on_duplicate merge or new, or update_memory.",
-                record_ids=(holder.id,),
-            )
+            raise _duplicate(holder, in_batch=holder in fresh)
         else:
             merges.setdefault(holder.id, _Merge(holder)).add(draft)
             answer.append(StoredMemory(holder.id, holder.version, StoreStatus.MERGED))
     return await _write(op, drafts, inserts, merges, answer)
+
+
+def _duplicate(holder: Record, *, in_batch: bool) -> Conflict:
+    return Conflict(
+        "the batch holds the same content twice" if in_batch else f"the same content is stored as {holder.id}",
+        code="duplicate",
+        hint="Use on_duplicate merge or new, or update_memory.",
+        record_ids=() if in_batch else (holder.id,),
+    )
 
 
 async def _write(
@@ -169,8 +174,8 @@ class _Merge:
         await op.tx.records.touch(op.project_id, {current.id: 1}, at=op.now)
         if (merged, importance, retention, tier) == (body, current.importance, current.retention_until, current.tier):
             return current.version
-        tags = tuple(merged["tags"][: op.settings.limits.tags_max])
-        merged["tags"] = list(tags)
+        tags = tuple(merged["tags"])
+        check_tags(tags, op.settings.limits)
         check_metadata(merged["metadata"], op.settings.limits)
         version = current.version + 1
         changed = replace(
@@ -212,7 +217,17 @@ async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memo
     op.note([item.record.id for item in seen], found=len(seen))
     links = await op.tx.records.links_of(op.project_id, [item.record.id for item in seen])
     targets = await _visible_targets(op, links)
-    return tuple(open_memory(op, item, targets.get(item.record.id, ())) for item in seen), missing
+    shown = [replace(item, record=await _without_hidden_successor(op, item.record)) for item in seen]
+    memories = tuple(open_memory(op, item, targets.get(item.record.id, ())) for item in shown)
+    return memories, missing
+
+
+async def _without_hidden_successor(op: Operation, record: Record) -> Record:
+    """Leave out the id of a newer memory that the reader may not see."""
+    if not record.superseded_by:
+        return record
+    seen = await op.tx.records.read(op.actor.reader, [RecordId(record.superseded_by)], now=op.now)
+    return record if seen else replace(record, superseded_by="")
 
 
 async def _visible_targets(op: Operation, links: Sequence[Link]) -> dict[RecordId, tuple[RecordId, ...]]:
@@ -273,6 +288,8 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
         expected_version=expected_version,
         reindex=change.content is not None or change.tags is not None or _moves(op, current.level, changed.level),
     )
+    if changed.level is not current.level:
+        await _end_delegated(op, record_id)
     op.note([record_id], version=changed.version)
     op.emit("memory.updated", [record_id])
     return StoredMemory(record_id, changed.version, StoreStatus.STORED)
@@ -289,6 +306,8 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
     level = current.level if change.level is None else change.level
     if level is not current.level:
         _check_new_level(op, current, level)
+        reader = op.actor.reader  # the owner: the new circle is the one that it belongs to now
+        current = replace(current, team_id=reader.team_id, swarm_id=reader.swarm_id)
     check_period(current.valid_from, change.valid_to)
     version = current.version + 1
     record = replace(
@@ -317,7 +336,6 @@ def _check_new_level(op: Operation, current: Record, level: Level) -> None:
         InvalidInput: ``level_needs_team`` or ``level_needs_swarm``.
     """
     access.require_level(op.actor, level)
-    access.require_circle(level, team_id=current.team_id, swarm_id=current.swarm_id)
     if current.owner_id != op.actor.agent_id:
         raise AccessDenied(
             "only the owner changes who may read",
@@ -325,6 +343,13 @@ def _check_new_level(op: Operation, current: Record, level: Level) -> None:
             hint="Ask the owner, or store a memory of your own.",
             record_ids=(current.id,),
         )
+
+
+async def _end_delegated(op: Operation, record_id: RecordId) -> None:
+    """End what delegations let agents read of a record: its owner has said anew who may."""
+    standing = await op.tx.grants.on_records(op.project_id, [record_id], now=op.now)
+    lent = [grant.id for grant in standing if grant.delegation_id]
+    op.note(grants_ended=await op.tx.grants.revoke(op.project_id, lent, at=op.now))
 
 
 def _moves(op: Operation, before: Level, after: Level) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from contextdna.domain import access
 from contextdna.domain.memories import owned_filter
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_count, check_score
+from contextdna.domain.validation import check_agent_id, check_count, check_memory_type, check_score
 from contextdna.errors import AccessDenied, InvalidInput
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, delegated_id, new_id
@@ -50,7 +50,7 @@ async def share(
     wanted = await _memories(op, record_ids, selection, limit=limit)
     expires_at = None if expires_in_s is None else op.now + timedelta(seconds=_seconds(expires_in_s))
     standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
-    replaced = [grant.id for grant in standing if grant.record_id in set(wanted)]
+    replaced = [grant.id for grant in standing if grant.record_id in set(wanted) and not grant.delegation_id]
     await op.tx.grants.revoke(op.project_id, replaced, at=op.now)
     grants = [new_grant(op, record_id, target, expires_at) for target in targets for record_id in wanted]
     await op.tx.grants.add(grants)
@@ -61,21 +61,32 @@ async def share(
 
 
 async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence[RecordId]) -> ShareReport:
-    """End grants that the actor gave to agents: on some memories, or with no ids on all.
+    """End what lets agents read: grants that the actor gave, and any on its own records, delegated ones too.
+
+    What a target handed on to agents below it ends with it.
 
     Raises:
         InvalidInput: No target.
     """
     _check_targets(op, targets)
     targets = await _with_own_delegates(op, targets)
-    standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
-    ended = [grant for grant in standing if not record_ids or grant.record_id in record_ids]
-    changed = await op.tx.grants.revoke(op.project_id, [grant.id for grant in ended], at=op.now)
-    memory_ids = tuple(dict.fromkeys(grant.record_id for grant in ended))
+    given = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
+    chosen = {grant.record_id for grant in given if not record_ids or grant.record_id in record_ids}
+    refs = await op.tx.records.refs(op.project_id, [*chosen, *record_ids])
+    own = [ref.id for ref in refs if ref.owner_id == op.actor.agent_id]
+    standing = await op.tx.grants.on_records(op.project_id, own, now=op.now)
+    ended = {grant.id: grant.record_id for grant in given if grant.record_id in chosen}
+    ended |= {grant.id: grant.record_id for grant in standing if _at_or_below(grant.grantee_id, targets)}
+    changed = await op.tx.grants.revoke(op.project_id, list(ended), at=op.now)
+    memory_ids = tuple(dict.fromkeys(ended.values()))
     op.note(memory_ids, targets=list(targets), ended=changed)
     if memory_ids:
         op.emit("memory.unshared", memory_ids)
     return ShareReport(memory_ids, tuple(targets), await _unknown(op, targets), changed, None)
+
+
+def _at_or_below(agent_id: AgentId, targets: Sequence[AgentId]) -> bool:
+    return any(agent_id == target or agent_id.startswith(f"{target}/") for target in targets)
 
 
 def new_grant(
@@ -107,9 +118,15 @@ async def _memories(
             raise AccessDenied(
                 "only the owner shares", code="not_owner", hint="Ask the owner to share it.", record_ids=others
             )
+        kept = {item.record.id for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
+        gone = tuple(i for i in wanted if i not in kept)
+        if gone:
+            raise access.absent_error(gone, denied=False)
         return wanted
     check_count(limit, name="limit", maximum=op.settings.limits.batch_max)
     check_score(selection.min_importance, name="min_importance")
+    for memory_type in selection.memory_types:
+        check_memory_type(memory_type, op.settings)
     if not selection.memory_types:
         raise InvalidInput("neither memory_ids nor memory_types", code="selection_empty", hint="Name one of the two.")
     refs = await op.tx.records.owned(op.actor.reader, owned_filter(op, selection), now=op.now, limit=limit)

@@ -82,7 +82,11 @@ class GrantTable(Protocol):
     async def given(
         self, project_id: ProjectId, *, granted_by: AgentId, grantee_ids: Sequence[AgentId], now: datetime
     ) -> list[Grant]:
-        """List grants in force, outside delegations, that one agent gave to others."""
+        """List grants in force that one agent gave to others, by sharing or by delegating."""
+        ...
+
+    async def on_records(self, project_id: ProjectId, record_ids: Sequence[RecordId], *, now: datetime) -> list[Grant]:
+        """List grants in force on records, whoever gave them."""
         ...
 
     async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:

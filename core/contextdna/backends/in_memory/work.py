@@ -120,12 +120,16 @@ class InMemoryGrants:
     async def given(
         self, project_id: ProjectId, *, granted_by: AgentId, grantee_ids: Sequence[AgentId], now: datetime
     ) -> list[Grant]:
-        """List grants in force, outside delegations, that one agent gave to others, by id."""
+        """List grants in force that one agent gave to others, by id."""
         return [
             grant
             for grant in self._in_force(project_id, now)
-            if grant.granted_by == granted_by and grant.grantee_id in grantee_ids and not grant.delegation_id
+            if grant.granted_by == granted_by and grant.grantee_id in grantee_ids
         ]
+
+    async def on_records(self, project_id: ProjectId, record_ids: Sequence[RecordId], *, now: datetime) -> list[Grant]:
+        """List grants in force on records, whoever gave them, by id."""
+        return [grant for grant in self._in_force(project_id, now) if grant.record_id in record_ids]
 
     def _in_force(self, project_id: ProjectId, now: datetime) -> list[Grant]:
         grants = [grant for grant in self._sheets.grants.rows.values() if grant.project_id == project_id]

@@ -128,9 +128,14 @@ class Grants:
     async def given(
         self, project_id: ProjectId, *, granted_by: AgentId, grantee_ids: Sequence[AgentId], now: datetime
     ) -> list[Grant]:
-        """List grants in force, outside delegations, that one agent gave to others."""
+        """List grants in force that one agent gave to others, by sharing or by delegating."""
         params = (project_id, json_list(grantee_ids), granted_by, micros(now))
         return [_grant_of(row) for row in await self._rows("grants_given", params)]
+
+    async def on_records(self, project_id: ProjectId, record_ids: Sequence[RecordId], *, now: datetime) -> list[Grant]:
+        """List grants in force on records, whoever gave them."""
+        params = (project_id, json_list(record_ids), micros(now))
+        return [_grant_of(row) for row in await self._rows("grants_on_records", params)]
 
     async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:
         """End grants now; gives how many were in force."""

@@ -77,8 +77,15 @@ ORDER BY id
 -- name: grants_given
 SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id
 FROM grants INDEXED BY grants_by_grantee
-WHERE project_id = ?1 AND grantee_id IN (SELECT value FROM json_each(?2)) AND granted_by = ?3 AND delegation_id = ''
+WHERE project_id = ?1 AND grantee_id IN (SELECT value FROM json_each(?2)) AND granted_by = ?3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4)
+ORDER BY id
+
+-- name: grants_on_records
+SELECT id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id
+FROM grants INDEXED BY grants_by_record
+WHERE project_id = ?1 AND record_id IN (SELECT value FROM json_each(?2))
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?3)
 ORDER BY id
 
 -- name: grants_revoke
