@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +92,22 @@ async def test_the_same_bytes_may_be_stored_by_many_at_once(blobs: BlobStore) ->
     assert await blobs.get(KEY) == DATA
 
 
+async def test_what_is_there_is_told_without_reading(blobs: BlobStore) -> None:
+    await blobs.put(DATA)
+    assert await blobs.has(KEY)
+    assert not await blobs.has("0" * 64)
+    assert not await blobs.has("../../etc/passwd")
+    await blobs.delete(KEY)
+    assert not await blobs.has(KEY)
+
+
+async def test_blobs_are_listed_by_age(blobs: BlobStore) -> None:
+    keys = {await blobs.put(data) for data in (b"", DATA, b"other")}
+    later, earlier = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
+    assert {key async for key in blobs.keys_older_than(later)} == keys
+    assert [key async for key in blobs.keys_older_than(earlier)] == []
+
+
 # The folder
 
 
@@ -126,6 +143,19 @@ async def test_changed_bytes_are_noticed_and_mended_by_the_next_put(folder: Path
     assert fault.value.code == "blob_changed"
     await store.put(DATA)
     assert await store.get(KEY) == DATA
+
+
+async def test_a_blob_that_is_put_again_is_young_again(folder: Path) -> None:
+    store = LocalBlobStore(folder)
+    await store.put(DATA)
+    [blob] = files_in(folder)
+    blob.with_name("x.old.part").write_bytes(b"half")
+    limit = datetime.fromtimestamp(blob.stat().st_mtime, UTC) - timedelta(hours=1)
+    for path in files_in(folder):
+        os.utime(path, (0, 0))
+    assert [key async for key in store.keys_older_than(limit)] == [KEY]
+    await store.put(DATA)
+    assert [key async for key in store.keys_older_than(limit)] == []
 
 
 async def test_opening_removes_old_leftovers_only(folder: Path) -> None:

@@ -7,7 +7,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +65,14 @@ class LocalBlobStore:
         """
         return await anyio.to_thread.run_sync(self._get, key)
 
+    async def has(self, key: str) -> bool:
+        """Tell whether a blob is there, without reading it.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read.
+        """
+        return await anyio.to_thread.run_sync(self._has, key)
+
     async def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error.
 
@@ -71,6 +80,33 @@ class LocalBlobStore:
             StorageUnavailable: The file cannot be removed.
         """
         await anyio.to_thread.run_sync(self._delete, key)
+
+    async def keys_older_than(self, at: datetime) -> AsyncIterator[str]:
+        """Go through the keys of blobs that were last put before a time, one folder at a time.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read.
+        """
+        for folder in await anyio.to_thread.run_sync(self._subfolders):
+            for key in await anyio.to_thread.run_sync(self._older_in, folder, at.timestamp()):
+                yield key
+
+    def _subfolders(self) -> list[Path]:
+        with _storage_errors():
+            return sorted(path for path in self._folder.glob("[0-9a-f][0-9a-f]") if path.is_dir())
+
+    def _older_in(self, folder: Path, time_s: float) -> list[str]:
+        found = []
+        with _storage_errors():
+            for path in folder.glob("*/*"):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    if _KEY.fullmatch(path.name) and path.stat().st_mtime < time_s:
+                        found.append(path.name)
+        return found
+
+    def _has(self, key: str) -> bool:
+        with _storage_errors():
+            return bool(_KEY.fullmatch(key)) and self._path(key).is_file()
 
     def _open(self) -> None:
         with _storage_errors():
@@ -88,8 +124,11 @@ class LocalBlobStore:
             _make_folder(self._folder)
             _make_folder(path.parent.parent)
             _make_folder(path.parent)
-            if not _holds(path, data):
-                _write_whole(path, data)
+            if _holds(path, data):
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path)  # young again, so that no sweep takes it for an orphan
+                    return key
+            _write_whole(path, data)
         return key
 
     def _get(self, key: str) -> bytes:

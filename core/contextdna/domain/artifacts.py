@@ -1,7 +1,7 @@
 """Artifacts: a reference in the database, the bytes in the blob store, encrypted where the level asks for it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contextdna.domain import access
 from contextdna.domain.encryption import Binding, ProjectKeys
@@ -46,12 +46,36 @@ def is_textual(media_type: str) -> bool:
     return media_type.startswith("text/") or media_type in _TEXTUAL or media_type.endswith(("+json", "+xml"))
 
 
-def blob_bytes(draft: ArtifactDraft, record_id: str, keys: ProjectKeys) -> tuple[bytes, Sealed]:
-    """Give the bytes to put into the blob store, and the key id and salt that open them."""
-    if draft.level not in ENCRYPTED_LEVELS:
-        return draft.data, Sealed(b"")
-    ciphertext, salt = keys.encrypt(draft.data, _blob_binding(keys, record_id))
-    return ciphertext, Sealed(b"", key_id=keys.current_key_id, salt=salt)
+@dataclass(frozen=True, slots=True)
+class PreparedArtifact:
+    """Whatever of an artifact takes time in proportion to its bytes, done before its transaction."""
+
+    record_id: str
+    blob: bytes = field(repr=False)
+    """What goes to the blob store: the content, encrypted where its level asks for it."""
+    blob_key: str
+    opener: Sealed
+    """The key id and salt that open the blob."""
+    sha256: str
+    content_hash: bytes
+    text: str = field(repr=False)
+
+
+def prepare(draft: ArtifactDraft, record_id: str, keys: ProjectKeys) -> PreparedArtifact:
+    """Hash an artifact's bytes, and encrypt them where the level asks for it."""
+    blob, opener = draft.data, Sealed(b"")
+    if draft.level in ENCRYPTED_LEVELS:
+        blob, salt = keys.encrypt(draft.data, _blob_binding(keys, record_id))
+        opener = Sealed(b"", key_id=keys.current_key_id, salt=salt)
+    return PreparedArtifact(
+        record_id,
+        blob,
+        hashlib.sha256(blob).hexdigest(),
+        opener,
+        hashlib.sha256(draft.data).hexdigest(),
+        keys.content_hash(draft.data, encrypted=draft.level in ENCRYPTED_LEVELS),
+        _text(draft),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +101,7 @@ class BlobOpener:
         return data
 
 
-async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: str, opener: Sealed) -> Artifact:
+async def attach(op: Operation, draft: ArtifactDraft, prepared: PreparedArtifact) -> Artifact:
     """Write the reference to bytes that are in the blob store already; the same name gets the next version.
 
     Raises:
@@ -88,37 +112,42 @@ async def attach(op: Operation, draft: ArtifactDraft, record_id: str, blob_key: 
         "name": draft.name,
         "media_type": draft.media_type,
         "size_bytes": len(draft.data),
-        "sha256": hashlib.sha256(draft.data).hexdigest(),
+        "sha256": prepared.sha256,
         "metadata": dict(draft.metadata),
-        "excerpt": _text(draft)[:_EXCERPT_CHARS],
-        "blob_key_id": opener.key_id,
-        "blob_salt": opener.salt.hex(),
+        "excerpt": prepared.text[:_EXCERPT_CHARS],
+        "blob_key_id": prepared.opener.key_id,
+        "blob_salt": prepared.opener.salt.hex(),
     }
-    sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
+    sealed = op.seal(body, record_id=prepared.record_id, level=draft.level, version=1)
     record = new_record(
         op,
-        record_id,
+        prepared.record_id,
         Kind.ARTIFACT,
         level=draft.level,
         type=draft.media_type,
         sealed=sealed,
         importance=draft.importance,
-        subject=op.keys.name_hash(draft.name, encrypted=draft.level in ENCRYPTED_LEVELS),
+        subject=op.keys.name_hash(_own_name(op, draft.name), encrypted=draft.level in ENCRYPTED_LEVELS),
         position=await _latest_version(op, draft.name) + 1,
-        content_hash=op.content_hash(draft.data, draft.level),
-        blob_key=blob_key,
+        content_hash=prepared.content_hash,
+        blob_key=prepared.blob_key,
     )
-    text = f"{draft.name}\n{_text(draft)[:_INDEXED_CHARS]}"
+    text = f"{draft.name}\n{prepared.text[:_INDEXED_CHARS]}"
     tokens = op.index(draft.level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
     await op.tx.records.insert([IndexedRecord(record, tokens)])
-    op.note([record_id], bytes=len(draft.data))
-    op.emit("artifact.attached", [record_id])
+    op.note([prepared.record_id], bytes=len(draft.data))
+    op.emit("artifact.attached", [prepared.record_id])
     return open_artifact(op, VisibleRecord(record))
 
 
+def _own_name(op: Operation, name: str) -> str:
+    """Number each owner's artifacts apart: a version must not tell of artifacts that one may not see."""
+    return f"{op.actor.agent_id}\x1f{name}"
+
+
 async def _latest_version(op: Operation, name: str) -> int:
-    """Give the highest version of a name: plain and encrypted artifacts of one name are versions of one thing."""
-    subjects = [op.keys.name_hash(name, encrypted=encrypted) for encrypted in (False, True)]
+    """Give the highest version of the owner's artifacts of a name, plain and encrypted ones together."""
+    subjects = [op.keys.name_hash(_own_name(op, name), encrypted=encrypted) for encrypted in (False, True)]
     nowhere = SessionId("")
     return max(
         [

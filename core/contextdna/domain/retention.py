@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from contextdna.domain.operation import Operation
 
-_BATCH = 200
+_BATCH = 100  # as many ids as an audit entry names
 
 
 @dataclass(frozen=True, slots=True)

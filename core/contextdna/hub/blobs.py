@@ -1,33 +1,53 @@
 """Keeping blobs and their references together: bytes come first and go last."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from weakref import WeakValueDictionary
 
 import anyio
 
-from contextdna.errors import IntegrityFault, NotFound
+from contextdna.errors import ContextDnaError, IntegrityFault, NotFound
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import BlobStore
 
+logger = logging.getLogger(__name__)
+
+_ORPHANS_BATCH = 256
+
 
 class BlobRoom:
-    """The blob store as the workspace uses it: a blob is never removed while a reference to it is on its way."""
+    """The blob store as the workspace uses it: a blob is never removed while a reference to it is on its way.
+
+    Whoever keeps or removes a blob has its turn at that blob; other blobs go on meanwhile. Between processes there are
+    no turns: who removes looks for references again afterwards, who keeps looks for the bytes again, and whichever
+    comes last puts them back.
+    """
 
     def __init__(self, store: BlobStore, database: Database) -> None:
         self._store = store
         self._database = database
-        self._turn = anyio.Lock()
+        self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def keeping(self, data: bytes) -> AsyncIterator[str]:
-        """Store bytes and hold their place until the reference is written; gives the blob key.
+    async def keeping(self, key: str, data: bytes) -> AsyncIterator[None]:
+        """Store bytes and hold their place until the reference is written; should that fail, they are removed again.
 
-        Bytes whose reference then fails stay behind until an orphan sweep; nothing refers to them.
+        Raises:
+            StorageUnavailable: Full or read-only. Nothing was kept.
         """
-        async with self._turn:
-            key = await self._store.put(data)
-            yield key
-            await self._store.put(data)  # another process may have discarded the same bytes in between
+        async with self._turn(key):
+            await self._store.put(data)
+            try:
+                yield
+            except BaseException:
+                with anyio.CancelScope(shield=True), suppress(ContextDnaError):  # else they are an orphan to sweep
+                    await self._remove(key)
+                raise
+            with anyio.CancelScope(shield=True):
+                if not await self._store.has(key):
+                    await self._store.put(data)
 
     async def get(self, key: str) -> bytes:
         """Fetch bytes.
@@ -45,14 +65,58 @@ class BlobRoom:
             ) from error
 
     async def discard(self, keys: Sequence[str]) -> None:
-        """Remove blobs that no record refers to any more."""
-        async with self._turn:
-            for key in dict.fromkeys(keys):
-                if not await self._in_use(key):
-                    await self._store.delete(key)
+        """Remove blobs that no record refers to any more; what cannot be removed now is an orphan to sweep."""
+        for key in dict.fromkeys(keys):
+            try:
+                async with self._turn(key):
+                    await self._remove(key)
+            except ContextDnaError as error:
+                logger.warning("the bytes of a purged artifact cannot be removed now: %s", error.code)
+
+    async def sweep_orphans(self, *, older_than: datetime) -> None:
+        """Remove blobs stored before a time that no record refers to.
+
+        Raises:
+            StorageUnavailable: The store cannot be read.
+        """
+        keys = []
+        async for key in self._store.keys_older_than(older_than):
+            keys.append(key)
+            if len(keys) == _ORPHANS_BATCH:
+                await self.discard(await self._unused(keys))
+                keys.clear()
+        await self.discard(await self._unused(keys))
+
+    @asynccontextmanager
+    async def _turn(self, key: str) -> AsyncIterator[None]:
+        lock = self._turns.get(key)
+        if lock is None:
+            lock = self._turns[key] = anyio.Lock()
+        async with lock:
+            yield
+
+    async def _remove(self, key: str) -> None:
+        if await self._in_use(key):
+            return
+        copy = await self._copy(key)
+        await self._store.delete(key)
+        if copy is not None and await self._in_use(key):
+            await self._store.put(copy)
+
+    async def _copy(self, key: str) -> bytes | None:
+        try:
+            return await self._store.get(key)
+        except (NotFound, IntegrityFault):
+            return None
 
     async def _in_use(self, key: str) -> bool:
         async def unit(tx: Transaction) -> bool:
             return await tx.records.blob_in_use(key)
 
-        return await self._database.write(unit)
+        return await self._database.write(unit)  # behind a write whose caller has left, which may still commit
+
+    async def _unused(self, keys: Sequence[str]) -> list[str]:
+        async def unit(tx: Transaction) -> list[str]:
+            return [key for key in keys if not await tx.records.blob_in_use(key)]
+
+        return await self._database.read(unit)

@@ -16,9 +16,11 @@ from contextdna.backends.sqlite import open_sqlite
 from contextdna.domain import projects
 from contextdna.domain.access import Caller
 from contextdna.domain.encryption import Vault
-from contextdna.errors import ContextDnaError, SettingsInvalid, StorageUnavailable
+from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
+from contextdna.hub.remains import Remains
+from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import BlobStore, KeyRing
@@ -34,9 +36,10 @@ ARTIFACTS_FOLDER = "artifacts"
 class Hub:
     """An open installation. ``bind`` gives a caller its workspace; nothing else leads to the data."""
 
-    def __init__(self, door: Door, blobs: BlobRoom) -> None:
+    def __init__(self, door: Door, blobs: BlobRoom, remains: Remains) -> None:
         self._door = door
         self._blobs = blobs
+        self._remains = remains
 
     @property
     def settings(self) -> HubSettings:
@@ -62,7 +65,7 @@ class Hub:
             trace_id: Names the trace in the audit log.
         """
         caller = Caller(principal, session_id, project_id, request_id, trace_id)
-        return Workspace(self._door, self._blobs, caller)
+        return Workspace(self._door, self._blobs, self._remains, caller)
 
 
 @asynccontextmanager
@@ -78,16 +81,20 @@ async def open_hub(
     """
     async with AsyncExitStack() as stack:
         ring = open_ring(settings)
-        database, store = await _open_storage(stack, settings)
+        database, store = await _open_storage(stack, settings, clock)
         vault = Vault(ring)
         channel = InProcessChannel()
         door = Door(database=database, vault=vault, channel=channel, settings=settings, clock=clock)
         await _prepare(database, vault, settings, clock)
-        hub = Hub(door, BlobRoom(store, database))
+        blobs = BlobRoom(store, database)
+        remains = Remains(database, blobs)
+        hub = Hub(door, blobs, remains)
+        keeper = Principal(AgentId("contextdna"), settings.projects, role=Role.SYSTEM)
+        upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(door.reads.run)
-            tasks.start_soon(_maintain, hub)
+            tasks.start_soon(upkeep.run)
             try:
                 yield hub
             except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
@@ -151,10 +158,12 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-async def _open_storage(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, BlobStore]:
+async def _open_storage(
+    stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]
+) -> tuple[Database, BlobStore]:
     folder = settings.data_dir
     if folder is None:
-        return await stack.enter_async_context(open_in_memory()), InMemoryBlobStore()
+        return await stack.enter_async_context(open_in_memory()), InMemoryBlobStore(clock)
     database = await stack.enter_async_context(
         open_sqlite(
             folder / DATABASE_FILE,
@@ -173,15 +182,3 @@ async def _prepare(database: Database, vault: Vault, settings: HubSettings, cloc
         await projects.ensure(tx, vault, settings.projects, now=clock())
 
     await database.write(unit)
-
-
-async def _maintain(hub: Hub) -> None:
-    """Sweep every project now and then; a sweep that fails is tried again at the next turn."""
-    upkeep = Principal(AgentId("contextdna"), hub.settings.projects, role=Role.SYSTEM)
-    while True:
-        await anyio.sleep(hub.settings.retention.sweep_interval_s)
-        for project_id in hub.settings.projects:
-            try:
-                await hub.bind(upkeep, project_id=project_id).sweep()
-            except ContextDnaError:
-                continue

@@ -2,6 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import anyio.to_thread
 
 from contextdna.domain import (
     access,
@@ -20,8 +23,10 @@ from contextdna.domain import (
 )
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_count
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
+from contextdna.hub.remains import Remains
 from contextdna.ports.database import DatabaseStatus
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditReport
@@ -42,7 +47,11 @@ from contextdna.values.project import Conflict, ProjectOverview
 from contextdna.values.search import Context, ContextQuery
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
+R = TypeVar("R")
+
 _AFTER_THE_NEWEST = 2**63 - 1
+_ASIDE_BYTES_MIN = 256 * 1024  # a thread costs about what hashing so much does
+_LISTED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,10 @@ class Workspace:
     first), ``InvalidInput`` for a wrong request, and ``StorageUnavailable`` when the engine cannot do it now.
     """
 
-    def __init__(self, door: Door, blobs: BlobRoom, caller: Caller) -> None:
+    def __init__(self, door: Door, blobs: BlobRoom, remains: Remains, caller: Caller) -> None:
         self._door = door
         self._blobs = blobs
+        self._remains = remains
         self._caller = caller
 
     async def store_memories(
@@ -130,7 +140,7 @@ class Workspace:
             lambda op: memories.forget(op, record_ids, selection, purge=purge, confirm=confirm),
         )
         if report.purged:
-            await self._shred(blob_keys)
+            await self._remains.shred(blob_keys)
         return report
 
     async def restore_memories(self, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
@@ -220,12 +230,10 @@ class Workspace:
         keys = await self._door.admit(
             self._caller, Action.ATTACH_ARTIFACT, lambda op: access.require_level(op.actor, draft.level)
         )
-        data, opener = artifacts.blob_bytes(draft, record_id, keys)
-        async with self._blobs.keeping(data) as blob_key:
+        prepared = await _aside(len(draft.data), lambda: artifacts.prepare(draft, record_id, keys))
+        async with self._blobs.keeping(prepared.blob_key, prepared.blob):
             return await self._door.write(
-                self._caller,
-                Action.ATTACH_ARTIFACT,
-                lambda op: artifacts.attach(op, draft, record_id, blob_key, opener),
+                self._caller, Action.ATTACH_ARTIFACT, lambda op: artifacts.attach(op, draft, prepared)
             )
 
     async def read_artifact(self, record_id: RecordId) -> tuple[Artifact, bytes]:
@@ -237,7 +245,8 @@ class Workspace:
         artifact, fetch = await self._door.read(
             self._caller, Action.READ_ARTIFACT, lambda op: artifacts.reference(op, record_id)
         )
-        return artifact, fetch.open(await self._blobs.get(artifact.record.blob_key))
+        blob = await self._blobs.get(artifact.record.blob_key)
+        return artifact, await _aside(len(blob), lambda: fetch.open(blob))
 
     async def describe_artifact(self, record_id: RecordId) -> Artifact:
         """Give an artifact's reference without its bytes."""
@@ -302,12 +311,14 @@ class Workspace:
 
     async def conflicts(self, *, limit: int = 50) -> list[Conflict]:
         """List writes that lost against a newer version, the latest first (role system)."""
+        check_count(limit, name="limit", maximum=_LISTED_MAX)
         return await self._door.read(
             self._caller, Action.READ_STATS, lambda op: op.tx.requests.conflicts(op.project_id, limit=limit)
         )
 
     async def events(self, *, after: EventId = EventId(""), limit: int = 100) -> list[Event]:
         """Read the project's events after one (role system), in order."""
+        check_count(limit, name="limit", maximum=_LISTED_MAX)
         return await self._door.read(
             self._caller, Action.READ_EVENTS, lambda op: op.tx.events.after(op.project_id, after, limit=limit)
         )
@@ -404,10 +415,11 @@ class Workspace:
             report = await self._door.write(self._caller, Action.SWEEP, retention.sweep)
             purged += report.purged
             if report.purged:
-                await self._shred(report.blob_keys)
+                await self._remains.shred(report.blob_keys)
             if report.finished:
                 return purged
 
-    async def _shred(self, blob_keys: Sequence[str]) -> None:
-        await self._door.database.shred_remains()
-        await self._blobs.discard(blob_keys)
+
+async def _aside(size_bytes: int, work: Callable[[], R]) -> R:
+    """Run what takes time in proportion to many bytes on a thread, so that other callers go on."""
+    return await anyio.to_thread.run_sync(work) if size_bytes >= _ASIDE_BYTES_MIN else work()

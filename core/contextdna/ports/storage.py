@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Protocol
 
 from contextdna.values.event import Event
@@ -27,8 +28,16 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def has(self, key: str) -> bool:
+        """Tell whether a blob is there, without reading it."""
+        ...
+
     async def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error."""
+        ...
+
+    def keys_older_than(self, at: datetime) -> AsyncIterator[str]:
+        """Go through the keys of blobs that were last put before a time, in any order; a put makes a blob young."""
         ...
 
 

@@ -1,6 +1,8 @@
 """Blobs in a dict."""
 
 import hashlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 from contextdna.errors import NotFound
 
@@ -8,13 +10,14 @@ from contextdna.errors import NotFound
 class InMemoryBlobStore:
     """``BlobStore`` that is forgotten with the process."""
 
-    def __init__(self) -> None:
-        self._blobs: dict[str, bytes] = {}
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._blobs: dict[str, tuple[bytes, datetime]] = {}
 
     async def put(self, data: bytes) -> str:
         """Store bytes and give their key."""
         key = hashlib.sha256(data).hexdigest()
-        self._blobs[key] = data
+        self._blobs[key] = (data, self._clock())
         return key
 
     async def get(self, key: str) -> bytes:
@@ -24,10 +27,19 @@ class InMemoryBlobStore:
             NotFound: No such blob.
         """
         try:
-            return self._blobs[key]
+            return self._blobs[key][0]
         except KeyError as error:
             raise NotFound("no such blob", code="blob_not_found") from error
+
+    async def has(self, key: str) -> bool:
+        """Tell whether a blob is there."""
+        return key in self._blobs
 
     async def delete(self, key: str) -> None:
         """Remove a blob."""
         self._blobs.pop(key, None)
+
+    async def keys_older_than(self, at: datetime) -> AsyncIterator[str]:
+        """Go through the keys of blobs that were last put before a time."""
+        for key in [key for key, (_, put_at) in self._blobs.items() if put_at < at]:
+            yield key
