@@ -5,6 +5,7 @@
 
 from contextdna.domain.artifacts import is_textual
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
+from contextdna.domain.retrieval import one_line
 from contextdna.domain.rotation import RotationReport
 from contextdna.domain.sessions import BeginRequest, BegunSession, EndReport
 from contextdna.domain.sharing import ShareReport
@@ -125,6 +126,7 @@ __all__ = [
     "WorkSettings",
     "Workspace",
     "is_textual",
+    "one_line",
     "open_hub",
     "parse_choice",
     "parse_level",

@@ -20,6 +20,7 @@ from contextdna import (
     LoopDraft,
     MemoryChange,
     RecordId,
+    Risk,
     Role,
     SettingsInvalid,
     TurnDraft,
@@ -36,6 +37,7 @@ from tests.hub.rig import (
     TESS,
     WRITER,
     Clock,
+    last_audit,
     raw_database,
     refused,
     remember,
@@ -140,9 +142,12 @@ async def test_nothing_of_what_is_purged_lies_on_disk(folder: Path, clock: Clock
 
 
 async def expect_unreadable(hub: Hub, memory: RecordId, **query: Any) -> None:
-    """A record that was tampered with never opens: not by id and not by question."""
+    """A record that was tampered with never opens, by id or by question; the log says so."""
     await refused(hub.bind(WRITER).get_memories([memory]), IntegrityFault, "body_unreadable")
-    await refused(hub.bind(WRITER).retrieve_context(ContextQuery(**query)), IntegrityFault, "body_unreadable")
+    assert (await last_audit(hub)).draft.risk is Risk.CRITICAL
+    answer = await hub.bind(WRITER).retrieve_context(ContextQuery(**query))
+    assert memory not in [hit.record.id for hit in answer.hits]
+    assert (await last_audit(hub)).draft.risk is Risk.CRITICAL
 
 
 BODY: Final = "sealed_codec, sealed_key_id, sealed_salt, body"

@@ -32,6 +32,7 @@ from contextdna_tools.arguments import (
 from contextdna_tools.boundary import as_invalid_input
 from contextdna_tools.spec import Call, Tool, hints
 
+_CHARS_A_TOKEN = 3  # of English prose there are more: the bound errs low
 TIERS = {tier.value: tier for tier in Tier}
 DUPLICATES = {choice.value: choice for choice in OnDuplicate}
 
@@ -139,6 +140,8 @@ class MemoryView(BaseModel):
     session: str | None = None
     shared_by: str | None = None
     access_count: int | None = None
+    clipped: bool | None = None
+    """True when the content was cut: the answer is bounded; read the memory's resource for the whole."""
 
 
 class GetResult(BaseModel):
@@ -151,7 +154,15 @@ class GetResult(BaseModel):
 async def get_memory(call: Call, args: GetMemory) -> GetResult:
     """Open memories by id."""
     found, missing = await call.workspace(args).get_memories([RecordId(i) for i in args.ids])
-    return GetResult(memories=[view(memory) for memory in found], missing=list(missing))
+    room = _CHARS_A_TOKEN * call.hub.settings.limits.answer_tokens_max
+    memories = []
+    for memory in found:
+        shown = view(memory)
+        if len(shown.content) > room:
+            shown.content, shown.clipped = shown.content[:room], True
+        room -= len(shown.content)
+        memories.append(shown)
+    return GetResult(memories=memories, missing=list(missing))
 
 
 def view(memory: Memory) -> MemoryView:

@@ -15,6 +15,7 @@ from contextdna import (
     Role,
     TurnDraft,
     Workspace,
+    one_line,
     parse_choice,
 )
 from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time
@@ -80,7 +81,7 @@ async def _briefing(workspace: Workspace, begun: BegunSession) -> list[str]:
         return []
     query = ContextQuery(text=begun.task[:2000], limit=_BRIEFING_HITS, max_tokens=_BRIEFING_TOKENS)
     context = await workspace.retrieve_context(query)
-    return [f"[{hit.record.type}] {hit.content} ({hit.record.id})" for hit in context.hits]
+    return [f"[{hit.record.type}] {one_line(hit.content)} ({hit.record.id})" for hit in context.hits]
 
 
 def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginResult:

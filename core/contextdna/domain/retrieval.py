@@ -14,7 +14,7 @@ from contextdna.domain.frequencies import rarity
 from contextdna.domain.operation import Operation
 from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
-from contextdna.errors import InvalidInput
+from contextdna.errors import IntegrityFault, InvalidInput
 from contextdna.values.ids import RecordId
 from contextdna.values.record import Kind, VisibleRecord
 from contextdna.values.search import (
@@ -30,7 +30,9 @@ from contextdna.values.search import (
 )
 from contextdna.values.settings import SearchSettings
 
-_HIT_OVERHEAD_TOKENS = 40  # id, type, level, score and reasons around each content
+_HIT_OVERHEAD_TOKENS = 30  # id, type, level, owner and times around each content
+_REASON_WORDS = 2_000  # of a long record, the part in which query words are looked for to name them
+_REASON_WORDS_SHOWN = 12
 _CLIP_TOKENS_MIN = 80  # below this a cut content says too little
 _OFFSET_MAX = 10_000_000
 _IMPORTANT = 0.8
@@ -43,6 +45,8 @@ class Plan:
 
     match: Match | None
     words_by_token: Mapping[str, str]
+    no_words: bool = False
+    """A query that holds only stop words or signs: answered like an empty one, and said so."""
     wider: Match | None = None
     """The same with commoner words deciding too, for when ``match`` finds too little."""
 
@@ -92,7 +96,8 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
         newest = op.settings.search.candidates_max
         candidates = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=newest)
     else:
-        candidates, _ = await _search(op, where, plan, wide=None, need=limit)
+        most = max(limit, op.settings.search.candidates_max)
+        candidates, _ = await _search(op, where, plan, wide=None, need=limit, most=most)
     ranked = _rank(candidates, plan, op.settings.search, now=op.now)[:limit]
     return [entry.candidate for entry in ranked]
 
@@ -104,7 +109,7 @@ async def _plan(op: Operation, text: str) -> Plan:
     optional = {op.spaces.open.token(word): word for word in words(rest) if word not in STOPWORDS}
     required = {op.spaces.open.token(word): word for phrase in phrases for word in words(phrase)}
     if not optional and not required:
-        return Plan(match=None, words_by_token={})
+        return Plan(match=None, words_by_token={}, no_words=bool(text.strip()))
     spaces = await op.searched()
     quoted = [_forms(words(phrase), spaces) for phrase in phrases]
     forms_by_word = {word: _forms([word], spaces) for word in optional.values()}
@@ -199,21 +204,30 @@ class _Page(NamedTuple):
 
 
 async def _page(op: Operation, where: RecordFilter, plan: Plan, cursor: _Cursor, *, limit: int) -> _Page:
-    """Rank the best candidates and cut out a page; without a text, the newest records page by page."""
+    """Cut a page out of the ranking; without a text, out of the newest records.
+
+    Candidates are ranked in blocks of ``candidates_max``, best BM25 first: a page never reaches over the end of a
+    block, so that later pages neither repeat nor skip what the mix with importance and recency moves.
+    """
     if plan.match is None:
         found = await op.tx.records.list_recent(
             op.actor.reader, where, now=op.now, limit=limit + 1, offset=cursor.offset
         )
         ranked = _rank(found[:limit], plan, op.settings.search, now=op.now, newest_first=True)
         return _Page(ranked, more=len(found) > limit, wide=False)
-    found, wide = await _search(op, where, plan, wide=cursor.wide, need=limit)
-    ranked = _rank(found, plan, op.settings.search, now=op.now)
-    end = cursor.offset + limit
-    return _Page(ranked[cursor.offset : end], more=end < len(ranked), wide=wide)
+    block_size = op.settings.search.candidates_max
+    block, offset = divmod(cursor.offset, block_size)
+    found, wide = await _search(op, where, plan, wide=cursor.wide, need=limit, most=(block + 1) * block_size + 1)
+    best = found[0].bm25 if found else 0.0
+    inside = found[block * block_size : (block + 1) * block_size]
+    ranked = _rank(inside, plan, op.settings.search, now=op.now, best=best)
+    end = offset + limit
+    more = end < len(ranked) or len(found) > (block + 1) * block_size
+    return _Page(ranked[offset:end], more=more, wide=wide)
 
 
 async def _search(
-    op: Operation, where: RecordFilter, plan: Plan, *, wide: bool | None, need: int
+    op: Operation, where: RecordFilter, plan: Plan, *, wide: bool | None, need: int, most: int
 ) -> tuple[list[Candidate], bool]:
     """Find the best candidates; when rare words and filters leave less than needed, look for commoner words too.
 
@@ -223,16 +237,17 @@ async def _search(
         plan: The question; it has a match.
         wide: Whether commoner words decide too; None chooses, and is answered with the choice.
         need: How many candidates are enough.
+        most: How many candidates to give.
     """
     matches = [match for match in (plan.match, plan.wider) if match is not None and match.deciding]
     if not matches:
         return [], False
-    reader, limit = op.actor.reader, max(need, op.settings.search.candidates_max)
+    reader = op.actor.reader
     if not wide:
-        found = await op.tx.records.search(reader, where, matches[0], now=op.now, limit=limit)
+        found = await op.tx.records.search(reader, where, matches[0], now=op.now, limit=most)
         if wide is False or len(found) >= need or matches[-1] == matches[0]:
             return found, False
-    return await op.tx.records.search(reader, where, matches[-1], now=op.now, limit=limit), True
+    return await op.tx.records.search(reader, where, matches[-1], now=op.now, limit=most), True
 
 
 class _Ranked(NamedTuple):
@@ -246,13 +261,19 @@ class _Ranked(NamedTuple):
 
 
 def _rank(
-    candidates: Sequence[Candidate], plan: Plan, search: SearchSettings, *, now: datetime, newest_first: bool = False
+    candidates: Sequence[Candidate],
+    plan: Plan,
+    search: SearchSettings,
+    *,
+    now: datetime,
+    newest_first: bool = False,
+    best: float = 0.0,
 ) -> list[_Ranked]:
     """Mix normalised BM25, importance and recency, best first with a fixed order for equal scores.
 
-    With ``newest_first`` the candidates keep their order.
+    With ``newest_first`` the candidates keep their order. BM25 counts as a share of ``best``, or of the best here.
     """
-    best = max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
+    best = best or max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
     lexical_weight = search.lexical_weight if plan.match is not None else 0.0
     importance_weight, recency_weight = search.importance_weight, search.recency_weight
     weight_sum = lexical_weight + importance_weight + recency_weight
@@ -275,13 +296,19 @@ def _fit(
 ) -> tuple[list[Hit], int, int]:
     """Open the page's records until the budget is used; gives (hits, entries consumed, tokens)."""
     hits: list[Hit] = []
-    tokens = 0
+    tokens = unreadable = 0
     for consumed, entry in enumerate(page):
         item = seen.get(entry.candidate.id)
         if item is None:
             continue
-        hit = _hit(op, entry, item, plan)
-        room = max_tokens - tokens - _HIT_OVERHEAD_TOKENS
+        try:
+            hit = _hit(op, entry, item, plan)
+        except IntegrityFault:  # one damaged record must not hide the others; the audit entry tells
+            unreadable += 1
+            op.note(unreadable=unreadable)
+            continue
+        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why)))
+        room = max_tokens - tokens - overhead
         cost = estimate_tokens(hit.content)
         if cost > room:
             if hits and room < _CLIP_TOKENS_MIN:
@@ -289,7 +316,7 @@ def _fit(
             hit = replace(hit, content=_clip(hit.content, max(room, 1)), clipped=True)
             cost = estimate_tokens(hit.content)
         hits.append(hit)
-        tokens += cost + _HIT_OVERHEAD_TOKENS
+        tokens += cost + overhead
     return hits, len(page), tokens
 
 
@@ -322,9 +349,16 @@ def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
 
 def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[str]:
     if plan.match is not None:
-        held = set(op.spaces.open.tokens_of(words(text)))
+        held = set(op.spaces.open.tokens_of(words(text, limit=_REASON_WORDS)))
         matched = [word for token, word in plan.words_by_token.items() if token in held]
-        yield f"lexical {entry.lexical:.2f}: {', '.join(matched)}"
+        yield f"lexical {entry.lexical:.2f}: {', '.join(matched[:_REASON_WORDS_SHOWN])}"
+    elif plan.no_words:
+        yield "newest first: the query has no searchable word"
+
+
+def one_line(text: str) -> str:
+    """Fold a text into one line without control characters, so that it cannot pose as the text around it."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def readable(kind: Kind, body: Mapping[str, object]) -> str:

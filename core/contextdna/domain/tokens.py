@@ -37,11 +37,13 @@ STOPWORDS: Final = frozenset(
 )
 
 
-def words(text: str) -> list[str]:
-    """Split text into normalised words and CJK bigrams, in order."""
+def words(text: str, *, limit: int | None = None) -> list[str]:
+    """Split text into normalised words and CJK bigrams, in order: all, or the first ``limit``."""
+    if limit is not None:
+        text = text[: limit * _WORD_CHARS_MAX]
     text = normalised(text)
     found = _WORD.findall(text)
-    return found if text.isascii() else list(_with_bigrams(found))
+    return (found if text.isascii() else list(_with_bigrams(found)))[:limit]
 
 
 def normalised(text: str) -> str:
@@ -80,7 +82,7 @@ class Tokeniser:
 
     def tokens(self, text: str, *, limit: int) -> tuple[str, ...]:
         """Give the tokens of a text in order, at most ``limit``."""
-        return self.tokens_of(words(text)[:limit])
+        return self.tokens_of(words(text, limit=limit))
 
     def tokens_of(self, some: Iterable[str]) -> tuple[str, ...]:
         """Give the tokens of normalised words."""
@@ -89,7 +91,7 @@ class Tokeniser:
 
     def tags(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Give the tokens of whole tags, each once, for exact filters."""
-        return tuple(self._hash("tag\x1f" + tag.casefold()) for tag in dict.fromkeys(tags))
+        return tuple(self._hash("tag\x1f" + normalised(tag).strip()) for tag in dict.fromkeys(tags))
 
     def _hash(self, text: str) -> str:
         state = self._base.copy()

@@ -16,6 +16,7 @@ from contextdna.values.settings import HubSettings, Limits
 
 _MEDIA_TYPE: Final = re.compile(r"^[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}$")
 _METADATA_DEPTH_MAX: Final = 16
+_NUL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # a NUL as JSON writes it, not the six characters
 _DAYS_MAX: Final = 36_500.0
 _E = TypeVar("_E")
 
@@ -27,7 +28,7 @@ def check_text(text: str, *, name: str, bytes_max: int, empty_allowed: bool = Fa
         InvalidInput: ``<name>_empty`` or ``text_unstorable`` (NUL, lone surrogate).
         LimitExceeded: ``<name>_too_large``.
     """
-    if not empty_allowed and not text.strip():
+    if not empty_allowed and not any(char.isprintable() and not char.isspace() for char in text):
         raise InvalidInput(
             f"{name} is empty", code=f"{name}_empty", hint=f"Give {name} at least one visible character."
         )
@@ -128,7 +129,9 @@ def check_metadata(metadata: Mapping[str, Any], limits: Limits) -> None:
         text = compact_json(metadata)
     except (ValueError, TypeError) as error:
         raise InvalidInput("metadata is not JSON", code="metadata_invalid", hint="No NaN or Infinity.") from error
-    check_text(text.replace("\\u0000", "\x00"), name="metadata", bytes_max=limits.metadata_bytes_max)
+    check_text(text, name="metadata", bytes_max=limits.metadata_bytes_max)
+    if _NUL_ESCAPE.search(text):
+        raise InvalidInput("metadata holds a NUL character", code="text_unstorable", hint="Remove NUL characters.")
 
 
 def check_tags(tags: Sequence[str], limits: Limits) -> None:

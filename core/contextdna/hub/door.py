@@ -184,7 +184,7 @@ def _allowed(op: Operation, caller: Caller) -> AuditDraft:
         session_id=op.actor.session_id,
         action=op.action,
         outcome=Outcome.ALLOWED,
-        risk=RISKS.get(op.action, Risk.LOW),
+        risk=Risk.CRITICAL if op.details.get("unreadable") else RISKS.get(op.action, Risk.LOW),
         record_ids=tuple(op.record_ids[:_AUDITED_IDS_MAX]),
         details=compact_json(op.details),
         request_id=caller.request_id,

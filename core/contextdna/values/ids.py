@@ -19,6 +19,8 @@ INSTALLATION: Final = ProjectId("")
 
 NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 
+_PATH_CHARS_MAX: Final = 2048
+
 # Crockford's base 32: digits first, so that text order is time order.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)  # 10 bits at a time
@@ -74,7 +76,7 @@ def name_of(agent_id: AgentId) -> str:
 
 def is_agent_path(text: str) -> bool:
     """Tell whether text is a valid agent id, bare or a path of names."""
-    return all(map(is_name, text.split("/")))
+    return len(text) <= _PATH_CHARS_MAX and all(map(is_name, text.split("/")))
 
 
 def is_name(text: str) -> bool:
