@@ -49,11 +49,11 @@ class SearchSettings:
     importance_weight: float = 0.10
     recency_weight: float = 0.05
     recency_half_life_days: float = 30.0
-    matches_max: int = 400
+    matches_max: int = 600
     """A query's rarest words decide what is found while together they match this many records; the others score."""
     matches_wide_max: int = 20_000
     """The same, when the rarest words and the filters leave less than a page."""
-    candidates_max: int = 120
+    candidates_max: int = 100
     """Best matches that are mixed with importance and recency."""
 
 
