@@ -14,16 +14,18 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
+
+from contextdna_server.refused import answers_to
 
 if sys.platform != "win32":
     import fcntl
@@ -72,7 +74,11 @@ async def _run(server: Server[Any], stdin: _PipeReader | None, stdout: _PipeWrit
             stdout=cast("anyio.AsyncFile[str] | None", stdout),
         ) as (received, sent):
             options = server.create_initialization_options()
-            await server.run(_Incoming(received, calls), _Outgoing(sent, calls), options)
+            outgoing = _Outgoing(sent, calls)
+            async with anyio.create_task_group() as refusals:
+                incoming = _Incoming(received, calls, _Refusing(outgoing, calls, refusals))
+                await server.run(incoming, outgoing, options)
+                refusals.cancel_scope.cancel()
             wire.deadline = anyio.current_time() + FLUSH_S_MAX
 
 
@@ -193,10 +199,13 @@ class _OpenCalls:
         self._finishing = False
         self._all_answered = anyio.Event()
 
-    def received(self, item: SessionMessage | Exception) -> None:
+    def opened(self, call_id: object) -> None:
+        self._ids.add(str(call_id))
+
+    def received(self, item: SessionMessage) -> None:
         match item:
             case SessionMessage(message=JSONRPCRequest(id=call_id, method=method)) if method not in UNANSWERED_METHODS:
-                self._ids.add(str(call_id))
+                self.opened(call_id)
             case SessionMessage(message=JSONRPCNotification(method="notifications/cancelled", params=params)):
                 self._close(str((params or {}).get("requestId")))
             case _:
@@ -240,21 +249,43 @@ class _Sending(_Stream, Protocol):
     async def send(self, item: SessionMessage, /) -> None: ...
 
 
+class _Refusing:
+    """Answers what the SDK could not parse; in tasks, so that a client that does not read cannot hold up the input."""
+
+    def __init__(self, outgoing: _Outgoing, calls: _OpenCalls, tasks: TaskGroup) -> None:
+        self._outgoing = outgoing
+        self._calls = calls
+        self._tasks = tasks
+
+    def refused(self, error: Exception) -> None:
+        for answer in answers_to(error):
+            self._calls.opened(answer.id)
+            self._tasks.start_soon(self._send, SessionMessage(answer))
+
+    async def _send(self, answer: SessionMessage) -> None:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            await self._outgoing.send(answer)
+
+
 class _Incoming:
     """Messages for the server. It cancels its calls when these end, so the end waits until they had their grace."""
 
-    def __init__(self, stream: _Receiving, calls: _OpenCalls) -> None:
+    def __init__(self, stream: _Receiving, calls: _OpenCalls, refusing: _Refusing) -> None:
         self._stream = stream
         self._calls = calls
+        self._refusing = refusing
 
     async def receive(self) -> SessionMessage | Exception:
-        try:
-            item = await self._stream.receive()
-        except anyio.EndOfStream:
-            await self._calls.finish()
-            raise
-        self._calls.received(item)
-        return item
+        while True:
+            try:
+                item = await self._stream.receive()
+            except anyio.EndOfStream:
+                await self._calls.finish()
+                raise
+            if not isinstance(item, Exception):
+                self._calls.received(item)
+                return item
+            self._refusing.refused(item)
 
     def __aiter__(self) -> Self:
         return self

@@ -178,8 +178,118 @@ def test_lines_that_are_no_messages_do_not_end_the_connection(start: Callable[..
     program = start()
     program.initialize()
     program.stdin.write(b"\n\xff\xfe\n{}\nnot json\n")
+    program.stdin.flush()
+    refusals = [program.answer() for _ in range(3)]
+    assert [(refusal["id"], refusal["error"]["code"]) for refusal in refusals] == [
+        (None, -32700),
+        (None, -32600),
+        (None, -32700),
+    ]
     program.send(call(2, "echo", text="after"))
     assert text_of(program.answer()) == "after"
+
+
+BROKEN = r'"\ud83c"'
+DEEP = "[" * 5000 + "]" * 5000
+MARK = "zebra"
+
+
+def raw(params: str, *, method: str = "tools/call", member: str = '"id":7,') -> str:
+    return f'{{"jsonrpc":"2.0",{member}"method":"{method}","params":{{"id":99,"mark":"{MARK}","p":{params}}}}}'
+
+
+REFUSED: dict[str, tuple[str, object, int, str]] = {
+    "surrogate": (raw(BROKEN, method="resources/read"), 7, -32602, "text_unstorable"),
+    "surrogate in the id": (raw("1", member=f'"id":{BROKEN},'), None, -32602, "text_unstorable"),
+    "digits": (raw("1" * 5000), 7, -32700, "message_invalid"),
+    "digits in the id": (raw("1", member=f'"id":{"1" * 5000},'), None, -32700, "message_invalid"),
+    "nesting": (raw(DEEP), 7, -32700, "message_invalid"),
+    "nesting, the id as text": (raw(DEEP, member='"id":"q-7",'), "q-7", -32700, "message_invalid"),
+    "nesting, the id last": (raw(DEEP, member="")[:-1] + ',"id":8}', 8, -32700, "message_invalid"),
+    "cut": (raw(BROKEN)[:-4], 7, -32700, "message_invalid"),
+    "cut before the id": (raw("1", member="")[:-4], None, -32700, "message_invalid"),
+    "open text": ('{"id":7,"' + r"\"" * 50_000, 7, -32700, "message_invalid"),
+    "no JSON": (MARK, None, -32700, "message_invalid"),
+    "batch": (f"[{raw('1')}]", 7, -32600, "message_invalid"),
+    "empty batch": ("[]", None, -32600, "message_invalid"),
+    "params in a list": ('{"jsonrpc":"2.0","id":7,"method":"tools/list","params":[1]}', 7, -32600, "message_invalid"),
+    "no method": ('{"jsonrpc":"2.0","id":7}', 7, -32600, "message_invalid"),
+    "other version": ('{"jsonrpc":"3.0","id":7,"method":"tools/list"}', 7, -32600, "message_invalid"),
+    "number": ("7", None, -32600, "message_invalid"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_line_that_the_parser_refuses_is_answered_and_the_next_one_served(
+    start: Callable[..., Program], name: str
+) -> None:
+    line, call_id, number, code = REFUSED[name]
+    program = start()
+    program.initialize()
+    program.stdin.write(line.encode() + b"\n")
+    program.stdin.flush()
+    answer = program.answer()
+    assert (answer["jsonrpc"], answer["id"], answer["error"]["code"]) == ("2.0", call_id, number)
+    assert answer["error"]["data"]["code"] == code
+    assert answer["error"]["data"]["hint"]
+    assert MARK not in str(answer)
+    program.send(call(2, "echo", text="after"))
+    assert text_of(program.answer()) == "after"
+    program.stdin.close()
+    errors = program.stderr.read().decode()
+    assert "refused a message" in errors
+    assert MARK not in errors
+    assert program.process.wait(DEADLINE_S) == 0
+
+
+def test_a_tool_called_with_half_a_character_answers_with_an_error_result(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.stdin.write(raw(BROKEN).encode() + b"\n")
+    program.stdin.flush()
+    answer = program.answer()
+    assert (answer["id"], answer["result"]["isError"]) == (7, True)
+    assert json.loads(text_of(answer))["error"]["code"] == "text_unstorable"
+    program.send(call(2, "echo", text="after"))
+    assert text_of(program.answer()) == "after"
+
+
+@pytest.mark.parametrize("broken", [BROKEN, DEEP, "1" * 5000])
+def test_refused_notifications_and_answers_are_not_answered(start: Callable[..., Program], broken: str) -> None:
+    program = start()
+    program.initialize()
+    result = f'{{"jsonrpc":"2.0","id":7,"result":{{"p":{broken}}}}}'
+    program.stdin.write(f"{raw(broken, member='')}\n{result}\n".encode())
+    program.send(call(2, "echo", text="after"))
+    assert text_of(program.answer()) == "after"
+
+
+def test_each_request_of_a_batch_is_answered(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    members = [raw("1"), raw("1", member=""), raw("2", member='"id":8,')]
+    program.stdin.write(f"[{','.join(members)}]\n".encode())
+    program.stdin.close()
+    assert sorted(json.loads(line)["id"] for line in program.stdout) == [7, 8]
+    program.assert_ended_well()
+
+
+def test_refusals_that_nobody_reads_cannot_keep_the_server_alive(start: Callable[..., Program]) -> None:
+    program = start(grace_s=0.05)
+    program.initialize()
+    program.stdin.write(b"nonsense\n" * 400)
+    program.stdin.flush()
+    program.process.send_signal(signal.SIGTERM)
+    program.assert_ended_well()
+
+
+def test_refusals_before_the_end_of_input_are_answered(start: Callable[..., Program], tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(lines(INITIALIZE, INITIALIZED) + b"nonsense\n" + raw(BROKEN).encode())
+    with (tmp_path / "in").open("rb") as stdin:
+        program = start(stdin=stdin)
+        answers = [json.loads(line) for line in program.stdout]
+    assert {answer["id"] for answer in answers} == {1, None, 7}
+    program.assert_ended_well()
 
 
 # --- the end ---

@@ -152,7 +152,7 @@ async def test_a_wrong_request_is_refused_and_changes_nothing(alice: Caller, cas
 
 
 async def test_a_lone_surrogate_cannot_come_in_as_text(alice: Caller) -> None:
-    """The protocol itself lets none through; lists and objects may come as JSON text, which is parsed by us."""
+    """On the wire it is refused (tests/server/test_stdio.py); lists and objects may come as JSON text, parsed by us."""
     broken = '"\\ud800"'
     calls: list[tuple[str, dict[str, Any]]] = [
         ("store_memory", {"content": "x", "tags": f"[{broken}]"}),

@@ -1,0 +1,164 @@
+"""Answers to lines that the SDK's parser refuses: it drops them, and a caller would wait for ever.
+
+Nothing that a line holds comes back in an answer or a log but the request's id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, JSONRPCError, JSONRPCResponse
+from pydantic import ValidationError
+
+from contextdna import InvalidInput
+from contextdna_server.protocol import protocol_error
+from contextdna_tools import failure
+
+SCANNED_CHARS_MAX: Final = 1024 * 1024
+"""How far a line that is not JSON is searched for the id of its request."""
+
+_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}:,]|[^\s"\[\]{}:,]+', re.DOTALL)
+_INTEGER_DIGITS_MAX: Final = 100
+
+Answer = JSONRPCResponse | JSONRPCError
+_Id = int | str | None
+
+logger = logging.getLogger(__name__)
+
+
+def answers_to(refusal: Exception) -> list[Answer]:
+    """Give what the senders of a refused line are told; nothing for a blank line, a notification or an answer.
+
+    Args:
+        refusal: What the parser raised; pydantic keeps the line, or the message read from it, as the input at fault.
+    """
+    if not isinstance(refusal, ValidationError):
+        logger.info("dropped a message: %s", type(refusal).__name__)
+        return []
+    faults = refusal.errors(include_url=False, include_context=False)
+    if faults[0]["type"] != "json_invalid":
+        whole = (fault["input"] for fault in faults if fault["type"] in ("missing", "model_type"))
+        return _invalid(next(whole, None))
+    line = str(faults[0]["input"])
+    if not line.strip():
+        return []
+    try:
+        message = json.loads(line, parse_int=_integer)
+        unstorable = _has_lone_surrogate(message)
+    except (ValueError, RecursionError):  # no JSON, or nested too deep
+        message, unstorable = _outline(line), False
+    if unstorable and isinstance(message, Mapping):
+        return _unstorable(message, len(line))
+    return _unreadable(message, len(line))
+
+
+def _unstorable(message: Mapping[str, Any], size: int) -> list[Answer]:
+    logger.info("refused a message of %d characters: it holds a lone surrogate", size)
+    call_id = _id_of(message)
+    if not _awaits_answer(message):
+        return []
+    said, hint = (
+        "a text holds a lone surrogate, half of a character",
+        "Send valid Unicode text; cut it between characters.",
+    )
+    if message.get("method") == "tools/call" and call_id is not None:  # so that the model reads it
+        result = failure("text_unstorable", said, hint=hint)
+        content = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return [JSONRPCResponse(jsonrpc="2.0", id=call_id, result=content)]
+    return [_error(call_id, INVALID_PARAMS, InvalidInput(said, code="text_unstorable", hint=hint))]
+
+
+def _unreadable(message: object, size: int) -> list[Answer]:
+    logger.info("refused a message of %d characters: it cannot be read as JSON", size)
+    if isinstance(message, Mapping) and not _awaits_answer(message):
+        return []
+    error = InvalidInput(
+        "the line is not JSON that can be read",
+        code="message_invalid",
+        hint="Send one JSON-RPC message on each line, with less nesting and shorter numbers.",
+    )
+    return [_error(call_id, PARSE_ERROR, error) for call_id in _ids_in(message)]
+
+
+def _invalid(message: object) -> list[Answer]:
+    kind = "a batch" if isinstance(message, list) else "no JSON-RPC message"
+    logger.info("refused a message: it is %s", kind)
+    if isinstance(message, Mapping) and not _awaits_answer(message):
+        return []
+    error = InvalidInput(
+        f"the line is {kind}",
+        code="message_invalid",
+        hint="Send one JSON-RPC 2.0 message on each line, its params an object.",
+    )
+    return [_error(call_id, INVALID_REQUEST, error) for call_id in _ids_in(message)]
+
+
+def _error(call_id: _Id, code: int, error: InvalidInput) -> JSONRPCError:
+    return JSONRPCError(jsonrpc="2.0", id=call_id, error=protocol_error(error).error.model_copy(update={"code": code}))
+
+
+def _awaits_answer(message: Mapping[str, Any]) -> bool:
+    """Tell a request, or what may have been one, from a notification and from an answer."""
+    if "method" in message:
+        return "id" in message
+    return not message.keys() & {"result", "error"}
+
+
+def _ids_in(message: object) -> list[_Id]:
+    """Give the ids that wait: those of a batch's requests, for each would wait; null where none is known."""
+    members = message if isinstance(message, list) else [message]
+    ids = [_id_of(member) for member in members if isinstance(member, Mapping) and _awaits_answer(member)]
+    return [call_id for call_id in ids if call_id is not None] or [None]
+
+
+def _id_of(message: Mapping[str, Any]) -> _Id:
+    call_id = message.get("id")
+    if isinstance(call_id, bool) or not isinstance(call_id, int | str) or _has_lone_surrogate(call_id):
+        return None
+    return call_id
+
+
+def _has_lone_surrogate(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _integer(digits: str) -> int | None:
+    """Read an integer; one of thousands of digits, which Python refuses, counts as unknown."""
+    return int(digits) if len(digits) <= _INTEGER_DIGITS_MAX else None
+
+
+def _outline(line: str) -> dict[str, Any] | None:
+    """Read the plain members of the outermost object, without recursion; None if the line ends inside, with no id."""
+    if not line.lstrip().startswith("{"):
+        return None
+    members: dict[str, Any] = {}
+    depth, key, last = 0, "", ""
+    for match in _TOKEN.finditer(line[:SCANNED_CHARS_MAX]):
+        part = match[0]
+        if depth == 1 and key and part not in ":,]}":
+            members.setdefault(key, _plain(part))
+        if part in "[{":
+            depth += 1
+        elif part in "]}":
+            depth -= 1
+        elif depth == 1 and part == ":":
+            key = last.strip('"')
+        elif depth == 1:
+            key, last = "", part
+    return members if "id" in members or (depth == 0 and members) else None
+
+
+def _plain(part: str) -> Any:
+    """Read a text or a number; None for anything else."""
+    try:
+        return json.loads(part, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return None
