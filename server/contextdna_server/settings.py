@@ -80,10 +80,13 @@ Name = Annotated[str, AfterValidator(_named)]
 Rooted = Annotated[Path, AfterValidator(_rooted)]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
 Roots = Annotated[tuple[Rooted, ...], NoDecode, BeforeValidator(_listed)]
-Count = Annotated[int, Field(ge=1)]
-Span = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=1, le=1024**3)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Few = Annotated[int, Field(ge=1, le=1000)]
+Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=3650 * 86_400, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -123,15 +126,15 @@ class ArtifactsSection(Section):
 class LimitsSection(Section):
     """Bounds on what one call may carry."""
 
-    content_bytes_max: Count = _LIMITS.content_bytes_max
-    metadata_bytes_max: Count = _LIMITS.metadata_bytes_max
-    artifact_bytes_max: Count = _LIMITS.artifact_bytes_max
+    content_bytes_max: Bytes = _LIMITS.content_bytes_max
+    metadata_bytes_max: Bytes = _LIMITS.metadata_bytes_max
+    artifact_bytes_max: Bytes = _LIMITS.artifact_bytes_max
     batch_max: Count = _LIMITS.batch_max
     tags_max: Count = _LIMITS.tags_max
     tag_chars_max: Count = _LIMITS.tag_chars_max
     hits_max: Count = _LIMITS.hits_max
     answer_tokens_max: Count = _LIMITS.answer_tokens_max
-    compress_over_bytes: Count = _LIMITS.compress_over_bytes
+    compress_over_bytes: Bytes = _LIMITS.compress_over_bytes
     indexed_tokens_max: Count = _LIMITS.indexed_tokens_max
     query_chars_max: Count = _LIMITS.query_chars_max
 
@@ -142,7 +145,7 @@ class SearchSection(Section):
     lexical_weight: Weight = _SEARCH.lexical_weight
     importance_weight: Weight = _SEARCH.importance_weight
     recency_weight: Weight = _SEARCH.recency_weight
-    recency_half_life_days: Span = _SEARCH.recency_half_life_days
+    recency_half_life_days: Days = _SEARCH.recency_half_life_days
     matches_max: Count = _SEARCH.matches_max
     matches_wide_max: Count = _SEARCH.matches_wide_max
     candidates_max: Count = _SEARCH.candidates_max
@@ -151,19 +154,19 @@ class SearchSection(Section):
 class RetentionSection(Section):
     """When records end."""
 
-    restore_window_days: Span = _RETENTION.restore_window_days
-    idle_days: Span = _RETENTION.idle_days
-    idempotency_days: Span = _RETENTION.idempotency_days
-    event_days: Span = _RETENTION.event_days
-    sweep_interval_s: Span = _RETENTION.sweep_interval_s
+    restore_window_days: Days = _RETENTION.restore_window_days
+    idle_days: Days = _RETENTION.idle_days
+    idempotency_days: Days = _RETENTION.idempotency_days
+    event_days: Days = _RETENTION.event_days
+    sweep_interval_s: Seconds = _RETENTION.sweep_interval_s
 
 
 class WorkSection(Section):
     """Sessions, delegations and loops."""
 
-    session_ttl_s: Span = _WORK.session_ttl_s
-    session_ttl_max_s: Span = _WORK.session_ttl_max_s
-    delegation_depth_max: Count = _WORK.delegation_depth_max
+    session_ttl_s: Seconds = _WORK.session_ttl_s
+    session_ttl_max_s: Seconds = _WORK.session_ttl_max_s
+    delegation_depth_max: Few = _WORK.delegation_depth_max
     confidence_gate: Share = _WORK.confidence_gate
     consensus_gate: Share = _WORK.consensus_gate
     proceed_below_gate: BelowGate = _WORK.proceed_below_gate
@@ -172,8 +175,8 @@ class WorkSection(Section):
 class SqliteSection(Section):
     """The database file's connections."""
 
-    readers: Count = _HUB.sqlite_readers
-    busy_timeout_s: Span = _HUB.sqlite_busy_timeout_s
+    readers: Few = _HUB.sqlite_readers
+    busy_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.sqlite_busy_timeout_s
     group_max: Count = _HUB.sqlite_group_max
 
 

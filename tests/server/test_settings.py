@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from contextdna import HubSettings, Level, Role, SettingsInvalid
-from contextdna_server.settings import load_settings
+from contextdna_server.settings import Settings, load_settings
 
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I"
 
@@ -165,6 +166,36 @@ def test_an_invalid_variable_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CONTEXTDNA_LIMITS__BATCH_MAX", "many")
     with pytest.raises(SettingsInvalid, match=r"limits\.batch_max.*CONTEXTDNA_LIMITS__BATCH_MAX"):
         load_settings({"data": tmp_path})
+
+
+NUMBERS = [
+    f"{section}.{name}"
+    for section, shape in Settings.model_fields.items()
+    if isinstance(shape.annotation, type) and issubclass(shape.annotation, BaseModel)
+    for name, field in shape.annotation.model_fields.items()
+    if type(field.default) in (int, float)
+]
+
+
+def test_the_numbers_among_the_settings_are_found() -> None:
+    assert {"work.session_ttl_s", "retention.restore_window_days", "limits.batch_max", "sqlite.readers"} <= {*NUMBERS}
+
+
+@pytest.mark.parametrize("value", ["1e300", "1" + "0" * 18, "-1", "inf", "nan"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_all_bounds_is_refused_by_name(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"CONTEXTDNA_{name.replace('.', '__').upper()}"
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsInvalid, match=f"{name}.*{variable}") as caught:
+        load_settings({"data": tmp_path})
+    assert caught.value.code == "setting_invalid"
+
+
+def test_ten_years_and_a_hundred_years_are_in_bounds(tmp_path: Path) -> None:
+    sections = {"work": {"session_ttl_max_s": 3650 * 86_400}, "retention": {"restore_window_days": 36_500}}
+    assert load_settings({"data": tmp_path, **sections}).retention.restore_window_days == 36_500
 
 
 @pytest.mark.parametrize(
