@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contextdna.domain import access
-from contextdna.domain.memories import owned_filter
+from contextdna.domain.forgetting import owned_filter
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_memory_type, check_score
 from contextdna.errors import AccessDenied, InvalidInput

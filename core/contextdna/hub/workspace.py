@@ -12,6 +12,7 @@ from contextdna.domain import (
     audit,
     conversations,
     delegation,
+    forgetting,
     loops,
     memories,
     projects,
@@ -137,7 +138,7 @@ class Workspace:
         report, blob_keys = await self._door.write(
             self._caller,
             Action.PURGE_MEMORY if purge else Action.FORGET_MEMORY,
-            lambda op: memories.forget(op, record_ids, selection, purge=purge, confirm=confirm),
+            lambda op: forgetting.forget(op, record_ids, selection, purge=purge, confirm=confirm),
         )
         if report.purged:
             await self._remains.shred(blob_keys)
@@ -145,7 +146,9 @@ class Workspace:
 
     async def restore_memories(self, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
         """Bring soft-deleted memories back within their restore window."""
-        return await self._door.write(self._caller, Action.RESTORE_MEMORY, lambda op: memories.restore(op, record_ids))
+        return await self._door.write(
+            self._caller, Action.RESTORE_MEMORY, lambda op: forgetting.restore(op, record_ids)
+        )
 
     async def share_memories(
         self,
