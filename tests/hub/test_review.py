@@ -214,3 +214,14 @@ async def test_metadata_may_spell_the_escape_of_nul(hub: Hub) -> None:
     await remember(alice, "a pattern", metadata={"pattern": "[\\u0000-\\u001f]"})
     refusal = alice.store_memories([MemoryDraft("nul", metadata={"pattern": "\\\x00"})])
     await refused(refusal, InvalidInput, "text_unstorable")
+
+
+async def test_what_was_restored_stays(hub: Hub, clock: Clock) -> None:
+    alice = hub.bind(ALICE)
+    memory = await remember(alice, "idle for long", tier=Tier.EPISODIC)
+    clock.advance(days=20)
+    await alice.forget_memories([memory])
+    clock.advance(days=20)
+    await alice.restore_memories([memory])
+    assert await hub.bind(ROOT).sweep() == 0
+    await alice.get_memories([memory])

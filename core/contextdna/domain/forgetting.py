@@ -110,6 +110,7 @@ async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[Record
         )
     _refuse_loops(op, there.values())
     await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=None)
+    await op.tx.records.touch(op.project_id, dict.fromkeys(wanted, 1), at=op.now)  # or the idle sweep takes it at once
     op.note(wanted, restored=len(wanted))
     op.emit("memory.restored", wanted)
     return wanted
