@@ -107,11 +107,6 @@ def new_handle(session_id: SessionId, secret: str) -> str:
     return f"{session_id}.{secret}"
 
 
-def public_id(handle: str) -> SessionId:
-    """Give the public part of a handle."""
-    return SessionId(handle.partition(".")[0])
-
-
 def digest_secret(secret: str) -> bytes:
     """Digest a handle's secret for storage: 130 random bits need no salt and no slow hash."""
     return hashlib.sha256(secret.encode()).digest()

@@ -141,10 +141,6 @@ class Vault:
         self._projects[project_id] = keys
         return keys
 
-    def held(self, project_id: ProjectId) -> ProjectKeys | None:
-        """Give a project's keys when they are already unwrapped."""
-        return self._projects.get(project_id)
-
     async def create(self, tx: Transaction, project_id: ProjectId, *, now: datetime) -> None:
         """Make and keep the keys of a new project."""
         for purpose in KeyPurpose:

@@ -1,7 +1,6 @@
 """Port: a transactional database."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -80,6 +79,3 @@ class Database(Protocol):
     async def shred_remains(self) -> None:
         """Drop what purged rows left in logs and free pages."""
         ...
-
-
-OpenDatabase = AbstractAsyncContextManager[Database]

@@ -42,7 +42,6 @@ class IdPrefix(StrEnum):
     EVENT = "evt"
     CONFLICT = "cfl"
     KEY = "key"
-    REQUEST = "req"
 
 
 def _base32(number: int, pairs: int) -> str:
