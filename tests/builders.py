@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from contextdna.values.audit import AuditDraft, AuditEntry, AuditHead, Outcome, Risk
-from contextdna.values.event import Event
+from contextdna.values.event import Event, EventName
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, EventId, GrantId, ProjectId, RecordId, SessionId
 from contextdna.values.key import KeyPurpose, WrappedKey
@@ -155,7 +155,7 @@ def make_head(seq: int, project_id: ProjectId = PROJECT) -> AuditHead:
 
 def make_event(event_id: str = "evt_1", **changes: Any) -> Event:
     """Make an event."""
-    return replace(Event(EventId(event_id), PROJECT, "memory.stored", ALICE, ("mem_1",), NOW), **changes)
+    return replace(Event(EventId(event_id), PROJECT, EventName.MEMORY_STORED, ALICE, ("mem_1",), NOW), **changes)
 
 
 def make_key(key_id: str = "key_1", **changes: Any) -> WrappedKey:

@@ -10,6 +10,7 @@ from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_media_type, check_metadata, check_score, check_text
 from contextdna.errors import IntegrityFault, LimitExceeded
 from contextdna.values.artifact import Artifact, ArtifactDraft
+from contextdna.values.event import EventName
 from contextdna.values.ids import RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS
 from contextdna.values.record import IndexedRecord, Kind, Sealed, VisibleRecord
@@ -136,7 +137,7 @@ async def attach(op: Operation, draft: ArtifactDraft, prepared: PreparedArtifact
     tokens = op.index(draft.level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
     await op.tx.records.insert([IndexedRecord(record, tokens)])
     op.note([prepared.record_id], bytes=len(draft.data))
-    op.emit("artifact.attached", [prepared.record_id])
+    op.emit(EventName.ARTIFACT_ATTACHED, [prepared.record_id])
     return open_artifact(op, VisibleRecord(record))
 
 

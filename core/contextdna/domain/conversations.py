@@ -6,6 +6,7 @@ from contextdna.domain import access, sessions
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_text, parse_choice
+from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
@@ -33,7 +34,7 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
     await op.tx.records.insert(turns)
     ids = tuple(turn.record.id for turn in turns)
     op.note(ids, turns=len(ids))
-    op.emit("turn.logged", ids)
+    op.emit(EventName.TURN_LOGGED, ids, subject=session.id)
     return ids
 
 

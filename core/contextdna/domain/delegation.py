@@ -10,6 +10,7 @@ from contextdna.domain.sessions import BeginRequest, BegunSession, check_request
 from contextdna.domain.tokens import estimate_tokens
 from contextdna.domain.validation import check_count, check_name, check_score, check_text
 from contextdna.errors import AccessDenied, InvalidInput
+from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, delegated_id, name_of, new_id
 from contextdna.values.level import Level
 from contextdna.values.principal import Role
@@ -82,7 +83,7 @@ async def delegate(op: Operation, request: DelegationRequest) -> DelegationRepor
     await op.tx.sessions.add_delegation(delegation)
     memories = sum(1 for item in inherited if item.record.kind is not Kind.TURN)
     op.note([item.record.id for item in inherited], delegation=delegation_id, child=begin.agent_id)
-    op.emit("delegation.created", [delegation_id])
+    op.emit(EventName.DELEGATION_CREATED, subject=delegation_id, audience=[begin.agent_id])
     return DelegationReport(
         delegation=delegation,
         begun=begun,

@@ -7,6 +7,7 @@ from contextdna.domain import access
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
+from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.memory import ForgetReport, MemorySelection
 from contextdna.values.principal import Role
@@ -80,7 +81,7 @@ async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -
         until = op.now + timedelta(days=op.settings.retention.restore_window_days)
     op.note(wanted[:100], forgotten=len(wanted), purged=purge)
     if wanted:
-        op.emit("memory.purged" if purge else "memory.forgotten", wanted)
+        op.emit(EventName.MEMORY_PURGED if purge else EventName.MEMORY_FORGOTTEN, wanted)
     report = ForgetReport(wanted[:100], len(wanted), dry_run=False, purged=purge, restorable_until=until)
     return report, blobs
 
@@ -112,7 +113,7 @@ async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[Record
     await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=None)
     await op.tx.records.touch(op.project_id, dict.fromkeys(wanted, 1), at=op.now)  # or the idle sweep takes it at once
     op.note(wanted, restored=len(wanted))
-    op.emit("memory.restored", wanted)
+    op.emit(EventName.MEMORY_RESTORED, wanted)
     return wanted
 
 

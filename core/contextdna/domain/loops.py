@@ -8,6 +8,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
 from contextdna.errors import Conflict, InvalidInput
+from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, new_id
 from contextdna.values.level import Level
 from contextdna.values.loop import Decision, GateState, Loop, LoopDraft, LoopOutcome, LoopRecord
@@ -18,6 +19,11 @@ from contextdna.values.settings import BelowGate
 LOOP_LEVELS = {Loop.CONFIDENCE: Level.PRIVATE, Loop.CONSENSUS: Level.SWARM, Loop.DECISION: Level.SYSTEM}
 """Who reads a loop record beside its author."""
 
+_RECORDED = {
+    Loop.CONFIDENCE: EventName.CONFIDENCE_RECORDED,
+    Loop.CONSENSUS: EventName.CONSENSUS_RECORDED,
+    Loop.DECISION: EventName.DECISION_RECORDED,
+}
 _ITERATIONS_MAX = 10_000
 _VALIDATORS_MAX = 100
 _REASONING_BYTES_MAX = 64 * 1024
@@ -73,7 +79,7 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
     entry = _entry(op, draft, level)
     await op.tx.records.insert([entry])
     op.note([entry.record.id], loop=int(draft.loop), phase=draft.phase, iteration=draft.iteration)
-    op.emit(f"{draft.loop.label}.recorded", [entry.record.id])
+    op.emit(_RECORDED[draft.loop], [entry.record.id], subject=draft.phase)
     after = gate if draft.loop is Loop.DECISION else await gate_state(op, draft.phase, draft.iteration)
     return LoopOutcome(entry.record.id, 1, after, objections)
 

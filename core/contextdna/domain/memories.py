@@ -21,6 +21,7 @@ from contextdna.domain.validation import (
     check_tags,
 )
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
+from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, new_id
 from contextdna.values.level import Level
 from contextdna.values.memory import (
@@ -127,10 +128,10 @@ async def _write(
 ) -> tuple[StoredMemory, ...]:
     if inserts:
         await op.tx.records.insert(inserts)
-        op.emit("memory.stored", [item.record.id for item in inserts])
+        op.emit(EventName.MEMORY_STORED, [item.record.id for item in inserts])
     versions = {record_id: await merge.write(op) for record_id, merge in merges.items()}
     if versions:
-        op.emit("memory.merged", list(versions))
+        op.emit(EventName.MEMORY_MERGED, list(versions))
     links = [
         Link(op.project_id, item.id, target, RELATES_TO, op.now)
         for draft, item in zip(drafts, answer, strict=True)
@@ -286,7 +287,7 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
     if changed.level is not current.level:
         await _end_delegated(op, record_id)
     op.note([record_id], version=changed.version)
-    op.emit("memory.updated", [record_id])
+    op.emit(EventName.MEMORY_UPDATED, [record_id])
     return StoredMemory(record_id, changed.version, StoreStatus.STORED)
 
 

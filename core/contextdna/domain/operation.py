@@ -10,7 +10,7 @@ from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.ports.database import Transaction
-from contextdna.values.event import Event
+from contextdna.values.event import Event, EventName
 from contextdna.values.ids import EventId, IdPrefix, ProjectId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.principal import Actor, Reader
@@ -46,10 +46,29 @@ class Operation:
         self.record_ids.extend(record_ids)
         self.details.update(details)
 
-    def emit(self, name: str, record_ids: Sequence[str]) -> None:
-        """Add an event that is told after commit."""
-        event_id = EventId(new_id(IdPrefix.EVENT, self.now))
-        self.events.append(Event(event_id, self.project_id, name, self.actor.agent_id, tuple(record_ids), self.now))
+    def emit(
+        self, name: EventName, record_ids: Sequence[str] = (), *, subject: str = "", audience: Sequence[str] = ()
+    ) -> None:
+        """Add an event that is told after commit.
+
+        Args:
+            name: What happened.
+            record_ids: Records that it is about; who may see one of them may know of the event.
+            subject: What else it is about: a session, delegation, agent, signal or task id, or a phase.
+            audience: Who else may know of it, see ``Event.audience``.
+        """
+        self.events.append(
+            Event(
+                id=EventId(new_id(IdPrefix.EVENT, self.now)),
+                project_id=self.project_id,
+                name=name,
+                agent_id=self.actor.agent_id,
+                record_ids=tuple(record_ids),
+                at=self.now,
+                subject=subject,
+                audience=tuple(audience),
+            )
+        )
 
     def index(self, level: Level) -> Tokeniser:
         """Give what makes the tokens of records of a level."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from contextdna.domain.operation import Operation
+from contextdna.values.event import EventName
 
 _BATCH = 100  # as many ids as an audit entry names
 
@@ -38,5 +39,5 @@ async def sweep(op: Operation) -> SweepReport:
     await op.tx.requests.delete_answers_before(op.now - timedelta(days=retention.idempotency_days), limit=_BATCH * 10)
     op.note(ids, purged=len(ids))
     if ids:
-        op.emit("memory.purged", ids)
+        op.emit(EventName.MEMORY_PURGED, ids)
     return SweepReport(len(ids), tuple(record.blob_key for record in due if record.blob_key))

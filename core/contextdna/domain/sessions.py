@@ -9,6 +9,7 @@ from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_name, check_text
 from contextdna.errors import AccessDenied, InvalidInput, SessionInvalid
+from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
@@ -78,7 +79,7 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     )
     begun = await open_session(op, request, expires_at=await deadline(op, _ttl(op, request.ttl_s)))
     op.note(session_begun=begun.session.id, for_agent=agent_id)
-    op.emit("session.begun", [begun.session.id])
+    op.emit(EventName.SESSION_BEGUN, subject=begun.session.id, audience=[begun.session.agent_id])
     return begun
 
 
@@ -217,7 +218,7 @@ async def end(
     below_grants, children = await _end_below(op, session.id)
     grants_ended += below_grants
     op.note(session_ended=session.id, success=success, grants_ended=grants_ended, children_ended=children)
-    op.emit("session.ended", [session.id])
+    op.emit(EventName.SESSION_ENDED, subject=session.id, audience=session.lineage)
     return EndReport(ended, stored, completed, grants_ended, children)
 
 

@@ -9,6 +9,7 @@ from contextdna.domain.forgetting import owned_filter
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_memory_type, check_score
 from contextdna.errors import AccessDenied, InvalidInput
+from contextdna.values.event import EventName
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, delegated_id, new_id
 from contextdna.values.memory import MemorySelection
@@ -56,7 +57,7 @@ async def share(
     await op.tx.grants.add(grants)
     op.note(wanted, targets=list(targets), grants=len(grants))
     if wanted:
-        op.emit("memory.shared", wanted)
+        op.emit(EventName.MEMORY_SHARED, wanted)
     return ShareReport(wanted, tuple(targets), await _unknown(op, targets), len(grants), expires_at)
 
 
@@ -81,7 +82,7 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
     memory_ids = tuple(dict.fromkeys(ended.values()))
     op.note(memory_ids, targets=list(targets), ended=changed)
     if memory_ids:
-        op.emit("memory.unshared", memory_ids)
+        op.emit(EventName.MEMORY_UNSHARED, memory_ids, audience=targets)
     return ShareReport(memory_ids, tuple(targets), await _unknown(op, targets), changed, None)
 
 

@@ -52,6 +52,14 @@ class EventTable(Protocol):
         """Read events after one (or from the start, with an empty id), in order."""
         ...
 
+    async def since(self, seq: int, *, limit: int) -> list[Event]:
+        """Read the events of all projects after a place in the outbox, in order."""
+        ...
+
+    async def last_seq(self) -> int:
+        """Give the place of the newest event of all projects; 0 when there is none."""
+        ...
+
     async def delete_before(self, at: datetime, *, limit: int) -> int:
         """Remove events older than a time, oldest first."""
         ...

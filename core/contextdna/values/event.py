@@ -1,9 +1,57 @@
 """Events: what changed, told after commit."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from contextdna.values.ids import AgentId, EventId, ProjectId
+from contextdna.values.principal import Reader
+
+
+class EventName(StrEnum):
+    """All that can happen: ``noun.verb``, past tense."""
+
+    MEMORY_STORED = "memory.stored"
+    MEMORY_MERGED = "memory.merged"
+    MEMORY_UPDATED = "memory.updated"
+    MEMORY_FORGOTTEN = "memory.forgotten"
+    MEMORY_PURGED = "memory.purged"
+    MEMORY_RESTORED = "memory.restored"
+    MEMORY_SHARED = "memory.shared"
+    MEMORY_UNSHARED = "memory.unshared"
+    SESSION_BEGUN = "session.begun"
+    SESSION_ENDED = "session.ended"
+    TURN_LOGGED = "turn.logged"
+    DELEGATION_CREATED = "delegation.created"
+    ARTIFACT_ATTACHED = "artifact.attached"
+    CONFIDENCE_RECORDED = "confidence.recorded"
+    CONSENSUS_RECORDED = "consensus.recorded"
+    DECISION_RECORDED = "decision.recorded"
+
+
+EVERYONE = "*"
+"""In an audience: all agents of the project. No agent has this name."""
+
+
+def team_audience(team_id: str) -> str:
+    """Name all agents of a team in an audience."""
+    return f"*team={team_id}"
+
+
+def swarm_audience(swarm_id: str) -> str:
+    """Name all agents of a swarm in an audience."""
+    return f"*swarm={swarm_id}"
+
+
+def is_addressed(audience: Iterable[str], reader: Reader) -> bool:
+    """Tell whether a reader is in an audience: by its agent id, team, swarm or as anyone of the project."""
+    names = {EVERYONE, reader.agent_id}
+    if reader.team_id:
+        names.add(team_audience(reader.team_id))
+    if reader.swarm_id:
+        names.add(swarm_audience(reader.swarm_id))
+    return not names.isdisjoint(audience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +60,15 @@ class Event:
 
     id: EventId
     project_id: ProjectId
-    name: str
-    """Past tense, ``noun.verb``: ``memory.stored``."""
+    name: EventName
     agent_id: AgentId
+    """Who did it."""
     record_ids: tuple[str, ...]
+    """Records that it is about: a reader is told of those that it may see."""
     at: datetime
+    subject: str = ""
+    """What else it is about: a session, delegation, agent, signal or task id, or a phase."""
+    audience: tuple[str, ...] = ()
+    """Who may know of it beside the one who did it and those who see a record of it: agent ids, circles, ``*``."""
+    seq: int = field(default=0, compare=False)
+    """Its place in the outbox, in the order of commit; set when it is read."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 
 from contextdna.backends.in_memory.sheets import Sheets
 from contextdna.values.audit import AuditEntry, AuditHead
@@ -78,7 +79,9 @@ class InMemoryEvents:
             Conflict: ``already_exists``.
         """
         for event in events:
-            self._sheets.events.add((event.project_id, event.id), event)
+            seq = self._sheets.event_seq.rows.get(None, 0) + 1
+            self._sheets.events.add((event.project_id, event.id), replace(event, seq=seq))
+            self._sheets.event_seq.change()[None] = seq
 
     async def after(self, project_id: ProjectId, event_id: EventId, *, limit: int) -> list[Event]:
         """Read events after one, in the order of commit.
@@ -90,6 +93,15 @@ class InMemoryEvents:
         smaller = [place for place, event in enumerate(events, start=1) if event.id < event_id]
         start = max(exact or smaller, default=0)
         return events[start : start + limit]
+
+    async def since(self, seq: int, *, limit: int) -> list[Event]:
+        """Read the events of all projects after a place in the outbox, in order."""
+        newer = takewhile(lambda event: event.seq > seq, reversed(self._sheets.events.rows.values()))
+        return list(newer)[::-1][:limit]
+
+    async def last_seq(self) -> int:
+        """Give the place of the newest event of all projects; 0 when there is none."""
+        return max((event.seq for event in self._sheets.events.rows.values()), default=0)
 
     async def delete_before(self, at: datetime, *, limit: int) -> int:
         """Remove events older than a time, oldest first."""

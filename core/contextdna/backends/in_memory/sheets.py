@@ -97,6 +97,7 @@ class Sheets:
     audit: Sheet[tuple[ProjectId, int], AuditEntry] = field(default_factory=Sheet)
     heads: Sheet[ProjectId, AuditHead] = field(default_factory=Sheet)
     events: Sheet[tuple[ProjectId, EventId], Event] = field(default_factory=Sheet)
+    event_seq: Sheet[None, int] = field(default_factory=Sheet)
     keys: Sheet[tuple[ProjectId, str], WrappedKey] = field(default_factory=Sheet)
     answers: Sheet[tuple[ProjectId, AgentId, str], IdempotentResult] = field(default_factory=Sheet)
     conflicts: Sheet[tuple[ProjectId, str], LostWrite] = field(default_factory=Sheet)

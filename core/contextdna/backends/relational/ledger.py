@@ -7,7 +7,7 @@ from typing import Any, Final
 from contextdna.backends.relational.columns import json_list, micros, moment, texts_of
 from contextdna.backends.relational.statements import Executor, Row
 from contextdna.values.audit import AuditDraft, AuditEntry, AuditHead, Outcome, Risk
-from contextdna.values.event import Event
+from contextdna.values.event import Event, EventName
 from contextdna.values.ids import AgentId, EventId, ProjectId
 from contextdna.values.key import KeyPurpose, WrappedKey
 from contextdna.values.project import Conflict, IdempotentResult
@@ -70,15 +70,31 @@ class Events:
         await self._run_many(
             "event_append",
             [
-                (event.project_id, event.id, event.name, event.agent_id, json_list(event.record_ids), micros(event.at))
+                (
+                    event.project_id,
+                    event.id,
+                    event.name.value,
+                    event.agent_id,
+                    json_list(event.record_ids),
+                    micros(event.at),
+                    event.subject,
+                    json_list(event.audience),
+                )
                 for event in events
             ],
         )
 
     async def after(self, project_id: ProjectId, event_id: EventId, *, limit: int) -> list[Event]:
         """Read events after one (or from the start, with an empty id), in order."""
-        rows = await self._rows("events_after", (project_id, event_id, limit))
-        return [Event(row[0], row[1], row[2], row[3], texts_of(row[4]), moment(row[5])) for row in rows]
+        return [_event_of(row) for row in await self._rows("events_after", (project_id, event_id, limit))]
+
+    async def since(self, seq: int, *, limit: int) -> list[Event]:
+        """Read the events of all projects after a place in the outbox, in order."""
+        return [_event_of(row) for row in await self._rows("events_since", (seq, limit))]
+
+    async def last_seq(self) -> int:
+        """Give the place of the newest event of all projects; 0 when there is none."""
+        return int((await self._rows("events_last_seq"))[0][0])
 
     async def delete_before(self, at: datetime, *, limit: int) -> int:
         """Remove events older than a time."""
@@ -202,3 +218,17 @@ def _entry_of(row: Row) -> AuditEntry:
         at, outcome, risk, record_ids = moment(0), Outcome.UNREADABLE, Risk.CRITICAL, ()
     draft = AuditDraft(row[0], at, row[3], row[4], row[5], row[6], outcome, risk, record_ids, row[10], row[11], row[12])
     return AuditEntry(row[1], draft, row[13])
+
+
+def _event_of(row: Row) -> Event:
+    return Event(
+        row[0],
+        row[1],
+        EventName(row[2]),
+        row[3],
+        texts_of(row[4]),
+        moment(row[5]),
+        subject=row[6],
+        audience=texts_of(row[7]),
+        seq=row[8],
+    )

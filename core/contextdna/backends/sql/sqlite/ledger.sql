@@ -35,16 +35,24 @@ ORDER BY seq DESC LIMIT ?3
 SELECT DISTINCT project_id FROM audit_log ORDER BY project_id
 
 -- name: event_append
-INSERT INTO events (project_id, id, name, agent_id, record_ids, at) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO events (project_id, id, name, agent_id, record_ids, at, subject, audience)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: events_after
-SELECT id, project_id, name, agent_id, record_ids, at FROM events
+SELECT id, project_id, name, agent_id, record_ids, at, subject, audience, seq FROM events
 WHERE project_id = ?1 AND seq > coalesce(
   (SELECT seq FROM events WHERE project_id = ?1 AND id = ?2),
   (SELECT max(seq) FROM events WHERE project_id = ?1 AND id < ?2),
   0
 )
 ORDER BY seq LIMIT ?3
+
+-- name: events_since
+SELECT id, project_id, name, agent_id, record_ids, at, subject, audience, seq FROM events
+WHERE seq > ?1 ORDER BY seq LIMIT ?2
+
+-- name: events_last_seq
+SELECT coalesce(max(seq), 0) FROM events
 
 -- name: events_delete_before
 DELETE FROM events WHERE seq IN (

@@ -197,6 +197,8 @@ CREATE TABLE events (
   agent_id TEXT NOT NULL,
   record_ids TEXT NOT NULL,
   at INTEGER NOT NULL,
+  subject TEXT NOT NULL,
+  audience TEXT NOT NULL,
   UNIQUE (project_id, id)
 ) STRICT;
 
