@@ -5,6 +5,7 @@
 
 from contextdna.domain.artifacts import is_textual
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
+from contextdna.domain.events import EventPage
 from contextdna.domain.retrieval import one_line
 from contextdna.domain.rotation import RotationReport
 from contextdna.domain.sessions import BeginRequest, BegunSession, EndReport
@@ -22,10 +23,10 @@ from contextdna.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
-from contextdna.hub import Health, Hub, Workspace, open_hub
+from contextdna.hub import Events, Health, Hub, Workspace, open_hub
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
-from contextdna.values.event import Event
+from contextdna.values.event import Event, EventName
 from contextdna.values.ids import AgentId, EventId, ProjectId, RecordId, SessionId
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.loop import Decision, GateState, Loop, LoopDraft, LoopOutcome, LoopRecord
@@ -79,6 +80,9 @@ __all__ = [
     "EndReport",
     "Event",
     "EventId",
+    "EventName",
+    "EventPage",
+    "Events",
     "ForgetReport",
     "GateState",
     "Health",

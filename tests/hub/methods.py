@@ -10,6 +10,8 @@ from contextdna import (
     BeginRequest,
     ContextQuery,
     DelegationRequest,
+    Event,
+    EventId,
     Hub,
     Level,
     Loop,
@@ -56,6 +58,12 @@ async def furnish(hub: Hub) -> Furnished:
     await root.share_memories([AgentId("alice")], [memory])
     artifact = await root.attach_artifact(ArtifactDraft("notes.txt", b"private notes", level=Level.PRIVATE))
     return Furnished(hub, handle, memory, forgotten, artifact.record.id)
+
+
+async def _first_event(workspace: Workspace) -> Event:
+    async for event in workspace.events.follow(after=EventId("")):
+        return event
+    raise AssertionError("the stream of events ended")
 
 
 async def _drained(workspace: Workspace) -> list[Any]:
@@ -105,7 +113,8 @@ METHODS: Final = {
     "complete": Sample("name.complete", lambda w, _: w.complete("memory_id", "")),
     "health": Sample("health.read", lambda w, _: w.health()),
     "conflicts": Sample("stats.read", lambda w, _: w.conflicts()),
-    "events": Sample("event.read", lambda w, _: w.events()),
+    "events.read": Sample("event.read", lambda w, _: w.events.read()),
+    "events.follow": Sample("event.read", lambda w, _: _first_event(w)),
     "query_audit": Sample("audit.query", lambda w, _: w.query_audit(), Risk.MEDIUM),
     "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
     "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),

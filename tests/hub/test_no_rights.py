@@ -17,6 +17,7 @@ from contextdna import (
     SessionInvalid,
     Workspace,
 )
+from contextdna.hub.events import Events
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import INSTALLATION, ProjectId
 from tests.hub.methods import METHODS, Furnished, furnish
@@ -24,23 +25,34 @@ from tests.hub.rig import ALICE, DEFAULT, OUTSIDER, ROOT, STRANGER, audit_of, st
 
 pytestmark = pytest.mark.anyio
 
-SYSTEM_ONLY = {"conflicts", "events", "query_audit", "verify_audit", "export_audit", "rotate_keys", "sweep"}
+SYSTEM_ONLY = {"conflicts", "query_audit", "verify_audit", "export_audit", "rotate_keys", "sweep"}
+
+
+PARTS = {"events": Events}
+"""The parts of a workspace that belong to one noun."""
+
+
+def public_names(of: type) -> set[str]:
+    return {name for name in dir(of) if not name.startswith("_")}
 
 
 def public_methods() -> set[str]:
-    return {
-        name
-        for name, member in inspect.getmembers(Workspace)
-        if not name.startswith("_") and (inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member))
-    }
+    own = public_names(Workspace)
+    return own | {f"{part}.{name}" for part, of in PARTS.items() for name in public_names(of)}
 
 
 def test_every_method_of_the_workspace_has_sample_arguments() -> None:
     assert set(METHODS) == public_methods()
 
 
-def test_the_workspace_offers_nothing_but_asynchronous_methods() -> None:
-    assert {name for name in dir(Workspace) if not name.startswith("_")} == public_methods()
+async def test_the_workspace_offers_nothing_but_asynchronous_methods_and_its_parts(hub: Hub) -> None:
+    workspace = hub.bind(ROOT)
+    assert {name for name in vars(workspace) if not name.startswith("_")} == set(PARTS)
+    assert {name: type(getattr(workspace, name)) for name in PARTS} == PARTS
+    for of in (Workspace, *PARTS.values()):
+        for name in public_names(of):
+            member = getattr(of, name)
+            assert inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member)
 
 
 async def expect_denial(furnished: Furnished, name: str, workspace: Workspace) -> None:

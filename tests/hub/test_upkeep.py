@@ -33,11 +33,11 @@ KEY = hashlib.sha256(BYTES).hexdigest()
 
 
 def upkeep_of(hub: Hub) -> Upkeep:
-    return Upkeep(hub._door, hub._blobs, hub._remains, lambda project_id: hub.bind(ROOT, project_id=project_id))
+    return Upkeep(hub._door, hub._rooms.blobs, hub._rooms.remains, lambda project_id: hub.bind(ROOT, project_id=project_id))
 
 
 async def blobs_of(hub: Hub) -> set[str]:
-    store: Any = hub._blobs._store
+    store: Any = hub._rooms.blobs._store
     folder = hub.settings.data_dir
     if folder is None:
         return set(store._blobs)
@@ -71,17 +71,17 @@ async def test_a_purge_whose_remains_cannot_be_shredded_now_succeeds_and_they_go
     report = await hub.bind(ALICE).forget_memories([artifact.record.id], purge=True)
     assert report.purged
     assert await blobs_of(hub) == set()
-    assert hub._remains._pending
+    assert hub._rooms.remains._pending
     patch.undo()
     await upkeep_of(hub).turn([DEFAULT])
-    assert not hub._remains._pending
+    assert not hub._rooms.remains._pending
 
 
 async def test_a_purge_whose_bytes_cannot_be_removed_now_succeeds_and_they_go_as_orphans(
     hub: Hub, failing: Callable[..., Any], clock: Clock
 ) -> None:
     artifact = await attach(hub)
-    patch = failing(hub._blobs._store, "delete")
+    patch = failing(hub._rooms.blobs._store, "delete")
     assert (await hub.bind(ALICE).forget_memories([artifact.record.id], purge=True)).purged
     assert await blobs_of(hub) == {KEY}
     patch.undo()
@@ -94,7 +94,7 @@ async def test_orphans_go_when_they_are_a_day_old_and_nothing_refers_to_them(hub
     folder = hub.settings.data_dir
     await attach(hub, b"in use")
     in_use = await blobs_of(hub)
-    orphan = await hub._blobs._store.put(b"orphan")
+    orphan = await hub._rooms.blobs._store.put(b"orphan")
 
     def date_all() -> None:
         for path in (folder / ARTIFACTS_FOLDER).rglob("*") if folder else ():
@@ -137,17 +137,17 @@ async def test_attaching_and_purging_the_same_bytes_at_once_never_loses_them(hub
     assert len(kept) == 10
     for artifact in kept:
         assert (await hub.bind(ALICE).read_artifact(artifact.record.id))[1] == BYTES
-    assert not hub._blobs._turns
+    assert not hub._rooms.blobs._turns
 
 
 async def test_bytes_that_another_process_removes_before_the_reference_stands_are_put_again(hub: Hub) -> None:
-    async with hub._blobs.keeping(KEY, BYTES):
-        await hub._blobs._store.delete(KEY)
-    assert await hub._blobs.get(KEY) == BYTES
+    async with hub._rooms.blobs.keeping(KEY, BYTES):
+        await hub._rooms.blobs._store.delete(KEY)
+    assert await hub._rooms.blobs.get(KEY) == BYTES
 
 
 async def test_one_attachment_does_not_wait_for_another(hub: Hub) -> None:
-    async with hub._blobs.keeping(KEY, BYTES):
+    async with hub._rooms.blobs.keeping(KEY, BYTES):
         with anyio.fail_after(10):
             await attach(hub, b"other bytes")
 
@@ -205,4 +205,4 @@ async def test_a_failing_sweep_does_not_end_upkeep(hub: Hub, failing: Callable[.
 @pytest.mark.parametrize("limit", [0, 1001])
 async def test_lists_of_upkeep_are_bounded(hub: Hub, limit: int) -> None:
     await refused(hub.bind(ROOT).conflicts(limit=limit), LimitExceeded, "limit_out_of_range")
-    await refused(hub.bind(ROOT).events(limit=limit), LimitExceeded, "limit_out_of_range")
+    await refused(hub.bind(ROOT).events.read(limit=limit), LimitExceeded, "limit_out_of_range")

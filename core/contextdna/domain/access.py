@@ -66,7 +66,6 @@ _SHOWN_ID_CHARS: Final = 64
 SYSTEM_ONLY: Final = frozenset(
     {
         Action.READ_STATS,
-        Action.READ_EVENTS,
         Action.QUERY_AUDIT,
         Action.VERIFY_AUDIT,
         Action.EXPORT_AUDIT,

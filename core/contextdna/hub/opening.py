@@ -20,8 +20,9 @@ from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
 from contextdna.hub.remains import Remains
+from contextdna.hub.stream import EventStream
 from contextdna.hub.upkeep import Upkeep
-from contextdna.hub.workspace import Workspace
+from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import BlobStore, KeyRing
 from contextdna.values.ids import AgentId
@@ -36,10 +37,9 @@ ARTIFACTS_FOLDER = "artifacts"
 class Hub:
     """An open installation. ``bind`` gives a caller its workspace; nothing else leads to the data."""
 
-    def __init__(self, door: Door, blobs: BlobRoom, remains: Remains) -> None:
-        self._door = door
-        self._blobs = blobs
-        self._remains = remains
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._door = rooms.door
 
     @property
     def settings(self) -> HubSettings:
@@ -65,7 +65,7 @@ class Hub:
             trace_id: Names the trace in the audit log.
         """
         caller = Caller(principal, session_id, project_id, request_id, trace_id)
-        return Workspace(self._door, self._blobs, self._remains, caller)
+        return Workspace(self._rooms, caller)
 
 
 @asynccontextmanager
@@ -88,13 +88,15 @@ async def open_hub(
         await _prepare(database, vault, settings, clock)
         blobs = BlobRoom(store, database)
         remains = Remains(database, blobs)
-        hub = Hub(door, blobs, remains)
+        stream = EventStream(database, channel)
+        hub = Hub(Rooms(door, blobs, remains, stream))
         keeper = Principal(AgentId("contextdna"), settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(door.reads.run)
             tasks.start_soon(upkeep.run)
+            tasks.start_soon(stream.run)
             try:
                 yield hub
             except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's

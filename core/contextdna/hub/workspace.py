@@ -27,12 +27,13 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
+from contextdna.hub.events import Events
 from contextdna.hub.remains import Remains
+from contextdna.hub.stream import EventStream
 from contextdna.ports.database import DatabaseStatus
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditReport
-from contextdna.values.event import Event
-from contextdna.values.ids import INSTALLATION, AgentId, EventId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, new_id
 from contextdna.values.level import Level
 from contextdna.values.loop import GateState, LoopDraft, LoopOutcome, LoopRecord
 from contextdna.values.memory import (
@@ -56,6 +57,16 @@ _LISTED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Rooms:
+    """What stands behind the door of one open hub."""
+
+    door: Door
+    blobs: BlobRoom
+    remains: Remains
+    stream: EventStream
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Whether the server can do its work for this caller."""
 
@@ -66,15 +77,18 @@ class Health:
 class Workspace:
     """One caller's view, made by ``Hub.bind``: cheap, and keeps nothing between calls.
 
+    What belongs to one noun stands in a part of its own, such as ``events``; a part is the same door.
+
     Every method raises ``NotFound``, ``AccessDenied`` or ``SessionInvalid`` for what the caller may not do (audited
     first), ``InvalidInput`` for a wrong request, and ``StorageUnavailable`` when the engine cannot do it now.
     """
 
-    def __init__(self, door: Door, blobs: BlobRoom, remains: Remains, caller: Caller) -> None:
-        self._door = door
-        self._blobs = blobs
-        self._remains = remains
+    def __init__(self, rooms: Rooms, caller: Caller) -> None:
+        self._door = rooms.door
+        self._blobs = rooms.blobs
+        self._remains = rooms.remains
         self._caller = caller
+        self.events = Events(rooms.door, rooms.stream, caller)
 
     async def store_memories(
         self,
@@ -317,13 +331,6 @@ class Workspace:
         check_count(limit, name="limit", maximum=_LISTED_MAX)
         return await self._door.read(
             self._caller, Action.READ_STATS, lambda op: op.tx.requests.conflicts(op.project_id, limit=limit)
-        )
-
-    async def events(self, *, after: EventId = EventId(""), limit: int = 100) -> list[Event]:
-        """Read the project's events after one (role system), in order."""
-        check_count(limit, name="limit", maximum=_LISTED_MAX)
-        return await self._door.read(
-            self._caller, Action.READ_EVENTS, lambda op: op.tx.events.after(op.project_id, after, limit=limit)
         )
 
     async def query_audit(

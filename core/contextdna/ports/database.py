@@ -76,6 +76,10 @@ class Database(Protocol):
         """Report on the engine; ``deep`` also checks every page, which takes time on large files."""
         ...
 
+    async def revision(self) -> int:
+        """Give a number that is another one after other connections, of any process, have committed."""
+        ...
+
     async def shred_remains(self) -> None:
         """Drop what purged rows left in logs and free pages."""
         ...

@@ -51,6 +51,7 @@ class SqliteDatabase:
         self._seats = anyio.Semaphore(readers, fast_acquire=True)
         self._idle: list[ReadingThread] = []
         self._readers: list[ReadingThread] = []
+        self._watcher: ReadingThread | None = None
         self._busy_timeout_s = busy_timeout_s
         self._closed = False
 
@@ -84,6 +85,17 @@ class SqliteDatabase:
                 return result
             finally:
                 self._idle.append(reader)
+
+    async def revision(self) -> int:
+        """Give a number that is another one after other connections, of any process, have committed.
+
+        Raises:
+            StorageUnavailable: The engine cannot answer.
+        """
+        self._check_open()
+        if self._watcher is None:  # a connection of its own, as each counts for itself
+            self._watcher = await self._new_reader()
+        return await self._watcher.revision()
 
     async def status(self, *, deep: bool = False) -> DatabaseStatus:
         """Report on the engine; ``deep`` also checks every page and the index, which takes time on large files."""

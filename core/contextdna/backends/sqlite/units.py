@@ -159,6 +159,16 @@ class ReadingThread:
         """Run a unit in a read transaction."""
         return await self.thread.run(self._read, unit)
 
+    async def revision(self) -> int:
+        """Give SQLite's count of commits by others. Source: https://sqlite.org/pragma.html#pragma_data_version"""
+        return await self.thread.run(self._revision)
+
+    def _revision(self) -> int:
+        try:
+            return int(self._execute("PRAGMA data_version").fetchone()[0])
+        except library.Error as error:
+            raise mapped_error(error) from error
+
     def _read(self, unit: Unit[Any]) -> Any:
         try:
             self._execute("BEGIN")
