@@ -123,6 +123,12 @@ class ArtifactsSection(Section):
     allowed_roots: Roots = ()
 
 
+class ToolsSection(Section):
+    """Which tools are listed."""
+
+    profile: Literal["default", "full"] = "default"
+
+
 class LimitsSection(Section):
     """Bounds on what one call may carry."""
 
@@ -198,6 +204,7 @@ class Settings(BaseSettings):
     memories: MemoriesSection = MemoriesSection()
     audit: AuditSection = AuditSection()
     artifacts: ArtifactsSection = ArtifactsSection()
+    tools: ToolsSection = ToolsSection()
     limits: LimitsSection = LimitsSection()
     search: SearchSection = SearchSection()
     retention: RetentionSection = RetentionSection()

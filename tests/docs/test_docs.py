@@ -23,7 +23,7 @@ from contextdna_resources import RESOURCES, TEMPLATES
 from contextdna_server.cli import main
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.settings import Settings
-from contextdna_tools import TOOLS, AnyTool
+from contextdna_tools import FULL_TOOLS, TOOLS, AnyTool
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -55,13 +55,13 @@ def named(text: str) -> set[str]:
 # --- tools ---
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", FULL_TOOLS, ids=lambda tool: tool.name)
 def test_a_tool_is_documented_with_exactly_its_arguments(tool: AnyTool) -> None:
     common = named(text_of(DOCS / "tools.md").partition("\n## ")[0])
     assert named(section(DOCS / "tools.md", f"`{tool.name}`")) | common == set(tool.arguments.model_fields)
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", FULL_TOOLS, ids=lambda tool: tool.name)
 def test_the_example_of_a_tool_is_a_call_and_an_answer_of_it(tool: AnyTool) -> None:
     call, answer = re.findall(r"```json\n(.*?)\n```", section(DOCS / "tools.md", f"`{tool.name}`"), re.DOTALL)
     shown = json.loads(call)
@@ -73,7 +73,7 @@ def test_the_example_of_a_tool_is_a_call_and_an_answer_of_it(tool: AnyTool) -> N
 
 def test_no_tool_is_documented_that_is_not_there() -> None:
     headings = re.findall(r"^## `(\w+)`$", text_of(DOCS / "tools.md"), re.MULTILINE)
-    assert sorted(headings) == sorted(tool.name for tool in TOOLS)
+    assert sorted(headings) == sorted(tool.name for tool in FULL_TOOLS)
 
 
 def test_the_readme_names_every_tool() -> None:

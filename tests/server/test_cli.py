@@ -23,6 +23,7 @@ from contextdna.backends.sqlite.driver import library
 from contextdna_server.cli import COMMANDS, main
 from contextdna_server.diagnosis import Verdict, examine
 from contextdna_server.settings import load_settings
+from contextdna_tools import FULL_TOOLS, TOOLS
 
 PROGRAM = [sys.executable, "-m", "contextdna_server"]
 DEADLINE_S = 60.0
@@ -172,6 +173,12 @@ def test_serve_answers_a_client_and_adds_projects(tmp_path: Path) -> None:
     tools, failed = anyio.run(tools_of, "--data", str(tmp_path / "new"), "--project", "more")
     assert {"store_memory", "retrieve_context"} <= tools
     assert failed == ["False", "False"]
+
+
+def test_serve_lists_the_profile_it_is_asked_for(tmp_path: Path) -> None:
+    for profile, tools in (("default", TOOLS), ("full", FULL_TOOLS)):
+        listed, _ = anyio.run(tools_of, "--data", str(tmp_path / "new"), "--project", "more", "--tools", profile)
+        assert listed == {tool.name for tool in tools}
 
 
 def test_serve_ends_well_at_the_end_of_input_and_says_nothing_on_stdout(tmp_path: Path) -> None:

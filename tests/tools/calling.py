@@ -13,6 +13,7 @@ from mcp_types import CallToolResult, TextContent, Tool
 
 from contextdna import Hub, Principal, open_hub
 from contextdna_server.app import build_server
+from contextdna_tools import TOOLS, AnyTool
 from tests.hub.rig import settings_in
 
 
@@ -60,14 +61,22 @@ def text_of(result: CallToolResult) -> str:
 
 @asynccontextmanager
 async def calling(
-    principal: Principal, mode: str, *, hub: Hub | None = None, roots: tuple[Path, ...] = ()
+    principal: Principal,
+    mode: str,
+    *,
+    hub: Hub | None = None,
+    roots: tuple[Path, ...] = (),
+    tools: tuple[AnyTool, ...] = TOOLS,
 ) -> AsyncIterator[Caller]:
     """Connect as a principal, to a fresh installation in memory where none is given."""
     if hub is None:
-        async with open_hub(settings_in(None)) as opened, calling(principal, mode, hub=opened, roots=roots) as caller:
+        async with (
+            open_hub(settings_in(None)) as opened,
+            calling(principal, mode, hub=opened, roots=roots, tools=tools) as caller,
+        ):
             yield caller
         return
-    server = build_server(hub, identity=lambda: principal, allowed_roots=roots)
+    server = build_server(hub, identity=lambda: principal, tools=tools, allowed_roots=roots)
     async with Client(server, mode=mode) as client:
         listed = (await client.list_tools()).tools
         yield Caller(hub, client, {tool.name: tool for tool in listed})

@@ -24,5 +24,20 @@ TOOLS: tuple[AnyTool, ...] = (
     LOG_TURN,
     ATTACH_ARTIFACT,
 )
+"""The default profile: what most agents need, in a list that a model's context bears."""
 
-__all__ = ["TOOLS", "AnyTool", "Call", "Tool", "failure", "input_schema", "output_schema", "run_tool", "unforeseen"]
+FULL_TOOLS: tuple[AnyTool, ...] = (*TOOLS,)
+"""The full profile: the default one, and what orchestrators and operators ask for."""
+
+__all__ = [
+    "FULL_TOOLS",
+    "TOOLS",
+    "AnyTool",
+    "Call",
+    "Tool",
+    "failure",
+    "input_schema",
+    "output_schema",
+    "run_tool",
+    "unforeseen",
+]

@@ -23,14 +23,16 @@ _TALKATIVE: Final = ("mcp", "aiosqlite")
 
 @click.command()
 @click.option("--project", "projects", multiple=True, metavar="NAME", help="Add a project; may be repeated.")
+@click.option("--tools", type=click.Choice(["default", "full"]), help="Which tools are listed.")
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What goes to stderr.")
 @with_shared_options
-def serve(invocation: Invocation, projects: tuple[str, ...], log_level: str | None) -> None:
+def serve(invocation: Invocation, projects: tuple[str, ...], tools: str | None, log_level: str | None) -> None:
     """Serve one MCP host on stdio until it leaves or a signal comes.
 
     The protocol has standard output for itself; messages go to standard error (with --json, errors too are JSON).
     """
-    settings = invocation.settings(more_projects=projects, log_level=log_level)
+    profile = {"profile": tools} if tools else None
+    settings = invocation.settings(more_projects=projects, log_level=log_level, tools=profile)
     log_to_stderr(settings.log_level)
 
     async def run() -> None:
@@ -61,8 +63,14 @@ async def _open_and_serve(settings: Settings) -> None:
     with collector_resting():
         from contextdna_server.app import build_server
         from contextdna_server.stdio import serve_stdio
+        from contextdna_tools import FULL_TOOLS, TOOLS
     async with open_hub(settings.to_hub_settings()) as hub:
-        server = build_server(hub, identity=lambda: principal, allowed_roots=settings.artifacts.allowed_roots)
+        server = build_server(
+            hub,
+            identity=lambda: principal,
+            tools=FULL_TOOLS if settings.tools.profile == "full" else TOOLS,
+            allowed_roots=settings.artifacts.allowed_roots,
+        )
         await serve_stdio(server)
 
 
