@@ -382,7 +382,8 @@ async def test_living_records_are_listed(
         counts = await database.read(lambda tx: tx.records.count_visible(make_reader(), now=NOW))
         assert counts == ({(Kind.MEMORY, "project", "fact"): 1} if expected else {})
         found = await database.read(lambda tx: tx.records.duplicates_of(make_record(), [b"\x00hash"], now=NOW))
-        assert len(found) == expected
+        not_yet = {"created_at", "valid_from"} & changes.keys()
+        assert len(found) == (expected or bool(not_yet))  # what will be true is known already
 
 
 # Order and pages

@@ -1,7 +1,8 @@
 """Forgetting: soft-delete with a way back, purge for good, and which of one's memories a selection means."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from contextdna.domain import access
 from contextdna.domain.operation import Operation
@@ -76,14 +77,22 @@ async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -
     if purge:
         blobs = tuple(record.blob_key for record in await op.tx.records.take(op.project_id, wanted) if record.blob_key)
         await op.tx.records.delete(op.project_id, wanted)
+        op.leaves_remains = True
     else:
         await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=op.now)
-        until = op.now + timedelta(days=op.settings.retention.restore_window_days)
+        until = await _restorable_until(op, wanted)
     op.note(wanted[:100], forgotten=len(wanted), purged=purge)
     if wanted:
         op.emit(EventName.MEMORY_PURGED if purge else EventName.MEMORY_FORGOTTEN, wanted)
     report = ForgetReport(wanted[:100], len(wanted), dry_run=False, purged=purge, restorable_until=until)
     return report, blobs
+
+
+async def _restorable_until(op: Operation, forgotten: Sequence[RecordId]) -> datetime:
+    """Give the end of the first restore window: what was forgotten before keeps its own."""
+    batch = forgotten[: op.settings.limits.batch_max]
+    times = [record.deleted_at or op.now for record in await op.tx.records.take(op.project_id, batch)]
+    return min(times, default=op.now) + timedelta(days=op.settings.retention.restore_window_days)
 
 
 async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[RecordId, ...]:
@@ -97,7 +106,7 @@ async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[Record
     wanted = tuple(dict.fromkeys(record_ids))
     window = timedelta(days=op.settings.retention.restore_window_days)
     there = {record.id: record for record in await op.tx.records.take(op.project_id, wanted)}
-    over = {i for i, record in there.items() if record.deleted_at and record.deleted_at + window < op.now}
+    over = {i for i, record in there.items() if _is_over(record, window, op.now)}
     refused = tuple(i for i in wanted if i not in there or i in over or not access.may_change(op.actor, there[i]))
     if refused:
         raise access.absent_error(refused, denied=any(i in there for i in refused))
@@ -117,12 +126,18 @@ async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[Record
     return wanted
 
 
+def _is_over(record: Record, window: timedelta, now: datetime) -> bool:
+    outlived = record.retention_until is not None and record.retention_until <= now
+    return outlived or (record.deleted_at is not None and record.deleted_at + window < now)
+
+
 async def _selected(op: Operation, selection: MemorySelection) -> tuple[RecordId, ...]:
     if selection.is_empty():
         raise InvalidInput(
             "neither ids nor a filter", code="selection_empty", hint="Name ids, or narrow by type, tier, tag or age."
         )
-    refs = await op.tx.records.owned(op.actor.reader, owned_filter(op, selection), now=op.now, limit=_SELECTION_MAX)
+    where = replace(owned_filter(op, selection), ever=True)
+    refs = await op.tx.records.owned(op.actor.reader, where, now=op.now, limit=_SELECTION_MAX)
     return tuple(ref.id for ref in refs)
 
 

@@ -20,10 +20,10 @@ from contextdna.domain.validation import (
     check_period,
     check_tags,
 )
-from contextdna.errors import AccessDenied, Conflict, InvalidInput
+from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, new_id
-from contextdna.values.level import Level
+from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.memory import (
     Memory,
     MemoryChange,
@@ -73,7 +73,7 @@ async def store(
         fingerprint = _fingerprint(op, drafts, on_duplicate)
         earlier = await op.tx.requests.answer(op.project_id, op.actor.agent_id, idempotency_key)
         if earlier is not None:
-            return _repeat(op, earlier, fingerprint)
+            return await _repeat(op, earlier, fingerprint)
     answer = await _store_new(op, drafts, on_duplicate)
     if idempotency_key:
         text = compact_json([[item.id, item.version, item.status] for item in answer])
@@ -190,7 +190,7 @@ class _Merge:
 
 
 async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memory, ...], tuple[RecordId, ...]]:
-    """Open memories for the actor; gives (found, ids that are absent or not visible).
+    """Open memories for the actor; gives (found, ids that are absent, not visible, or damaged beside readable ones).
 
     Raises:
         NotFound: Not one of them is there for this reader.
@@ -198,11 +198,8 @@ async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memo
     """
     check_count(len(record_ids), name="ids", maximum=op.settings.limits.batch_max)
     wanted = tuple(dict.fromkeys(record_ids))
-    seen = [
-        item
-        for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)
-        if item.record.kind is Kind.MEMORY
-    ]
+    read = await op.tx.records.read(op.actor.reader, wanted, now=op.now)
+    seen = [item for item in read if item.record.kind is Kind.MEMORY]
     found_ids = {item.record.id for item in seen}
     missing = tuple(record_id for record_id in wanted if record_id not in found_ids)
     refs = await op.tx.records.refs(op.project_id, missing) if missing else []
@@ -214,8 +211,9 @@ async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memo
     links = await op.tx.records.links_of(op.project_id, [item.record.id for item in seen])
     targets = await _visible_targets(op, links)
     shown = [replace(item, record=await _without_hidden_successor(op, item.record)) for item in seen]
-    memories = tuple(open_memory(op, item, targets.get(item.record.id, ())) for item in shown)
-    return memories, missing
+    opened = op.readable(shown, lambda item: open_memory(op, item, targets.get(item.record.id, ())))
+    whole = {memory.record.id for memory in opened}
+    return tuple(opened), missing + tuple(item.record.id for item in shown if item.record.id not in whole)
 
 
 async def _without_hidden_successor(op: Operation, record: Record) -> Record:
@@ -253,8 +251,10 @@ def open_memory(op: Operation, item: VisibleRecord, relates_to: tuple[RecordId, 
     )
 
 
-async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, expected_version: int) -> StoredMemory:
-    """Change a memory.
+async def update(
+    op: Operation, record_id: RecordId, change: MemoryChange, *, expected_version: int
+) -> tuple[StoredMemory, bool]:
+    """Change a memory; gives it, and whether it is encrypted now and was not before.
 
     Raises:
         NotFound: Absent, or not visible to the actor.
@@ -286,9 +286,10 @@ async def update(op: Operation, record_id: RecordId, change: MemoryChange, *, ex
     )
     if changed.level is not current.level:
         await _end_delegated(op, record_id)
+    op.leaves_remains = changed.level in ENCRYPTED_LEVELS and current.level not in ENCRYPTED_LEVELS
     op.note([record_id], version=changed.version)
     op.emit(EventName.MEMORY_UPDATED, [record_id])
-    return StoredMemory(record_id, changed.version, StoreStatus.STORED)
+    return StoredMemory(record_id, changed.version, StoreStatus.STORED), op.leaves_remains
 
 
 def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record, tuple[str, ...]]:
@@ -387,8 +388,17 @@ async def _duplicates(op: Operation, fresh: Sequence[Record]) -> dict[tuple[Leve
         sample = next(record for record in fresh if record.level is level)
         hashes = [record.content_hash for record in fresh if record.level is level]
         found = await op.tx.records.duplicates_of(sample, hashes, now=op.now)
-        known.update({(level, content_hash): record for content_hash, record in found.items()})
+        known.update({(level, content_hash): one for content_hash, one in found.items() if _opens(op, one)})
     return known
+
+
+def _opens(op: Operation, record: Record) -> bool:
+    """Tell whether a record can be merged into; a damaged one stands for nothing."""
+    try:
+        op.open(record)
+    except IntegrityFault:
+        return False
+    return True
 
 
 def _new_record(op: Operation, draft: MemoryDraft) -> Record:
@@ -437,12 +447,13 @@ def _later_end(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 def _fingerprint(op: Operation, drafts: Sequence[MemoryDraft], on_duplicate: OnDuplicate) -> bytes:
-    request = [on_duplicate, *(asdict(draft) for draft in drafts)]
+    reader = op.actor.reader
+    request = [reader.team_id, reader.swarm_id, on_duplicate, *(asdict(draft) for draft in drafts)]
     text = json.dumps(request, default=str, sort_keys=True)
     return hashlib.blake2b(text.encode(), key=op.keys.hash_key, digest_size=16).digest()
 
 
-def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tuple[StoredMemory, ...]:
+async def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tuple[StoredMemory, ...]:
     if earlier.fingerprint != fingerprint:
         raise Conflict(
             "this idempotency_key was used for another request",
@@ -452,5 +463,12 @@ def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tup
     answer = tuple(
         StoredMemory(RecordId(item[0]), item[1], StoreStatus(item[2])) for item in json.loads(earlier.answer)
     )
-    op.note([item.id for item in answer], repeated=True)
+    named = [item.id for item in answer]
+    if len(await op.tx.records.refs(op.project_id, named)) < len(set(named)):
+        raise Conflict(
+            "what the first request with this idempotency_key stored has been purged since",
+            code="idempotent_result_gone",
+            hint="Use a new key to store it again.",
+        )
+    op.note(named, repeated=True)
     return answer

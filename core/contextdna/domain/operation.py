@@ -1,21 +1,24 @@
 """One call at work: the transaction, the actor, and what will be told and audited when it commits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from contextdna.domain.access import Action
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.tokens import Tokeniser, TokenSpaces
+from contextdna.errors import IntegrityFault
 from contextdna.ports.database import Transaction
 from contextdna.values.event import Event, EventName
 from contextdna.values.ids import EventId, IdPrefix, ProjectId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.principal import Actor, Reader
-from contextdna.values.record import Record, Sealed
+from contextdna.values.record import Kind, Record, Sealed, VisibleRecord
 from contextdna.values.settings import HubSettings
+
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Operation:
     """Hidden records that the call named, beside what it was given: they get an entry of their own."""
     details: dict[str, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    leaves_remains: bool = False
+    """Set when readable traces of what is gone, or is encrypted now, stay in the database's files until shredded."""
 
     @property
     def project_id(self) -> ProjectId:
@@ -111,7 +116,41 @@ class Operation:
             IntegrityFault: The row was changed, or belongs elsewhere.
         """
         binding = Binding("records", record.project_id, record.id, record.level, record.version, _circle(record))
-        return self.keys.open(record.sealed, binding, encrypted=record.level in ENCRYPTED_LEVELS)
+        body = self.keys.open(record.sealed, binding, encrypted=record.level in ENCRYPTED_LEVELS)
+        if not all(isinstance(body.get(name), kind) for name, kind in _SHAPES[record.kind].items()):
+            raise IntegrityFault(
+                "a stored body is not what was written",
+                code="body_unreadable",
+                hint="Run `contextdna doctor` and restore the data folder from a backup.",
+            )
+        return body
+
+    def readable(self, items: Sequence[VisibleRecord], opener: Callable[[VisibleRecord], R]) -> list[R]:
+        """Open what can be opened: one damaged record must not hide the others. The audit entry counts the damaged.
+
+        Raises:
+            IntegrityFault: ``body_unreadable``: all of them are damaged.
+        """
+        opened, damaged = [], 0
+        for item in items:
+            try:
+                opened.append(opener(item))
+            except IntegrityFault:
+                damaged += 1
+                if damaged == len(items):
+                    raise
+        if damaged:
+            self.note(unreadable=damaged)
+        return opened
+
+
+_SHAPES: Final[Mapping[Kind, Mapping[str, type]]] = {
+    Kind.MEMORY: {"content": str, "tags": list, "metadata": dict},
+    Kind.TURN: {"content": str},
+    Kind.ARTIFACT: {"name": str, "media_type": str, "size_bytes": int, "sha256": str},
+    Kind.LOOP: {"loop": str, "reasoning": str},
+}
+"""What a body of each kind holds at least. Plain levels carry no tag that would tell of a change."""
 
 
 def _circle(of: Record | Reader) -> tuple[str, str, str]:

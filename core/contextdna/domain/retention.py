@@ -14,13 +14,15 @@ class SweepReport:
     """What one batch of a sweep removed."""
 
     purged: int
+    more: bool
+    """Whether something else may be due."""
     blob_keys: tuple[str, ...]
     """Blobs that purged records leave behind."""
 
     @property
     def finished(self) -> bool:
         """True when nothing more is due."""
-        return self.purged < _BATCH
+        return not self.more
 
 
 async def sweep(op: Operation) -> SweepReport:
@@ -35,9 +37,14 @@ async def sweep(op: Operation) -> SweepReport:
     )
     ids = [record.id for record in due]
     await op.tx.records.delete(op.project_id, ids)
-    await op.tx.events.delete_before(op.now - timedelta(days=retention.event_days), limit=_BATCH * 10)
-    await op.tx.requests.delete_answers_before(op.now - timedelta(days=retention.idempotency_days), limit=_BATCH * 10)
+    rows = _BATCH * 10
+    events = await op.tx.events.delete_before(op.now - timedelta(days=retention.event_days), limit=rows)
+    answers = await op.tx.requests.delete_answers_before(
+        op.now - timedelta(days=retention.idempotency_days), limit=rows
+    )
+    op.leaves_remains = bool(ids)
     op.note(ids, purged=len(ids))
     if ids:
         op.emit(EventName.MEMORY_PURGED, ids)
-    return SweepReport(len(ids), tuple(record.blob_key for record in due if record.blob_key))
+    more = len(ids) == _BATCH or rows in (events, answers)
+    return SweepReport(len(ids), more, tuple(record.blob_key for record in due if record.blob_key))

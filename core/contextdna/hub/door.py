@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+import anyio
+
 from contextdna.domain import audit
 from contextdna.domain.access import RISKS, Action, Caller, require_role, resolve_actor
 from contextdna.domain.encryption import ProjectKeys, Vault
@@ -14,11 +16,12 @@ from contextdna.domain.packing import compact_json
 from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
 from contextdna.hub.reads import ReadLedger, ReadTrace
+from contextdna.hub.remains import Remains
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import EventChannel
 from contextdna.values.audit import AuditDraft, Outcome, Risk
 from contextdna.values.event import Event
-from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, is_id, new_id
 from contextdna.values.principal import Actor
 from contextdna.values.project import Agent
 from contextdna.values.project import Conflict as ConflictRecord
@@ -28,6 +31,7 @@ R = TypeVar("R")
 Run = Callable[[Operation], Awaitable[R]]
 
 _AUDITED_IDS_MAX = 100
+_NO_ID = "(no id)"
 _REFUSAL_RISKS = {Outcome.DENIED: Risk.HIGH, Outcome.UNREADABLE: Risk.CRITICAL}
 
 
@@ -50,6 +54,7 @@ class Door:
         channel: EventChannel,
         settings: HubSettings,
         clock: Callable[[], datetime],
+        remains: Remains,
     ) -> None:
         self.database = database
         self.vault = vault
@@ -57,6 +62,7 @@ class Door:
         self.clock = clock
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
+        self._remains = remains
         self._introduced: set[tuple[ProjectId, AgentId]] = set()
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
 
@@ -72,6 +78,8 @@ class Door:
             op = await self._begin(tx, caller, action, attempt)
             await self._introduce(op)
             answer = await run(op)
+            if op.leaves_remains:
+                self._remains.expect()  # before the commit: a cancelled caller may never come to shred them
             await audit.append(tx, op.keys, [_allowed(op, caller)])
             if op.events:
                 await tx.events.append(op.events)
@@ -172,7 +180,8 @@ class Door:
             if isinstance(error, Conflict) and error.current_version:
                 await tx.requests.add_conflict(_conflict(chain, now, draft.agent_id, error))
 
-        await self.database.write(unit)
+        with anyio.CancelScope(shield=True):  # a denial is told of, even where its caller has gone
+            await self.database.write(unit)
 
 
 def _allowed(op: Operation, caller: Caller) -> AuditDraft:
@@ -185,7 +194,7 @@ def _allowed(op: Operation, caller: Caller) -> AuditDraft:
         action=op.action,
         outcome=Outcome.ALLOWED,
         risk=Risk.CRITICAL if op.details.get("unreadable") else RISKS.get(op.action, Risk.LOW),
-        record_ids=tuple(op.record_ids[:_AUDITED_IDS_MAX]),
+        record_ids=_audited_ids(op.record_ids),
         details=compact_json(op.details),
         request_id=caller.request_id,
         trace_id=caller.trace_id,
@@ -214,11 +223,16 @@ def _refused(
         action=action,
         outcome=outcome,
         risk=_REFUSAL_RISKS.get(outcome, Risk.LOW),
-        record_ids=tuple(str(record_id)[:64] for record_id in record_ids[:_AUDITED_IDS_MAX]),
+        record_ids=_audited_ids(record_ids),
         details=compact_json({"code": error.code}),
         request_id=caller.request_id,
         trace_id=caller.trace_id,
     )
+
+
+def _audited_ids(named: Sequence[str]) -> tuple[str, ...]:
+    """Keep ids of ours and phases that are known; whatever else a caller named may be a secret or a text."""
+    return tuple(name if is_id(name) else _NO_ID for name in named[:_AUDITED_IDS_MAX])
 
 
 def _outcome(error: ContextDnaError) -> Outcome:

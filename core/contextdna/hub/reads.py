@@ -40,7 +40,7 @@ class ReadLedger:
         self._vault = vault
         self._mode = mode
         self._clock = clock
-        self._pending: list[ReadTrace] = []
+        self._pending: dict[ProjectId, list[ReadTrace]] = {}
         self._arrived = anyio.Event()
 
     async def add(self, trace: ReadTrace) -> None:
@@ -50,11 +50,19 @@ class ReadLedger:
         """
         if self._mode is ReadAudit.OFF and not trace.touched:
             return
-        self._pending.append(trace)
-        if self._mode is ReadAudit.WAIT or len(self._pending) >= _PENDING_MAX:
-            await (self.settle() if trace.draft.action in _OF_THE_LOG_ITSELF else self.flush())
-        else:
+        project_id = trace.draft.project_id
+        pending = self._pending.setdefault(project_id, [])
+        pending.append(trace)
+        if self._mode is not ReadAudit.WAIT and len(pending) < _PENDING_MAX:
             self._arrived.set()
+            return
+        try:
+            await self._flush(project_id)
+        except ContextDnaError as error:
+            if trace.draft.action not in _OF_THE_LOG_ITSELF:
+                self._pending[project_id] = [kept for kept in self._pending[project_id] if kept is not trace]
+                raise
+            logger.warning("reads of project %s cannot be recorded now: %s", project_id, error.code)
 
     async def run(self) -> None:
         """Write what arrives, after a short linger, until cancelled."""
@@ -68,24 +76,29 @@ class ReadLedger:
                 self._arrived.set()  # the traces still wait; try again after the next linger
 
     async def flush(self) -> None:
-        """Write every waiting trace in one transaction; on failure they go on waiting.
+        """Write every waiting trace, one transaction a project; on failure a project's go on waiting.
 
         Raises:
-            StorageUnavailable: The database cannot take them now.
+            ContextDnaError: The first failure, once every project had its turn.
         """
-        traces, self._pending = self._pending, []
+        failure: ContextDnaError | None = None
+        for project_id in list(self._pending):
+            try:
+                await self._flush(project_id)
+            except ContextDnaError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _flush(self, project_id: ProjectId) -> None:
+        traces = self._pending.pop(project_id, [])
         if not traces:
             return
-
-        async def unit(tx: Transaction) -> None:
-            for project_id in dict.fromkeys(trace.draft.project_id for trace in traces):
-                await self._write(tx, project_id, [t for t in traces if t.draft.project_id == project_id])
-
         try:
             with anyio.CancelScope(shield=True):  # a flush cut off half-way could be written twice
-                await self._database.write(unit)
+                await self._database.write(lambda tx: self._write(tx, project_id, traces))
         except ContextDnaError:
-            self._pending = traces + self._pending
+            self._pending[project_id] = traces + self._pending.get(project_id, [])
             raise
 
     async def settle(self) -> None:
@@ -96,7 +109,8 @@ class ReadLedger:
         try:
             await self.flush()
         except ContextDnaError as error:
-            logger.warning("%d reads cannot be recorded now: %s", len(self._pending), error.code)
+            waiting = sum(map(len, self._pending.values()))
+            logger.warning("%d reads cannot be recorded now: %s", waiting, error.code)
 
     async def _write(self, tx: Transaction, project_id: ProjectId, traces: list[ReadTrace]) -> None:
         if self._mode is not ReadAudit.OFF:

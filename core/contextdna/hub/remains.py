@@ -18,6 +18,10 @@ class Remains:
         self._blobs = blobs
         self._pending = True  # a process before this one may have left some
 
+    def expect(self) -> None:
+        """Note that a transaction at work will leave traces; whoever runs it need not come to shred them."""
+        self._pending = True
+
     async def shred(self, blob_keys: Sequence[str] = ()) -> None:
         """Remove blobs that purged records referred to, then the traces of rows in logs and free pages."""
         self._pending = True

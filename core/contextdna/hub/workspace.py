@@ -130,11 +130,14 @@ class Workspace:
         Raises:
             Conflict: ``version_conflict``, with ``current_version``.
         """
-        return await self._door.write(
+        stored, sealed_now = await self._door.write(
             self._caller,
             Action.UPDATE_MEMORY,
             lambda op: memories.update(op, record_id, change, expected_version=expected_version),
         )
+        if sealed_now:
+            await self._remains.shred()
+        return stored
 
     async def forget_memories(
         self,

@@ -117,7 +117,7 @@ class RecordTable(Protocol):
     async def mark_deleted(
         self, project_id: ProjectId, record_ids: Sequence[RecordId], *, deleted_at: datetime | None
     ) -> None:
-        """Soft-delete records, or restore them with ``None``."""
+        """Soft-delete records, or restore them with ``None``; what is deleted keeps its time."""
         ...
 
     async def touch(self, project_id: ProjectId, counts: Mapping[RecordId, int], *, at: datetime) -> None:

@@ -20,6 +20,7 @@ INSTALLATION: Final = ProjectId("")
 NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 
 _PATH_CHARS_MAX: Final = 2048
+_ID_PATTERN: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{22}")
 
 # Crockford's base 32: digits first, so that text order is time order.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -52,6 +53,11 @@ def new_id(prefix: IdPrefix, now: datetime) -> str:
     """Make a time-ordered id such as ``mem_01k3…`` (prefix, 50 bits of time in ms, 60 random bits)."""
     number = (int(now.timestamp() * 1000) << 60) | secrets.randbits(60)
     return f"{prefix}_{_base32(number, _TIME_PAIRS + _RANDOM_PAIRS)}"
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text has the form of an id of ours; a session handle has not."""
+    return _ID_PATTERN.fullmatch(text) is not None
 
 
 def new_secret() -> str:

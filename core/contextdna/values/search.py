@@ -37,6 +37,8 @@ class RecordFilter:
     min_importance: float = 0.0
     deleted: bool = False
     """Soft-deleted records instead of living ones."""
+    ever: bool = False
+    """Superseded, no longer and not yet valid records too: whatever is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,11 @@ class InMemoryRecords:
         return [rows[key].record for key in keys if key in rows]
 
     async def duplicates_of(self, record: Record, hashes: Sequence[bytes], *, now: datetime) -> dict[bytes, Record]:
-        """Find the oldest kept records, valid now, in the circle of ``record``, by hash."""
+        """Find the oldest kept records, valid now or later, in the circle of ``record``, by hash."""
         found: dict[bytes, Record] = {}
         for row in self._of(record.project_id):
             other = row.record
-            if other.content_hash in hashes and _circle(other) == _circle(record) and _living(other, now, at=now):
+            if other.content_hash in hashes and _circle(other) == _circle(record) and _lasting(other, now):
                 found.setdefault(other.content_hash, other)
         return found
 
@@ -190,11 +190,12 @@ class InMemoryRecords:
     async def mark_deleted(
         self, project_id: ProjectId, record_ids: Sequence[RecordId], *, deleted_at: datetime | None
     ) -> None:
-        """Soft-delete records, or restore them with ``None``."""
+        """Soft-delete records, or restore them with ``None``; what is deleted keeps its time."""
         rows = self._sheets.records.change()
         for record in await self.take(project_id, record_ids):
             key = (project_id, record.id)
-            rows[key] = replace(rows[key], record=replace(record, deleted_at=deleted_at))
+            at = (record.deleted_at or deleted_at) if deleted_at else None
+            rows[key] = replace(rows[key], record=replace(record, deleted_at=at))
 
     async def touch(self, project_id: ProjectId, counts: Mapping[RecordId, int], *, at: datetime) -> None:
         """Add to access counts and move the time of last access forward."""
@@ -285,10 +286,19 @@ def _living(record: Record, now: datetime, *, at: datetime) -> bool:
     return _kept(record, now) and begun and (record.valid_to is None or record.valid_to > at)
 
 
+def _lasting(record: Record, now: datetime) -> bool:
+    return _kept(record, now) and (record.valid_to is None or record.valid_to > now)
+
+
+def _stands(record: Record, where: RecordFilter, now: datetime) -> bool:
+    if where.deleted:
+        return record.deleted_at is not None
+    return _kept(record, now) if where.ever else _living(record, now, at=where.as_of or now)
+
+
 def _passes(record: Record, where: RecordFilter, now: datetime) -> bool:
-    stands = record.deleted_at is not None if where.deleted else _living(record, now, at=where.as_of or now)
     return (
-        stands
+        _stands(record, where, now)
         and (not where.kinds or record.kind in where.kinds)
         and (not where.types or record.type in where.types)
         and (not where.tiers or record.tier in where.tiers)

@@ -214,6 +214,8 @@ def _entry_of(row: Row) -> AuditEntry:
     """Read an entry; a row that was changed into nonsense is still an entry, for verification to name."""
     try:
         at, outcome, risk, record_ids = moment(row[2]), _OUTCOMES[row[7]], _RISKS[row[8]], texts_of(row[9])
+        if json_list(record_ids) != row[9]:  # the same ids written otherwise would hide the entry from a search for one
+            raise ValueError("not as it was written")
     except (KeyError, ValueError, OverflowError):
         at, outcome, risk, record_ids = moment(0), Outcome.UNREADABLE, Risk.CRITICAL, ()
     draft = AuditDraft(row[0], at, row[3], row[4], row[5], row[6], outcome, risk, record_ids, row[10], row[11], row[12])

@@ -194,7 +194,7 @@ class Records:
     async def mark_deleted(
         self, project_id: ProjectId, record_ids: Sequence[RecordId], *, deleted_at: datetime | None
     ) -> None:
-        """Soft-delete records, or restore them with ``None``."""
+        """Soft-delete records, or restore them with ``None``; what is deleted keeps its time."""
         await self._run("records_mark_deleted", (project_id, json_list(record_ids), micros_or_none(deleted_at)))
 
     async def touch(self, project_id: ProjectId, counts: Mapping[RecordId, int], *, at: datetime) -> None:
@@ -281,5 +281,5 @@ def _filter_params(reader: Reader, where: RecordFilter, now: datetime) -> tuple[
         micros_or_none(where.since),
         micros_or_none(where.until),
         where.min_importance,
-        int(where.deleted),
+        1 if where.deleted else 2 if where.ever else 0,
     )

@@ -6,7 +6,7 @@
 -- and a filter as 7 to 19:
 --   7 the time to judge validity at, 8 kinds, 9 types, 10 tiers, 11 levels (JSON arrays or null),
 --   12 tag tokens (JSON array of two arrays, for plain and for encrypted levels, or null),
---   13 owner, 14 session, 15 subject (empty: any), 16 since, 17 until (or null), 18 least importance, 19 deleted (0, 1)
+--   13 owner, 14 session, 15 subject (empty: any), 16 since, 17 until (or null), 18 least importance, 19 deleted (1), of any validity (2) or neither (0)
 
 -- fragment: granted
 EXISTS (
@@ -43,7 +43,7 @@ CASE WHEN {open} THEN '' ELSE (
 
 -- fragment: filtered
 (
-  CASE WHEN ?19 THEN r.deleted_at IS NOT NULL ELSE {living} END
+  CASE ?19 WHEN 1 THEN r.deleted_at IS NOT NULL WHEN 2 THEN {kept} ELSE {living} END
   AND (?8 IS NULL OR r.kind IN (SELECT value FROM json_each(?8)))
   AND (?9 IS NULL OR r.type IN (SELECT value FROM json_each(?9)))
   AND (?10 IS NULL OR r.tier IN (SELECT value FROM json_each(?10)))

@@ -66,13 +66,16 @@ SELECT {record} FROM records r WHERE r.project_id = ?1 AND r.id IN (SELECT value
 
 -- name: records_duplicates
 SELECT {record} FROM records r INDEXED BY records_by_hash
-WHERE r.project_id = ?1 AND r.content_hash IN (SELECT unhex(value) FROM json_each(?8)) AND {same_circle} AND {living}
+WHERE r.project_id = ?1 AND r.content_hash IN (SELECT unhex(value) FROM json_each(?8)) AND {same_circle} AND {lasting}
 ORDER BY r.seq
 
 -- name: records_duplicates_of_one
 SELECT {record} FROM records r INDEXED BY records_by_hash
-WHERE r.project_id = ?1 AND r.content_hash = ?8 AND {same_circle} AND {living}
+WHERE r.project_id = ?1 AND r.content_hash = ?8 AND {same_circle} AND {lasting}
 ORDER BY r.seq LIMIT 1
+
+-- fragment: lasting
+({kept} AND (r.valid_to IS NULL OR r.valid_to > ?7))
 
 -- fragment: same_circle
 (r.kind = ?2 AND r.owner_id = ?3 AND r.level = ?4 AND r.team_id = ?5 AND r.swarm_id = ?9)
@@ -187,7 +190,8 @@ WHERE r.subject <> '' AND r.kind = ?8 AND {visible} AND {living}
 ORDER BY r.subject LIMIT ?9
 
 -- name: records_mark_deleted
-UPDATE records SET deleted_at = ?3 WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
+UPDATE records SET deleted_at = CASE WHEN ?3 IS NULL THEN NULL ELSE coalesce(deleted_at, ?3) END
+WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
 
 -- name: record_touch
 INSERT INTO record_access (seq, access_count, accessed_at)
