@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from contextdna.values.agent import Agent
 from contextdna.values.audit import AuditDraft, AuditEntry, AuditHead, Outcome, Risk
 from contextdna.values.event import Event, EventName
 from contextdna.values.grant import Grant
@@ -12,7 +13,7 @@ from contextdna.values.ids import AgentId, DelegationId, EventId, GrantId, Proje
 from contextdna.values.key import KeyPurpose, WrappedKey
 from contextdna.values.level import Level
 from contextdna.values.principal import Reader, Role
-from contextdna.values.project import Agent, Conflict, IdempotentResult, Link
+from contextdna.values.project import Conflict, IdempotentResult, Link
 from contextdna.values.record import IndexedRecord, Kind, Record, Sealed, Tier
 from contextdna.values.session import Delegation, DelegationStatus, Session, SessionStatus
 

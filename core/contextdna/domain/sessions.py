@@ -9,12 +9,12 @@ from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_name, check_text
 from contextdna.errors import AccessDenied, InvalidInput, SessionInvalid
+from contextdna.values.agent import Agent
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Role
-from contextdna.values.project import Agent
 from contextdna.values.record import Sealed, Tier
 from contextdna.values.session import DelegationStatus, Session, SessionStatus
 

@@ -1,7 +1,7 @@
 """The one door's mechanism: resolve, run, audit, commit, tell. Every Workspace method goes through it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -19,11 +19,11 @@ from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.hub.remains import Remains
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import EventChannel
+from contextdna.values.agent import Agent
 from contextdna.values.audit import AuditDraft, Outcome, Risk
 from contextdna.values.event import Event
 from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, is_id, new_id
 from contextdna.values.principal import Actor
-from contextdna.values.project import Agent
 from contextdna.values.project import Conflict as ConflictRecord
 from contextdna.values.settings import HubSettings
 
@@ -104,20 +104,42 @@ class Door:
         Raises:
             ContextDnaError: Whatever refused it; denials are audited before this is raised.
         """
+        answer, trace = await self._read(caller, action, run)
+        await self.reads.add(trace if touch else replace(trace, touched=()))
+        return answer
+
+    async def look(self, caller: Caller, action: Action, run: Run[R]) -> tuple[R, AuditDraft]:
+        """Read as one of many looks that ``account`` puts into one entry; a denial is audited as ever.
+
+        Raises:
+            ContextDnaError: Whatever refused it; denials are audited before this is raised.
+        """
+        answer, trace = await self._read(caller, action, run)
+        return answer, trace.draft
+
+    async def account(self, draft: AuditDraft, **details: int) -> None:
+        """Audit what looks came to, now, as the settings say for reads.
+
+        Args:
+            draft: What the first of the looks gave.
+            details: Counts.
+        """
+        await self.reads.add(ReadTrace(replace(draft, at=self.clock(), details=compact_json(details)), ()))
+
+    async def _read(self, caller: Caller, action: Action, run: Run[R]) -> tuple[R, ReadTrace]:
         attempt = _Attempt()
 
         async def unit(tx: Transaction) -> tuple[R, ReadTrace]:
             op = await self._begin(tx, caller, action, attempt)
             answer = await run(op)
             attempt.denied_ids = op.denied_ids
-            return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids) if touch else ())
+            return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids))
 
         answer, trace = await self._attempt(self.database.read, unit, caller, action, attempt)
         if attempt.denied_ids:
             hidden = NotFound("hidden", record_ids=tuple(attempt.denied_ids), denied=True)
             await self._audit_refusal(caller, action, attempt, hidden)
-        await self.reads.add(trace)
-        return answer
+        return answer, trace
 
     async def admit(self, caller: Caller, action: Action, check: Callable[[Operation], None]) -> ProjectKeys:
         """Look before work outside a transaction: give the project's keys; a refusal is audited like any other."""

@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from contextdna.ports.agents import AgentTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
+from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
 from contextdna.ports.work import GrantTable, ProjectTable, SessionTable
 
@@ -17,7 +19,11 @@ class Transaction(Protocol):
     @property
     def records(self) -> RecordTable: ...
     @property
+    def loops(self) -> LoopTable: ...
+    @property
     def projects(self) -> ProjectTable: ...
+    @property
+    def agents(self) -> AgentTable: ...
     @property
     def sessions(self) -> SessionTable: ...
     @property

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from contextdna.values.agent import Agent
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
-from contextdna.values.project import Agent, Project
+from contextdna.values.project import Project
 from contextdna.values.session import Delegation, Session
 
 
@@ -59,6 +60,10 @@ class SessionTable(Protocol):
 
     async def replace_delegation(self, delegation: Delegation) -> None:
         """Store a delegation's new state."""
+        ...
+
+    async def with_agent(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
+        """List the active sessions that an agent works in, or that came from one of its own: it is in their lineage."""
         ...
 
     async def below(self, session_id: SessionId) -> list[Session]:

@@ -13,6 +13,7 @@ SessionId = NewType("SessionId", str)
 DelegationId = NewType("DelegationId", str)
 GrantId = NewType("GrantId", str)
 EventId = NewType("EventId", str)
+AgentEntryId = NewType("AgentEntryId", str)
 
 # The installation's own audit chain and keys live under the empty project id.
 INSTALLATION: Final = ProjectId("")
@@ -41,6 +42,7 @@ class IdPrefix(StrEnum):
     DELEGATION = "del"
     GRANT = "grt"
     EVENT = "evt"
+    AGENT_ENTRY = "aen"
     CONFLICT = "cfl"
     KEY = "key"
 
@@ -77,6 +79,17 @@ def delegated_id(parent: AgentId, child: AgentId) -> AgentId:
 def name_of(agent_id: AgentId) -> str:
     """Give an agent's bare name: the last part of its path."""
     return agent_id.rpartition("/")[2]
+
+
+def is_below(agent_id: str, above: str) -> bool:
+    """Tell whether an agent was brought in by another one, directly or not: its path begins with the other's."""
+    return agent_id.startswith(f"{above}/")
+
+
+def ancestors_of(agent_id: AgentId) -> tuple[AgentId, ...]:
+    """Give the agents above one in its path, the root first."""
+    parts = agent_id.split("/")
+    return tuple(AgentId("/".join(parts[:count])) for count in range(1, len(parts)))
 
 
 def is_agent_path(text: str) -> bool:

@@ -1,10 +1,9 @@
-"""Projects, agents and the small records around them."""
+"""Projects and the small records around them."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from contextdna.values.ids import AgentId, ProjectId, RecordId
-from contextdna.values.principal import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,19 +12,6 @@ class Project:
 
     id: ProjectId
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """An agent as the project last saw it."""
-
-    id: AgentId
-    project_id: ProjectId
-    team_id: str
-    swarm_id: str
-    role: Role
-    first_seen_at: datetime
-    last_seen_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from typing import TypeVar, cast
 import anyio
 import anyio.lowlevel
 
+from contextdna.backends.in_memory.agents import InMemoryAgents
 from contextdna.backends.in_memory.ledger import InMemoryAudit, InMemoryEvents, InMemoryKeys, InMemoryRequests
+from contextdna.backends.in_memory.loops import InMemoryLoops
 from contextdna.backends.in_memory.records import InMemoryRecords
 from contextdna.backends.in_memory.sheets import Sheets
 from contextdna.backends.in_memory.work import InMemoryGrants, InMemoryProjects, InMemorySessions
@@ -21,7 +23,9 @@ class InMemoryTransaction:
 
     def __init__(self, sheets: Sheets) -> None:
         self.records = InMemoryRecords(sheets)
+        self.loops = InMemoryLoops(sheets)
         self.projects = InMemoryProjects(sheets)
+        self.agents = InMemoryAgents(sheets)
         self.sessions = InMemorySessions(sheets)
         self.grants = InMemoryGrants(sheets)
         self.audit = InMemoryAudit(sheets)

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Generic, Self, TypeVar
 
 from contextdna.errors import Conflict
+from contextdna.values.agent import Agent, AgentEntry
 from contextdna.values.audit import AuditEntry, AuditHead
 from contextdna.values.event import Event
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentId, DelegationId, EventId, GrantId, ProjectId, RecordId, SessionId
+from contextdna.values.ids import AgentEntryId, AgentId, DelegationId, EventId, GrantId, ProjectId, RecordId, SessionId
 from contextdna.values.key import WrappedKey
-from contextdna.values.project import Agent, IdempotentResult, Link, Project
+from contextdna.values.project import IdempotentResult, Link, Project
 from contextdna.values.project import Conflict as LostWrite
 from contextdna.values.record import Record
 from contextdna.values.session import Delegation, Session
@@ -91,6 +92,7 @@ class Sheets:
     links: Sheet[tuple[ProjectId, RecordId, RecordId, str], Link] = field(default_factory=Sheet)
     projects: Sheet[ProjectId, Project] = field(default_factory=Sheet)
     agents: Sheet[tuple[ProjectId, AgentId], Agent] = field(default_factory=Sheet)
+    agent_history: Sheet[tuple[ProjectId, AgentEntryId], AgentEntry] = field(default_factory=Sheet)
     sessions: Sheet[SessionId, Session] = field(default_factory=Sheet)
     delegations: Sheet[DelegationId, Delegation] = field(default_factory=Sheet)
     grants: Sheet[tuple[ProjectId, GrantId], Grant] = field(default_factory=Sheet)

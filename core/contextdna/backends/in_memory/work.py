@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from contextdna.backends.in_memory.sheets import Sheets, in_force
+from contextdna.values.agent import Agent
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
-from contextdna.values.project import Agent, Project
+from contextdna.values.project import Project
 from contextdna.values.session import Delegation, Session, SessionStatus
 
 
@@ -35,7 +36,9 @@ class InMemoryProjects:
         rows = self._sheets.agents.change()
         known = rows.get((agent.project_id, agent.id), agent)
         role = max(known.role, agent.role, key=lambda role: role.rank)
-        rows[agent.project_id, agent.id] = replace(agent, first_seen_at=known.first_seen_at, role=role)
+        rows[agent.project_id, agent.id] = replace(
+            known, team_id=agent.team_id, swarm_id=agent.swarm_id, role=role, last_seen_at=agent.last_seen_at
+        )
 
     async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
         """List agents of a project by id, all or the named ones."""
@@ -85,6 +88,12 @@ class InMemorySessions:
         rows = self._sheets.delegations.change()
         if delegation.id in rows:
             rows[delegation.id] = delegation
+
+    async def with_agent(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
+        """List the active sessions with an agent in their lineage, by id."""
+        rows = [row for row in self._sheets.sessions.rows.values() if row.project_id == project_id]
+        active = [row for row in rows if row.status is SessionStatus.ACTIVE and agent_id in row.lineage]
+        return sorted(active, key=lambda row: row.id)
 
     async def below(self, session_id: SessionId) -> list[Session]:
         """List the active sessions that were begun in a session, by id."""

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from contextdna.backends.relational.agents import Agents
 from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
+from contextdna.backends.relational.loops import Loops
 from contextdna.backends.relational.records import Records
 from contextdna.backends.relational.statements import Executor
 from contextdna.backends.relational.work import Grants, Projects, Sessions
@@ -13,7 +15,9 @@ class RelationalTransaction:
     """Fulfils ``ports.database.Transaction``. Holds no state of a transaction, so one serves a connection for life."""
 
     records: Records
+    loops: Loops
     projects: Projects
+    agents: Agents
     sessions: Sessions
     grants: Grants
     audit: Audit
@@ -26,7 +30,9 @@ def tables_over(executor: Executor) -> RelationalTransaction:
     """Make the tables that run their statements through an executor."""
     return RelationalTransaction(
         records=Records(executor),
+        loops=Loops(executor),
         projects=Projects(executor),
+        agents=Agents(executor),
         sessions=Sessions(executor),
         grants=Grants(executor),
         audit=Audit(executor),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from contextdna.backends.relational.agents import agent_of
 from contextdna.backends.relational.columns import (
     json_list,
     micros,
@@ -15,10 +16,11 @@ from contextdna.backends.relational.columns import (
     texts_of,
 )
 from contextdna.backends.relational.statements import Executor, Row
+from contextdna.values.agent import Agent
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
 from contextdna.values.principal import Role
-from contextdna.values.project import Agent, Project
+from contextdna.values.project import Project
 from contextdna.values.session import Delegation, DelegationStatus, Session, SessionStatus
 
 _ROLES: Final = {role.value: role for role in Role}
@@ -65,7 +67,7 @@ class Projects:
             rows = await self._rows("agents_all", (project_id,))
         else:
             rows = await self._rows("agents_named", (project_id, json_list(agent_ids)))
-        return [Agent(row[0], row[1], row[2], row[3], _ROLES[row[4]], moment(row[5]), moment(row[6])) for row in rows]
+        return [agent_of(row) for row in rows]
 
 
 class Sessions:
@@ -100,6 +102,10 @@ class Sessions:
     async def replace_delegation(self, delegation: Delegation) -> None:
         """Store a delegation's new state."""
         await self._run("delegation_replace", _delegation_params(delegation))
+
+    async def with_agent(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
+        """List the active sessions with an agent in their lineage, by id."""
+        return [_session_of(row) for row in await self._rows("sessions_with_agent", (project_id, agent_id))]
 
     async def below(self, session_id: SessionId) -> list[Session]:
         """List the active sessions that were begun in a session, by id."""

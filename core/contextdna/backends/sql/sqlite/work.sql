@@ -16,10 +16,10 @@ ON CONFLICT (project_id, id) DO UPDATE SET
   role = max(role, excluded.role) -- the names of the roles sort by rank
 
 -- name: agents_all
-SELECT id, project_id, team_id, swarm_id, role, first_seen_at, last_seen_at FROM agents WHERE project_id = ?1 ORDER BY id
+SELECT {agent} FROM agents WHERE project_id = ?1 ORDER BY id
 
 -- name: agents_named
-SELECT id, project_id, team_id, swarm_id, role, first_seen_at, last_seen_at FROM agents
+SELECT {agent} FROM agents
 WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2)) ORDER BY id
 
 -- name: session_add
@@ -37,6 +37,12 @@ FROM sessions WHERE id = ?1
 SELECT id, project_id, secret_digest, agent_id, team_id, swarm_id, role, principal_id, lineage, parent_id,
   delegation_id, status, created_at, updated_at, expires_at, ended_at, sealed_codec, sealed_key_id, sealed_salt, body
 FROM sessions INDEXED BY sessions_by_parent WHERE parent_id = ?1 AND parent_id <> '' AND status = 'active' ORDER BY id
+
+-- name: sessions_with_agent
+SELECT id, project_id, secret_digest, agent_id, team_id, swarm_id, role, principal_id, lineage, parent_id,
+  delegation_id, status, created_at, updated_at, expires_at, ended_at, sealed_codec, sealed_key_id, sealed_salt, body
+FROM sessions INDEXED BY sessions_active
+WHERE project_id = ?1 AND status = 'active' AND instr(lineage, json_quote(?2)) > 0 ORDER BY id
 
 -- name: session_replace
 UPDATE sessions SET

@@ -17,5 +17,6 @@ DROP TABLE record_access;
 DROP TABLE records;
 DROP TABLE delegations;
 DROP TABLE sessions;
+DROP TABLE agent_history;
 DROP TABLE agents;
 DROP TABLE projects;

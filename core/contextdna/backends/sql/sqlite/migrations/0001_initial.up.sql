@@ -13,8 +13,43 @@ CREATE TABLE agents (
   role TEXT NOT NULL,
   first_seen_at INTEGER NOT NULL,
   last_seen_at INTEGER NOT NULL,
+  agent_type TEXT NOT NULL DEFAULT '',
+  capabilities TEXT NOT NULL DEFAULT '[]',
+  status TEXT NOT NULL DEFAULT 'active',
+  confidence REAL,
+  registered_by TEXT NOT NULL DEFAULT '',
+  heartbeat_at INTEGER,
+  retired_at INTEGER,
   PRIMARY KEY (project_id, id)
 ) STRICT, WITHOUT ROWID;
+
+-- seq is the order of commit.
+CREATE TABLE agent_history (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  what TEXT NOT NULL,
+  by_agent_id TEXT NOT NULL,
+  session_id TEXT NOT NULL,
+  confidence REAL,
+  details TEXT NOT NULL,
+  UNIQUE (project_id, id)
+) STRICT;
+
+CREATE INDEX agent_history_by_agent ON agent_history (project_id, agent_id, seq);
+CREATE INDEX agent_history_by_project ON agent_history (project_id, seq);
+
+CREATE TRIGGER agent_history_keeps_on_update BEFORE UPDATE ON agent_history
+BEGIN
+  SELECT RAISE(ABORT, 'agent_history is append-only');
+END;
+
+CREATE TRIGGER agent_history_keeps_on_delete BEFORE DELETE ON agent_history
+BEGIN
+  SELECT RAISE(ABORT, 'agent_history is append-only');
+END;
 
 CREATE TABLE sessions (
   project_id TEXT NOT NULL,
@@ -43,6 +78,7 @@ CREATE TABLE sessions (
 -- A handle names its session without its project.
 CREATE INDEX sessions_by_id ON sessions (id);
 CREATE INDEX sessions_by_parent ON sessions (parent_id) WHERE parent_id <> '';
+CREATE INDEX sessions_active ON sessions (project_id) WHERE status = 'active';
 
 CREATE TABLE delegations (
   project_id TEXT NOT NULL,
@@ -100,6 +136,7 @@ CREATE INDEX records_by_owner ON records (project_id, owner_id);
 CREATE INDEX records_by_hash ON records (project_id, content_hash);
 CREATE INDEX records_by_session ON records (project_id, session_id, kind, position) WHERE session_id <> '';
 CREATE INDEX records_by_subject ON records (project_id, subject, kind, position) WHERE subject <> '';
+CREATE INDEX records_by_loop ON records (project_id, created_at) WHERE kind = 'loop';
 CREATE INDEX records_by_retention ON records (project_id, retention_until) WHERE retention_until IS NOT NULL;
 CREATE INDEX records_by_deletion ON records (project_id, deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX records_by_idleness ON records (project_id, updated_at) WHERE tier IN ('working', 'episodic');

@@ -1,0 +1,101 @@
+"""The directory of agents and their history in plain dicts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from contextdna.backends.in_memory.sheets import Sheets
+from contextdna.values.agent import Agent, AgentCount, AgentEntry, AgentFilter, AgentHistoryFilter, AgentStatus
+from contextdna.values.ids import AgentEntryId, AgentId, ProjectId, is_below
+from contextdna.values.principal import Reader, Role
+
+
+class InMemoryAgents:
+    """``AgentTable`` on the sheets of one unit."""
+
+    def __init__(self, sheets: Sheets) -> None:
+        self._sheets = sheets
+
+    async def get(self, project_id: ProjectId, agent_id: AgentId) -> Agent | None:
+        """Fetch an agent."""
+        return self._sheets.agents.rows.get((project_id, agent_id))
+
+    async def put(self, agent: Agent) -> None:
+        """Add an agent, or replace all that is known of it but when it was first seen."""
+        rows = self._sheets.agents.change()
+        known = rows.get((agent.project_id, agent.id), agent)
+        rows[agent.project_id, agent.id] = replace(agent, first_seen_at=known.first_seen_at)
+
+    async def is_retired(self, project_id: ProjectId, agent_id: AgentId) -> bool:
+        """Tell whether an agent is there and retired."""
+        known = self._sheets.agents.rows.get((project_id, agent_id))
+        return known is not None and known.status is AgentStatus.RETIRED
+
+    async def page(self, project_id: ProjectId, where: AgentFilter, *, after: AgentId, limit: int) -> list[Agent]:
+        """List agents by id, from behind one."""
+        agents = [agent for agent in self._of(project_id) if agent.id > after and _meant(agent, where)]
+        return sorted(agents, key=lambda agent: agent.id)[:limit]
+
+    async def counts(self, project_id: ProjectId) -> list[AgentCount]:
+        """Count the agents by swarm, team and status."""
+        counted = Counter((agent.swarm_id, agent.team_id, agent.status) for agent in self._of(project_id))
+        return [AgentCount(*group, agents) for group, agents in sorted(counted.items())]
+
+    async def append(self, entries: Sequence[AgentEntry]) -> None:
+        """Add entries to the history.
+
+        Raises:
+            Conflict: ``already_exists``.
+        """
+        for entry in entries:
+            seq = len(self._sheets.agent_history.rows) + 1
+            self._sheets.agent_history.add((entry.project_id, entry.id), replace(entry, seq=seq))
+
+    async def place(self, project_id: ProjectId, entry_id: AgentEntryId) -> int | None:
+        """Give an entry's place in the order of commit."""
+        entry = self._sheets.agent_history.rows.get((project_id, entry_id))
+        return entry.seq if entry else None
+
+    async def history(
+        self, reader: Reader, where: AgentHistoryFilter, *, place: int | None, newest_first: bool, limit: int
+    ) -> list[AgentEntry]:
+        """Read the entries that the reader may know, in the order of commit or from its end."""
+        entries = [entry for entry in self._sheets.agent_history.rows.values() if _chosen(entry, where)]
+        known = [
+            entry
+            for entry in (reversed(entries) if newest_first else entries)
+            if entry.project_id == reader.project_id and self._knows(reader, entry.agent_id)
+        ]
+        if place is not None:
+            known = [entry for entry in known if (entry.seq < place if newest_first else entry.seq > place)]
+        return known[:limit]
+
+    def _of(self, project_id: ProjectId) -> list[Agent]:
+        return [agent for agent in self._sheets.agents.rows.values() if agent.project_id == project_id]
+
+    def _knows(self, reader: Reader, agent_id: AgentId) -> bool:
+        if reader.role is Role.SYSTEM or agent_id == reader.agent_id or is_below(agent_id, reader.agent_id):
+            return True
+        agent = self._sheets.agents.rows.get((reader.project_id, agent_id))
+        if reader.role is not Role.COORDINATOR or agent is None:
+            return False
+        return agent.role is not Role.SYSTEM and reader.swarm_id in ("", agent.swarm_id)
+
+
+def _meant(agent: Agent, where: AgentFilter) -> bool:
+    return (
+        where.agent_type in ("", agent.agent_type)
+        and (not where.capability or where.capability in agent.capabilities)
+        and where.status in (None, agent.status)
+        and where.team_id in (None, agent.team_id)
+        and where.swarm_id in (None, agent.swarm_id)
+    )
+
+
+def _chosen(entry: AgentEntry, where: AgentHistoryFilter) -> bool:
+    return (
+        where.agent_id in ("", entry.agent_id)
+        and (not where.what or entry.what in where.what)
+        and (where.since is None or entry.at >= where.since)
+        and (where.until is None or entry.at < where.until)
+    )

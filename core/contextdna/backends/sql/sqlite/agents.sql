@@ -1,0 +1,63 @@
+-- The directory of agents, and the history of each.
+
+-- fragment: agent
+project_id, id, team_id, swarm_id, role, first_seen_at, last_seen_at, agent_type, capabilities, status, confidence,
+  registered_by, heartbeat_at, retired_at
+
+-- name: agent_get
+SELECT {agent} FROM agents WHERE project_id = ?1 AND id = ?2
+
+-- name: agent_put
+INSERT INTO agents ({agent}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (project_id, id) DO UPDATE SET
+  team_id = excluded.team_id, swarm_id = excluded.swarm_id, role = excluded.role, last_seen_at = excluded.last_seen_at,
+  agent_type = excluded.agent_type, capabilities = excluded.capabilities, status = excluded.status,
+  confidence = excluded.confidence, registered_by = excluded.registered_by, heartbeat_at = excluded.heartbeat_at,
+  retired_at = excluded.retired_at
+
+-- name: agent_is_retired
+SELECT 1 FROM agents WHERE project_id = ?1 AND id = ?2 AND status = 'retired'
+
+-- name: agents_page
+SELECT {agent} FROM agents
+WHERE project_id = ?1 AND id > ?2
+  AND (?4 = '' OR agent_type = ?4)
+  AND (?5 = '' OR instr(capabilities, json_quote(?5)) > 0)
+  AND (?6 = '' OR status = ?6)
+  AND (?7 IS NULL OR team_id = ?7)
+  AND (?8 IS NULL OR swarm_id = ?8)
+ORDER BY id LIMIT ?3
+
+-- name: agents_counts
+SELECT swarm_id, team_id, status, count(*) FROM agents WHERE project_id = ?1
+GROUP BY swarm_id, team_id, status ORDER BY swarm_id, team_id, status
+
+-- name: agent_entry_append
+INSERT INTO agent_history (project_id, id, agent_id, at, what, by_agent_id, session_id, confidence, details)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: agent_entry_place
+SELECT seq FROM agent_history WHERE project_id = ?1 AND id = ?2
+
+-- Parameters 1 to 5 say who reads: project, agent id, swarm, whether role system, whether coordinator.
+-- fragment: known_agent_history
+SELECT h.id, h.project_id, h.agent_id, h.at, h.what, h.by_agent_id, h.session_id, h.confidence, h.details, h.seq
+FROM agent_history h
+WHERE h.project_id = ?1
+  AND (
+    ?4 OR h.agent_id = ?2 OR substr(h.agent_id, 1, length(?2) + 1) = ?2 || '/'
+    OR ?5 AND EXISTS (
+      SELECT 1 FROM agents a
+      WHERE a.project_id = h.project_id AND a.id = h.agent_id AND a.role <> 'system' AND (?3 = '' OR a.swarm_id = ?3)
+    )
+  )
+  AND (?6 = '' OR h.agent_id = ?6)
+  AND (?7 IS NULL OR h.what IN (SELECT value FROM json_each(?7)))
+  AND (?8 IS NULL OR h.at >= ?8)
+  AND (?9 IS NULL OR h.at < ?9)
+
+-- name: agent_history_forwards
+{known_agent_history} AND (?10 IS NULL OR h.seq > ?10) ORDER BY h.seq LIMIT ?11
+
+-- name: agent_history_backwards
+{known_agent_history} AND (?10 IS NULL OR h.seq < ?10) ORDER BY h.seq DESC LIMIT ?11
