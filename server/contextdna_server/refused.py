@@ -14,7 +14,8 @@ from typing import Any, Final
 from mcp_types import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, JSONRPCError, JSONRPCResponse
 from pydantic import ValidationError
 
-from contextdna import InvalidInput
+from contextdna import InvalidInput, LimitExceeded
+from contextdna_server.lines import RefusedLine
 from contextdna_server.protocol import protocol_error
 from contextdna_tools import failure
 
@@ -23,6 +24,8 @@ SCANNED_CHARS_MAX: Final = 1024 * 1024
 
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}:,]|[^\s"\[\]{}:,]+', re.DOTALL)
 _INTEGER_DIGITS_MAX: Final = 100
+# The last members of an object: nothing inside a text can look like this and end a line of JSON.
+_LAST_ID: Final = re.compile(r'[{,]\s*"id"\s*:\s*(?P<id>-?\d+|"[^"\\]*")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?}\s*\Z')
 
 Answer = JSONRPCResponse | JSONRPCError
 _Id = int | str | None
@@ -40,12 +43,16 @@ def answers_to(refusal: Exception) -> list[Answer]:
         logger.info("dropped a message: %s", type(refusal).__name__)
         return []
     faults = refusal.errors(include_url=False, include_context=False)
-    if faults[0]["type"] != "json_invalid":
+    if faults[0]["type"] not in ("json_invalid", "string_unicode"):
         whole = (fault["input"] for fault in faults if fault["type"] in ("missing", "model_type"))
         return _invalid(next(whole, None))
-    line = str(faults[0]["input"])
-    if not line.strip():
-        return []
+    line = faults[0]["input"]
+    if isinstance(line, RefusedLine):
+        return _too_large(line) if line.size_bytes else _invalid(json.loads(line.kept))
+    return _broken(str(line)) if line.strip() else []
+
+
+def _broken(line: str) -> list[Answer]:
     try:
         message = json.loads(line, parse_int=_integer)
         unstorable = _has_lone_surrogate(message)
@@ -56,20 +63,41 @@ def answers_to(refusal: Exception) -> list[Answer]:
     return _unreadable(message, len(line))
 
 
+def _too_large(line: RefusedLine) -> list[Answer]:
+    """Answer a line over the limit as far as its head tells what it is; the id may stand at its end."""
+    members, _ = _members(line.kept)
+    last = _LAST_ID.search(line.tail)
+    if last and "id" not in members:
+        members["id"] = _plain(last["id"])
+    if not str(members.get("method", "")).startswith("notifications/"):
+        members.setdefault("id", None)  # it may stand in the part that was not kept
+    error = LimitExceeded(
+        f"the message has {line.size_bytes} bytes, over the limit",
+        code="message_too_large",
+        hint="Send less at once: split it, or attach a large file by its path.",
+    )
+    return _refused_call(members, error)
+
+
 def _unstorable(message: Mapping[str, Any], size: int) -> list[Answer]:
-    logger.info("refused a message of %d characters: it holds a lone surrogate", size)
+    logger.info("refused a message of %d characters: it holds a lone surrogate, or bytes that are not UTF-8", size)
+    error = InvalidInput(
+        "a text holds a lone surrogate, half of a character, or bytes that are not UTF-8",
+        code="text_unstorable",
+        hint="Send valid Unicode text as UTF-8; cut it between characters.",
+    )
+    return _refused_call(message, error)
+
+
+def _refused_call(message: Mapping[str, Any], error: InvalidInput) -> list[Answer]:
     call_id = _id_of(message)
     if not _awaits_answer(message):
         return []
-    said, hint = (
-        "a text holds a lone surrogate, half of a character",
-        "Send valid Unicode text; cut it between characters.",
-    )
     if message.get("method") == "tools/call" and call_id is not None:  # so that the model reads it
-        result = failure("text_unstorable", said, hint=hint)
+        result = failure(error.code, error.message, hint=error.hint)
         content = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         return [JSONRPCResponse(jsonrpc="2.0", id=call_id, result=content)]
-    return [_error(call_id, INVALID_PARAMS, InvalidInput(said, code="text_unstorable", hint=hint))]
+    return [_error(call_id, INVALID_PARAMS, error)]
 
 
 def _unreadable(message: object, size: int) -> list[Answer]:
@@ -92,7 +120,7 @@ def _invalid(message: object) -> list[Answer]:
     error = InvalidInput(
         f"the line is {kind}",
         code="message_invalid",
-        hint="Send one JSON-RPC 2.0 message on each line, its params an object.",
+        hint="Send one JSON-RPC 2.0 message on each line, its id a whole number or a text, its params an object.",
     )
     return [_error(call_id, INVALID_REQUEST, error) for call_id in _ids_in(message)]
 
@@ -117,6 +145,8 @@ def _ids_in(message: object) -> list[_Id]:
 
 def _id_of(message: Mapping[str, Any]) -> _Id:
     call_id = message.get("id")
+    if isinstance(call_id, float) and call_id.is_integer():
+        return int(call_id)  # clients without integers compare it as a number
     if isinstance(call_id, bool) or not isinstance(call_id, int | str) or _has_lone_surrogate(call_id):
         return None
     return call_id
@@ -136,10 +166,16 @@ def _integer(digits: str) -> int | None:
 
 
 def _outline(line: str) -> dict[str, Any] | None:
-    """Read the plain members of the outermost object, without recursion; None if the line ends inside, with no id."""
-    if not line.lstrip().startswith("{"):
-        return None
+    """Read the plain members of the outermost object; None if the line ends inside, with no id."""
+    members, depth = _members(line)
+    return members if "id" in members or (depth == 0 and members) else None
+
+
+def _members(line: str) -> tuple[dict[str, Any], int]:
+    """Read the plain members of the outermost object, without recursion; gives the depth that the line ends at, too."""
     members: dict[str, Any] = {}
+    if not line.lstrip().startswith("{"):
+        return members, 0
     depth, key, last = 0, "", ""
     for match in _TOKEN.finditer(line[:SCANNED_CHARS_MAX]):
         part = match[0]
@@ -153,7 +189,7 @@ def _outline(line: str) -> dict[str, Any] | None:
             key = last.strip('"')
         elif depth == 1:
             key, last = "", part
-    return members if "id" in members or (depth == 0 and members) else None
+    return members, depth
 
 
 def _plain(part: str) -> Any:

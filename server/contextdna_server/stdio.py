@@ -3,7 +3,8 @@
 The SDK's own stdio transport reads and writes on worker threads, which a signal cannot interrupt: SIGTERM kills with no
 teardown and SIGINT hangs while the input is open. Here pipes, sockets and terminals are served from the event loop, so
 that end of input, a signal and a client that hung up all end the same way: no new calls, running ones get a while to
-finish, and `serve_stdio` returns. Regular files and /dev/null, which cannot be polled, and Windows keep the SDK's path.
+finish, and `serve_stdio` returns. Regular files and /dev/null, which cannot be polled, are read at once; Windows keeps
+the SDK's path.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
+from contextdna_server.lines import LineBuffer
 from contextdna_server.refused import answers_to
 
 if sys.platform != "win32":
     import fcntl
 
-MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A longer line is dropped with a warning; no client sends one on purpose."""
+MESSAGE_BYTES_MAX: Final = 96 * 1024 * 1024
+"""A longer line is refused: by default there is room for the largest artifact as base64, and all around it."""
 
 READ_BYTES_MAX: Final = 256 * 1024
 FLUSH_S_MAX: Final = 1.0
@@ -43,7 +46,7 @@ UNANSWERED_METHODS: Final = frozenset({"subscriptions/listen"})
 logger = logging.getLogger(__name__)
 
 
-async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0) -> None:
+async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
     """Serve one MCP client on standard input and output until it leaves or a signal asks to stop.
 
     Ends normally on end of input, SIGTERM, SIGINT, and when the client closes its end of the output, so that the
@@ -54,19 +57,20 @@ async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0) -> None:
         server: The low-level SDK server to run.
         grace_s: Seconds that calls already running get to finish before they are cancelled. A signal that
             arrives while they finish cancels them at once.
+        message_bytes_max: A longer line is answered with ``message_too_large``.
     """
     shutdown = _Shutdown()
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             await tasks.start(_watch_signals, shutdown)
         with ExitStack() as claims:
-            stdin = _claim_stdin(claims, shutdown)
+            stdin = _claim_stdin(claims, shutdown, message_bytes_max)
             stdout = _claim_stdout(claims, shutdown)
             await _run(server, stdin, stdout, _OpenCalls(shutdown, grace_s))
         tasks.cancel_scope.cancel()
 
 
-async def _run(server: Server[Any], stdin: _PipeReader | None, stdout: _PipeWriter | None, calls: _OpenCalls) -> None:
+async def _run(server: Server[Any], stdin: _Reader | None, stdout: _PipeWriter | None, calls: _OpenCalls) -> None:
     """Run the server over the SDK's framing; None selects the SDK's own access to that stream."""
     with anyio.CancelScope() as wire:
         async with stdio_server(
@@ -113,12 +117,14 @@ async def _watch_signals(shutdown: _Shutdown, *, task_status: TaskStatus[None] =
 # --- pipes on the event loop ----------------------------------------------------------------------
 
 
-class _PipeReader:
-    """Lines of a pollable descriptor, as the SDK iterates them."""
+class _Reader:
+    """Lines of a descriptor, as the SDK iterates them."""
 
-    def __init__(self, fd: int, shutdown: _Shutdown) -> None:
+    def __init__(self, fd: int, shutdown: _Shutdown, bytes_max: int, *, waits: bool) -> None:
         self._fd = fd
         self._shutdown = shutdown
+        self._line = LineBuffer(bytes_max)
+        self._waits = waits
         self._wait = anyio.CancelScope()
         shutdown.on_stop = self._wake
 
@@ -126,26 +132,20 @@ class _PipeReader:
         self._wait.cancel()
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        parts: list[bytes] = []
-        size_bytes = 0
         while chunk := await self._chunk():
             head, *rest = chunk.split(b"\n")
-            parts.append(head)
-            size_bytes += len(head)
+            self._line.add(head)
             for part in rest:
-                if _fits(size_bytes):
-                    yield b"".join(parts).decode("utf-8", "replace")
-                parts, size_bytes = [part], len(part)
-            if size_bytes > MESSAGE_BYTES_MAX:
-                parts.clear()
-        if size_bytes and _fits(size_bytes):
-            yield b"".join(parts).decode("utf-8", "replace")
+                yield self._line.take()
+                self._line.add(part)
+        if self._line.size_bytes:
+            yield self._line.take()
 
     async def _chunk(self) -> bytes:
         """Wait for bytes; none means the end of input, a lost client, or a stop."""
         while not self._shutdown.stopping:
             with anyio.CancelScope() as self._wait:
-                await anyio.wait_readable(self._fd)
+                await self._readable()
                 try:
                     return os.read(self._fd, READ_BYTES_MAX)
                 except BlockingIOError:
@@ -155,11 +155,8 @@ class _PipeReader:
                     return b""
         return b""
 
-
-def _fits(size_bytes: int) -> bool:
-    if size_bytes > MESSAGE_BYTES_MAX:
-        logger.warning("dropped a message of %d bytes, over the limit of %d", size_bytes, MESSAGE_BYTES_MAX)
-    return size_bytes <= MESSAGE_BYTES_MAX
+    async def _readable(self) -> None:
+        await (anyio.wait_readable(self._fd) if self._waits else anyio.lowlevel.checkpoint())
 
 
 class _PipeWriter:
@@ -334,11 +331,12 @@ class _Outgoing:
 # --- descriptors 0 and 1 --------------------------------------------------------------------------
 
 
-def _claim_stdin(claims: ExitStack, shutdown: _Shutdown) -> _PipeReader | None:
-    """Take descriptor 0 for ourselves if the event loop can wait for it."""
-    if sys.platform == "win32" or not (_is_pipe(0) or os.isatty(0)):
+def _claim_stdin(claims: ExitStack, shutdown: _Shutdown, bytes_max: int) -> _Reader | None:
+    """Take descriptor 0 for ourselves; what the event loop cannot wait for, such as a file, can be read at once."""
+    if sys.platform == "win32":
         return None
-    return _PipeReader(claims.enter_context(_claimed(0)), shutdown)
+    waits = _is_pipe(0) or os.isatty(0)
+    return _Reader(claims.enter_context(_claimed(0)), shutdown, bytes_max, waits=waits)
 
 
 def _claim_stdout(claims: ExitStack, shutdown: _Shutdown) -> _PipeWriter | None:

@@ -186,6 +186,22 @@ def test_serve_ends_well_at_the_end_of_input_and_says_nothing_on_stdout(tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX shell")
+@pytest.mark.parametrize(("closing", "stream"), [("<&-", "input"), (">&-", "output")])
+def test_serve_without_a_standard_stream_says_so(tmp_path: Path, closing: str, stream: str) -> None:
+    command = f'"$@" {closing}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, "sh", *PROGRAM, "serve", "--data", str(tmp_path / "new")],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error [stdio_closed]: standard {stream} is closed")
+    assert not (tmp_path / "new").exists()
+
+
 def test_serve_logs_no_text_even_at_the_lowest_level(tmp_path: Path) -> None:
     stored = {"name": "store_memory", "arguments": {"content": "the third stone"}}
     sent = [

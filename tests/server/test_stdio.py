@@ -162,16 +162,90 @@ def test_message_of_many_mebibytes_passes_both_ways(start: Callable[..., Program
     assert text_of(program.answer()) == text
 
 
-def test_message_over_the_limit_is_dropped_and_the_next_one_served(start: Callable[..., Program]) -> None:
+FILLING = b"x" * (97 * 1024 * 1024)
+LARGE: dict[str, tuple[bytes, bytes, object]] = {
+    "the id first": (b'{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"p":"', b'"}}', 7),
+    "the id last": (b'{"method":"resources/read","params":{"id":99,"p":"', b'"},"jsonrpc":"2.0","id":7}', 7),
+    "a text as id, last": (b'{"method":"resources/read","params":{"p":"', b'"}, "id": "q-7", "jsonrpc": "2.0"}', "q-7"),
+    "an id inside a text": (b'{"method":"resources/read","params":{"p":"', b',\\"id\\":8}"}}', None),
+    "no JSON": (b"", b"", None),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_message_over_the_limit_is_answered_and_the_next_one_served(start: Callable[..., Program], name: str) -> None:
+    before, after, call_id = LARGE[name]
     program = start()
     program.initialize()
-    for _ in range(65):
-        program.stdin.write(b"x" * (1024 * 1024))
-    program.stdin.write(b"\n")
+    program.stdin.write(before + FILLING + after + b"\n")
+    program.stdin.flush()
+    answer = program.answer()
+    assert (answer["id"], answer["error"]["code"], answer["error"]["data"]["code"]) == (
+        call_id,
+        -32602,
+        "message_too_large",
+    )
     program.send(call(2, "echo", text="after"))
     assert text_of(program.answer()) == "after"
     program.stdin.close()
     program.assert_ended_well()
+
+
+def test_a_tool_called_with_a_message_over_the_limit_answers_with_an_error_result(
+    start: Callable[..., Program],
+) -> None:
+    program = start()
+    program.initialize()
+    program.stdin.write(raw('"').encode()[:-2] + FILLING + b'"}}\n')
+    program.stdin.flush()
+    answer = program.answer()
+    assert (answer["id"], answer["result"]["isError"]) == (7, True)
+    assert json.loads(text_of(answer))["error"]["code"] == "message_too_large"
+
+
+def test_notifications_and_answers_over_the_limit_are_not_answered(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    program.stdin.write(raw('"', method="notifications/progress", member="").encode()[:-2] + FILLING + b'"}}\n')
+    program.stdin.write(b'{"jsonrpc":"2.0","id":7,"result":{"p":"' + FILLING + b'"}}\n')
+    program.send(call(2, "echo", text="after"))
+    assert text_of(program.answer()) == "after"
+
+
+def test_the_largest_artifact_fits_as_base64(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    size = 64 * 1024 * 1024 * 4 // 3
+    program.stdin.write(lines(call(2, "size", text="")).replace(b'""', b'"' + FILLING[:size] + b'"'))
+    program.stdin.flush()
+    assert text_of(program.answer()) == str(size)
+
+
+@pytest.mark.parametrize(("call_id", "answered"), [("1.5", None), ("2.0", 2), ("true", None), ("null", None)])
+def test_a_request_with_an_odd_id_is_refused(start: Callable[..., Program], call_id: str, answered: object) -> None:
+    program = start()
+    program.initialize()
+    program.stdin.write(f'{{"jsonrpc":"2.0","id":{call_id},"method":"ping"}}\n'.encode())
+    program.stdin.flush()
+    answer = program.answer()
+    assert (answer["id"], answer["error"]["code"]) == (answered, -32600)
+    assert answer["error"]["data"]["code"] == "message_invalid"
+    inside = {"jsonrpc": "2.0", "id": 3, "method": "ping", "params": {"_meta": {"id": None}}}
+    program.send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"id": 1.5}}, inside)
+    assert program.answer()["id"] == 3
+
+
+def test_bytes_that_are_not_utf_8_are_refused_and_not_altered(start: Callable[..., Program]) -> None:
+    program = start()
+    program.initialize()
+    echoed = lines(call(2, "echo", text="MARK")).replace(b"MARK", b"caf\xe9 \xed\xa0\xbc")
+    program.stdin.write(echoed + echoed.replace(b"tools/call", b"tools/list"))
+    program.stdin.flush()
+    answers = [program.answer(), program.answer()]
+    [result] = [answer["result"] for answer in answers if "result" in answer]
+    [error] = [answer["error"] for answer in answers if "error" in answer]
+    assert json.loads(result["content"][0]["text"])["error"]["code"] == "text_unstorable"
+    assert (error["code"], error["data"]["code"]) == (-32602, "text_unstorable")
 
 
 def test_lines_that_are_no_messages_do_not_end_the_connection(start: Callable[..., Program]) -> None:
@@ -284,11 +358,14 @@ def test_refusals_that_nobody_reads_cannot_keep_the_server_alive(start: Callable
 
 
 def test_refusals_before_the_end_of_input_are_answered(start: Callable[..., Program], tmp_path: Path) -> None:
-    (tmp_path / "in").write_bytes(lines(INITIALIZE, INITIALIZED) + b"nonsense\n" + raw(BROKEN).encode())
+    not_utf_8 = raw('"caf\udce9"', member='"id":8,').encode("utf-8", "surrogateescape")
+    (tmp_path / "in").write_bytes(
+        lines(INITIALIZE, INITIALIZED) + b"nonsense\n" + not_utf_8 + b"\n" + raw(BROKEN).encode()
+    )
     with (tmp_path / "in").open("rb") as stdin:
         program = start(stdin=stdin)
         answers = [json.loads(line) for line in program.stdout]
-    assert {answer["id"] for answer in answers} == {1, None, 7}
+    assert {answer["id"] for answer in answers} == {1, None, 7, 8}
     program.assert_ended_well()
 
 

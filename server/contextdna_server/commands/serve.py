@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from contextdna.errors import ContextDnaError
 from contextdna_server.commands.invocation import Invocation, run_async, with_shared_options
 from contextdna_server.settings import Settings
 from contextdna_server.startup import collector_resting
@@ -31,6 +32,7 @@ def serve(invocation: Invocation, projects: tuple[str, ...], tools: str | None, 
 
     The protocol has standard output for itself; messages go to standard error (with --json, errors too are JSON).
     """
+    _require_streams()
     profile = {"profile": tools} if tools else None
     settings = invocation.settings(more_projects=projects, log_level=log_level, tools=profile)
     log_to_stderr(settings.log_level)
@@ -39,6 +41,21 @@ def serve(invocation: Invocation, projects: tuple[str, ...], tools: str | None, 
         await serve_on_stdio(settings)
 
     run_async(run)
+
+
+def _require_streams() -> None:
+    """Refuse to begin without the two streams; a file opened later would get the free descriptor.
+
+    Raises:
+        ContextDnaError: ``stdio_closed``.
+    """
+    closed = [name for name, stream in (("input", sys.stdin), ("output", sys.stdout)) if stream is None]
+    if closed:
+        raise ContextDnaError(
+            f"standard {' and '.join(closed)} is closed: there is no host to serve",
+            code="stdio_closed",
+            hint="Let an MCP host start this command, with pipes for standard input and output.",
+        )
 
 
 async def serve_on_stdio(settings: Settings) -> None:
@@ -62,7 +79,7 @@ async def _open_and_serve(settings: Settings) -> None:
     principal = settings.to_principal()
     with collector_resting():
         from contextdna_server.app import build_server
-        from contextdna_server.stdio import serve_stdio
+        from contextdna_server.stdio import MESSAGE_BYTES_MAX, serve_stdio
         from contextdna_tools import FULL_TOOLS, TOOLS
     async with open_hub(settings.to_hub_settings()) as hub:
         server = build_server(
@@ -71,7 +88,7 @@ async def _open_and_serve(settings: Settings) -> None:
             tools=FULL_TOOLS if settings.tools.profile == "full" else TOOLS,
             allowed_roots=settings.artifacts.allowed_roots,
         )
-        await serve_stdio(server)
+        await serve_stdio(server, message_bytes_max=max(MESSAGE_BYTES_MAX, settings.limits.artifact_bytes_max * 3 // 2))
 
 
 async def _cancel_at_signal(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
