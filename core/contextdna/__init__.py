@@ -4,6 +4,7 @@
 """
 
 from contextdna.domain.artifacts import is_textual
+from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
 from contextdna.domain.events import EventPage
 from contextdna.domain.retrieval import one_line
@@ -23,13 +24,24 @@ from contextdna.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
-from contextdna.hub import Events, Health, Hub, Workspace, open_hub
+from contextdna.hub import Events, Health, Hub, Loops, Workspace, open_hub
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
 from contextdna.values.event import Event, EventName
 from contextdna.values.ids import AgentId, EventId, ProjectId, RecordId, SessionId
 from contextdna.values.level import LEVELS_BY_LABEL, Level
-from contextdna.values.loop import Decision, GateState, Loop, LoopDraft, LoopOutcome, LoopRecord
+from contextdna.values.loop import (
+    Decision,
+    FollowUp,
+    FollowUpPage,
+    GateState,
+    Loop,
+    LoopDraft,
+    LoopOutcome,
+    LoopPage,
+    LoopRecord,
+    LoopStatus,
+)
 from contextdna.values.memory import (
     MEMORY_TYPES,
     ForgetReport,
@@ -47,6 +59,7 @@ from contextdna.values.record import Kind, Record, Tier
 from contextdna.values.search import Context, ContextQuery, Hit
 from contextdna.values.settings import (
     BelowGate,
+    Gates,
     HubSettings,
     Limits,
     ReadAudit,
@@ -83,8 +96,11 @@ __all__ = [
     "EventName",
     "EventPage",
     "Events",
+    "FollowUp",
+    "FollowUpPage",
     "ForgetReport",
     "GateState",
+    "Gates",
     "Health",
     "Hit",
     "Hub",
@@ -98,7 +114,10 @@ __all__ = [
     "Loop",
     "LoopDraft",
     "LoopOutcome",
+    "LoopPage",
     "LoopRecord",
+    "LoopStatus",
+    "Loops",
     "Memory",
     "MemoryChange",
     "MemoryDraft",
@@ -132,6 +151,8 @@ __all__ = [
     "is_textual",
     "one_line",
     "open_hub",
+    "pack_cursor",
     "parse_choice",
     "parse_level",
+    "unpack_cursor",
 ]

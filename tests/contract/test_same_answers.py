@@ -150,10 +150,13 @@ GRANTS = st.builds(
     st.sampled_from([DelegationId(""), DelegationId("del_1")]),
 )
 LINKS = st.builds(
-    lambda source, target, project_id, at: make_link(source, target, project_id=project_id, created_at=at),
+    lambda source, target, project_id, relation, at: make_link(
+        source, target, project_id=project_id, relation=relation, created_at=at
+    ),
     RECORD_IDS,
     RECORD_IDS,
     PROJECTS,
+    st.sampled_from(["relates_to", "supersedes"]),
     TIMES,
 )
 COUNTS = st.dictionaries(RECORD_IDS, st.integers(1, 3), max_size=3)
@@ -218,6 +221,19 @@ READS = st.one_of(
     calls("records.sealed_with_other_key", PROJECTS, st.just("key_1"), limit=st.just(MANY)),
     calls("records.blob_in_use", st.sampled_from(["", "blob", "other"])),
     calls("records.links_of", PROJECTS, RECORD_ID_LISTS),
+    calls(
+        "loops.page",
+        READERS,
+        phase=SUBJECTS,
+        types=st.lists(TYPES, max_size=1),
+        now=TIMES,
+        after=st.one_of(st.just(RecordId("")), RECORD_IDS),
+        newest_first=st.booleans(),
+        limit=LIMITS,
+    ),
+    calls("loops.latest_iteration", READERS, SUBJECTS, now=TIMES),
+    calls("loops.superseding", READERS, RECORD_ID_LISTS, now=TIMES),
+    calls("loops.references", READERS, RECORD_ID_LISTS, now=TIMES),
     calls("grants.active_for", PROJECTS, RECORD_ID_LISTS, AGENTS, now=TIMES),
     calls("grants.given", PROJECTS, granted_by=AGENTS, grantee_ids=st.lists(AGENTS, max_size=2), now=TIMES),
 )

@@ -1,6 +1,7 @@
 """Every method of the workspace with arguments that work for a caller of role system, and what it leaves in the log."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,9 +62,13 @@ async def furnish(hub: Hub) -> Furnished:
 
 
 async def _first_event(workspace: Workspace) -> Event:
-    async for event in workspace.events.follow(after=EventId("")):
-        return event
-    raise AssertionError("the stream of events ended")
+    async with aclosing(workspace.events.follow(after=EventId(""))) as events:
+        return await anext(events)
+
+
+async def _first_batch(workspace: Workspace) -> tuple[Event, ...]:
+    async with aclosing(workspace.events.batches(after=EventId(""))) as batches:
+        return await anext(batches)
 
 
 async def _drained(workspace: Workspace) -> list[Any]:
@@ -108,6 +113,10 @@ METHODS: Final = {
     "record_loop": Sample("loop.record", lambda w, _: w.record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.8))),
     "loop_gate": Sample("loop.read", lambda w, _: w.loop_gate(PHASE)),
     "read_loops": Sample("loop.read", lambda w, _: w.read_loops(PHASE)),
+    "loops.status": Sample("loop.read", lambda w, _: w.loops.status(PHASE)),
+    "loops.read": Sample("loop.read", lambda w, _: w.loops.read(PHASE)),
+    "loops.deferred": Sample("loop.read", lambda w, _: w.loops.deferred()),
+    "loops.next_actions": Sample("loop.read", lambda w, _: w.loops.next_actions()),
     "list_projects": Sample("project.list", lambda w, _: w.list_projects()),
     "project_overview": Sample("project.read", lambda w, _: w.project_overview()),
     "complete": Sample("name.complete", lambda w, _: w.complete("memory_id", "")),
@@ -115,6 +124,7 @@ METHODS: Final = {
     "conflicts": Sample("stats.read", lambda w, _: w.conflicts()),
     "events.read": Sample("event.read", lambda w, _: w.events.read()),
     "events.follow": Sample("event.read", lambda w, _: _first_event(w)),
+    "events.batches": Sample("event.read", lambda w, _: _first_batch(w)),
     "query_audit": Sample("audit.query", lambda w, _: w.query_audit(), Risk.MEDIUM),
     "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
     "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),

@@ -18,6 +18,7 @@ from contextdna import (
     Workspace,
 )
 from contextdna.hub.events import Events
+from contextdna.hub.loops import Loops
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import INSTALLATION, ProjectId
 from tests.hub.methods import METHODS, Furnished, furnish
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.anyio
 SYSTEM_ONLY = {"conflicts", "query_audit", "verify_audit", "export_audit", "rotate_keys", "sweep"}
 
 
-PARTS = {"events": Events}
+PARTS = {"events": Events, "loops": Loops}
 """The parts of a workspace that belong to one noun."""
 
 

@@ -1,19 +1,33 @@
-"""Loop records and their gates: confidence (loop 3), consensus (loop 2), decision (loop 4). Append-only."""
+"""Loop records and their gates: confidence (loop 3), consensus (loop 2), decision (loop 4).
 
-from collections.abc import Sequence
+Append-only: a new record of the same phase, iteration and loop (a confidence: of the same agent too) supersedes the
+former one by a link from new to old; the old row stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
-from contextdna.domain import access
+from contextdna.domain import access, memories
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
 from contextdna.errors import Conflict, InvalidInput
 from contextdna.values.event import EventName
-from contextdna.values.ids import IdPrefix, new_id
+from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.level import Level
-from contextdna.values.loop import Decision, GateState, Loop, LoopDraft, LoopOutcome, LoopRecord
+from contextdna.values.loop import (
+    RESTS_ON,
+    SUPERSEDES,
+    Decision,
+    GateState,
+    Loop,
+    LoopDraft,
+    LoopOutcome,
+    LoopRecord,
+)
+from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, VisibleRecord
-from contextdna.values.search import RecordFilter
 from contextdna.values.settings import BelowGate
 
 LOOP_LEVELS = {Loop.CONFIDENCE: Level.PRIVATE, Loop.CONSENSUS: Level.SWARM, Loop.DECISION: Level.SYSTEM}
@@ -24,7 +38,8 @@ _RECORDED = {
     Loop.CONSENSUS: EventName.CONSENSUS_RECORDED,
     Loop.DECISION: EventName.DECISION_RECORDED,
 }
-_ITERATIONS_MAX = 10_000
+ITERATIONS_MAX = 10_000
+LISTED_MAX = 200
 _VALIDATORS_MAX = 100
 _REASONING_BYTES_MAX = 64 * 1024
 
@@ -36,9 +51,10 @@ def check_draft(draft: LoopDraft, op: Operation) -> LoopDraft:
         InvalidInput: With the code of the first thing wrong.
     """
     check_name(draft.phase, name="phase")
-    check_count(draft.iteration, name="iteration", maximum=_ITERATIONS_MAX)
+    check_count(draft.iteration, name="iteration", maximum=ITERATIONS_MAX)
     check_text(draft.reasoning, name="reasoning", bytes_max=_REASONING_BYTES_MAX, empty_allowed=True)
     check_metadata(draft.details, op.settings.limits)
+    check_count(len(draft.rests_on), name="rests_on", maximum=op.settings.limits.batch_max, minimum=0)
     if len(draft.validators) > _VALIDATORS_MAX:
         raise InvalidInput("too many validators", code="validators_too_many", hint=f"At most {_VALIDATORS_MAX}.")
     for name, score in draft.validators.items():
@@ -62,13 +78,16 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
 
     Raises:
         InvalidInput: The record says too little.
+        NotFound: A record that it rests on is not there for the writer.
         Conflict: ``gate_closed``: PROCEED below a gate, where the settings refuse it; nothing was recorded.
     """
     draft = check_draft(draft, op)
     level = LOOP_LEVELS[draft.loop]
     if level is Level.SWARM:
         access.require_level(op.actor, level)
-    gate = await gate_state(op, draft.phase, draft.iteration)
+    await memories.require_visible(op, draft.rests_on)
+    standing = await _standing(op, draft.phase, draft.iteration)
+    gate = _judged(op, draft.phase, draft.iteration, standing)
     objections = _objections(draft, gate)
     if draft.decision is Decision.PROCEED and not gate.open and _refuses(op):
         raise Conflict(
@@ -77,42 +96,20 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
             hint="Record what is missing, or decide DEFER or ESCALATE.",
         )
     entry = _entry(op, draft, level)
+    record_id = entry.record.id
+    former = standing.get(_place(entry.record))
     await op.tx.records.insert([entry])
-    op.note([entry.record.id], loop=int(draft.loop), phase=draft.phase, iteration=draft.iteration)
-    op.emit(_RECORDED[draft.loop], [entry.record.id], subject=draft.phase)
-    after = gate if draft.loop is Loop.DECISION else await gate_state(op, draft.phase, draft.iteration)
-    return LoopOutcome(entry.record.id, 1, after, objections)
+    await op.tx.records.add_links(_links(op, record_id, former, draft.rests_on))
+    op.note([record_id], loop=int(draft.loop), phase=draft.phase, iteration=draft.iteration)
+    op.emit(_RECORDED[draft.loop], [record_id], subject=draft.phase)
+    after = _judged(op, draft.phase, draft.iteration, {**standing, _place(entry.record): entry.record})
+    seen = await op.tx.records.read(op.actor.reader, [former.id], now=op.now) if former else []
+    return LoopOutcome(record_id, 1, after, objections, seen[0].record.id if seen else "")
 
 
 async def gate_state(op: Operation, phase: str, iteration: int) -> GateState:
     """Judge a phase and iteration: every agent's latest confidence, and the latest consensus."""
-    work = op.settings.work
-    latest: dict[tuple[str, str], Record] = {}
-    for found in await op.tx.records.under_subject(op.project_id, Kind.LOOP, phase, iteration):
-        latest[(found.type, found.owner_id if found.type == Loop.CONFIDENCE.label else "")] = found
-    confidences = [float(op.open(r)["score"]) for (type_, _), r in latest.items() if type_ == Loop.CONFIDENCE.label]
-    held = latest.get((Loop.CONSENSUS.label, ""))
-    consensus = float(op.open(held)["score"]) if held else None
-    lowest = min(confidences, default=None)
-    missing = []
-    if lowest is None:
-        missing.append("no confidence (loop 3) is recorded")
-    elif lowest < work.confidence_gate:
-        missing.append(f"the lowest confidence is {lowest:.2f}, the gate is {work.confidence_gate:.2f}")
-    if consensus is None:
-        missing.append("no consensus (loop 2) is recorded")
-    elif consensus < work.consensus_gate:
-        missing.append(f"the consensus is {consensus:.2f}, the threshold is {work.consensus_gate:.2f}")
-    return GateState(
-        phase=phase,
-        iteration=iteration,
-        confidence_gate=work.confidence_gate,
-        consensus_gate=work.consensus_gate,
-        confidences=len(confidences),
-        confidence_min=lowest,
-        consensus=consensus,
-        missing=tuple(missing),
-    )
+    return _judged(op, phase, iteration, await _standing(op, phase, iteration))
 
 
 async def of_phase(op: Operation, phase: str, *, limit: int) -> tuple[LoopRecord, ...]:
@@ -121,17 +118,42 @@ async def of_phase(op: Operation, phase: str, *, limit: int) -> tuple[LoopRecord
     Raises:
         NotFound: None is visible.
     """
-    check_count(limit, name="limit", maximum=200)
-    where = RecordFilter(kinds=(Kind.LOOP,), subject=phase)
-    found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit)
-    if not found:
-        raise access.absent_error((phase,), denied=False)
-    ids = [candidate.id for candidate in found]
-    op.note(ids, records=len(ids))
-    return tuple(open_loop(op, item) for item in await op.tx.records.read(op.actor.reader, ids, now=op.now))
+    check_count(limit, name="limit", maximum=LISTED_MAX)
+    await latest_iteration(op, phase)
+    found = await op.tx.loops.page(
+        op.actor.reader, phase=phase, types=(), now=op.now, after=RecordId(""), newest_first=True, limit=limit
+    )
+    op.note([item.record.id for item in found], records=len(found))
+    return await opened(op, found)
 
 
-def open_loop(op: Operation, item: VisibleRecord) -> LoopRecord:
+async def latest_iteration(op: Operation, phase: str) -> int:
+    """Give the latest iteration of a phase that the actor sees a record of.
+
+    Raises:
+        NotFound: It sees none: the phase is absent, or hidden.
+    """
+    latest = await op.tx.loops.latest_iteration(op.actor.reader, phase, now=op.now)
+    if latest:
+        return latest
+    hidden = await op.tx.records.last_position(op.project_id, Kind.LOOP, session_id=SessionId(""), subject=phase)
+    raise access.absent_error((phase,), denied=hidden > 0)
+
+
+async def opened(op: Operation, items: Sequence[VisibleRecord]) -> tuple[LoopRecord, ...]:
+    """Open loop records, with what they supersede and rest on, and what superseded them."""
+    ids = [item.record.id for item in items]
+    newer = await op.tx.loops.superseding(op.actor.reader, ids, now=op.now) if ids else {}
+    links: dict[RecordId, list[Link]] = {}
+    for link in await op.tx.loops.references(op.actor.reader, ids, now=op.now) if ids else ():
+        links.setdefault(link.source_id, []).append(link)
+    return tuple(
+        open_loop(op, item, superseded_by=newer.get(item.record.id, ""), links=links.get(item.record.id, ()))
+        for item in items
+    )
+
+
+def open_loop(op: Operation, item: VisibleRecord, *, superseded_by: str = "", links: Sequence[Link] = ()) -> LoopRecord:
     """Open one loop record."""
     body = op.open(item.record)
     return LoopRecord(
@@ -142,7 +164,61 @@ def open_loop(op: Operation, item: VisibleRecord) -> LoopRecord:
         validators=body["validators"],
         details=body["details"],
         granted_by=item.granted_by,
+        supersedes=next((link.target_id for link in links if link.relation == SUPERSEDES), ""),
+        superseded_by=superseded_by,
+        rests_on=tuple(link.target_id for link in links if link.relation == RESTS_ON),
     )
+
+
+_Place: TypeAlias = tuple[str, str]
+"""What one record of an iteration takes from the one before: its loop, and its agent where each agent has its own."""
+
+
+def _place(record: Record) -> _Place:
+    return (record.type, record.owner_id if record.type == Loop.CONFIDENCE.label else "")
+
+
+async def _standing(op: Operation, phase: str, iteration: int) -> dict[_Place, Record]:
+    """Give the records of an iteration that none took the place of, whoever may see them."""
+    found = await op.tx.records.under_subject(op.project_id, Kind.LOOP, phase, iteration)
+    return {_place(record): record for record in found}
+
+
+def _judged(op: Operation, phase: str, iteration: int, standing: Mapping[_Place, Record]) -> GateState:
+    gates = op.settings.work.gates_of(op.project_id)
+    confidences = [_score(op, held) for (loop, _), held in standing.items() if loop == Loop.CONFIDENCE.label]
+    held = standing.get((Loop.CONSENSUS.label, ""))
+    consensus = _score(op, held) if held else None
+    lowest = min(confidences, default=None)
+    missing = []
+    if lowest is None:
+        missing.append("no confidence (loop 3) is recorded")
+    elif lowest < gates.confidence:
+        missing.append(f"the lowest confidence is {lowest:.2f}, the gate is {gates.confidence:.2f}")
+    if consensus is None:
+        missing.append("no consensus (loop 2) is recorded")
+    elif consensus < gates.consensus:
+        missing.append(f"the consensus is {consensus:.2f}, the threshold is {gates.consensus:.2f}")
+    return GateState(
+        phase=phase,
+        iteration=iteration,
+        confidence_gate=gates.confidence,
+        consensus_gate=gates.consensus,
+        confidences=len(confidences),
+        confidence_min=lowest,
+        consensus=consensus,
+        missing=tuple(missing),
+    )
+
+
+def _score(op: Operation, record: Record) -> float:
+    return float(op.open(record)["score"])
+
+
+def _links(op: Operation, record_id: RecordId, former: Record | None, rests_on: Sequence[RecordId]) -> tuple[Link, ...]:
+    supersedes = [Link(op.project_id, record_id, former.id, SUPERSEDES, op.now)] if former else []
+    cites = [Link(op.project_id, record_id, cited, RESTS_ON, op.now) for cited in dict.fromkeys(rests_on)]
+    return (*supersedes, *cites)
 
 
 def _refuses(op: Operation) -> bool:

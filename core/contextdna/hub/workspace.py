@@ -15,6 +15,7 @@ from contextdna.domain import (
     forgetting,
     loops,
     memories,
+    phases,
     projects,
     retention,
     retrieval,
@@ -28,6 +29,7 @@ from contextdna.domain.validation import check_count
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
 from contextdna.hub.events import Events
+from contextdna.hub.loops import Loops
 from contextdna.hub.remains import Remains
 from contextdna.hub.stream import EventStream
 from contextdna.ports.database import DatabaseStatus
@@ -89,6 +91,7 @@ class Workspace:
         self._remains = rooms.remains
         self._caller = caller
         self.events = Events(rooms.door, rooms.stream, caller)
+        self.loops = Loops(rooms.door, caller)
 
     async def store_memories(
         self,
@@ -294,8 +297,12 @@ class Workspace:
         return await self._door.write(self._caller, Action.RECORD_LOOP, lambda op: loops.record(op, draft))
 
     async def loop_gate(self, phase: str, *, iteration: int = 1) -> GateState:
-        """Tell where a phase and iteration stand against the gates."""
-        return await self._door.read(self._caller, Action.READ_LOOPS, lambda op: loops.gate_state(op, phase, iteration))
+        """Tell where a phase and iteration stand against the gates.
+
+        Raises:
+            LimitExceeded: ``iteration_out_of_range``.
+        """
+        return await self._door.read(self._caller, Action.READ_LOOPS, lambda op: phases.gate(op, phase, iteration))
 
     async def read_loops(self, phase: str, *, limit: int = 50) -> tuple[LoopRecord, ...]:
         """Read a phase's visible loop records, newest first."""

@@ -8,6 +8,7 @@ from contextdna.ports.agents import AgentTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
 from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
+from contextdna.ports.states import StateTable
 from contextdna.ports.work import GrantTable, ProjectTable, SessionTable
 
 R = TypeVar("R")
@@ -26,6 +27,8 @@ class Transaction(Protocol):
     def agents(self) -> AgentTable: ...
     @property
     def sessions(self) -> SessionTable: ...
+    @property
+    def states(self) -> StateTable: ...
     @property
     def grants(self) -> GrantTable: ...
     @property

@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.record import Record
+
+SUPERSEDES = "supersedes"
+"""The link from a loop record to the one that it takes the place of."""
+RESTS_ON = "rests_on"
+"""The link from a loop record to a record that it cites."""
 
 
 class Loop(IntEnum):
@@ -42,6 +49,8 @@ class LoopDraft:
     reasoning: str = ""
     validators: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    rests_on: tuple[RecordId, ...] = ()
+    """Records that it cites, of any kind; the writer must see them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,41 @@ class LoopRecord:
     validators: Mapping[str, float]
     details: Mapping[str, Any]
     granted_by: str = ""
+    supersedes: str = ""
+    """The record that this one takes the place of, for a reader who may see both."""
+    superseded_by: str = ""
+    """The record that took this one's place, for a reader who may see both."""
+    rests_on: tuple[RecordId, ...] = ()
+    """What it cites, as far as the reader may see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPage:
+    """Some loop records; an empty cursor says that these are the last."""
+
+    records: tuple[LoopRecord, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A deferred issue or a next action, with the decision that names it."""
+
+    text: str
+    phase: str
+    iteration: int
+    decision_id: RecordId
+    decision: str
+    decided_by: AgentId
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpPage:
+    """Some follow-ups, of the latest decision first; an empty cursor says that these are the last."""
+
+    items: tuple[FollowUp, ...]
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +128,18 @@ class LoopOutcome:
     version: int
     gate: GateState
     objections: tuple[str, ...]
+    supersedes: str = ""
+    """The record that this one took the place of, where the writer may see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopStatus:
+    """Where a phase stands at an iteration, for a reader: only records that it may see, beside the gate's numbers."""
+
+    gate: GateState
+    latest_iteration: int
+    standing: tuple[LoopRecord, ...]
+    """The iteration's records that none took the place of, oldest first."""
+    deferred: FollowUpPage
+    """Open issues of the phase, of whatever iteration."""
+    next_actions: FollowUpPage

@@ -1,5 +1,6 @@
 """What a hub is told when it opens. The server reads files and the environment; the core receives these values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -69,15 +70,43 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Gates:
+    """A project's own gates; None leaves the default of all projects."""
+
+    confidence: float | None = None
+    consensus: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatesInForce:
+    """What confidence and consensus must reach in a project."""
+
+    confidence: float
+    consensus: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkSettings:
     """Sessions, delegations and loops."""
 
     session_ttl_s: float = 24 * 3600.0
     session_ttl_max_s: float = 30 * 24 * 3600.0
+    state_ttl_s: float = 24 * 3600.0
+    """How long a key of a session's working state lives that names no time of its own."""
     delegation_depth_max: int = 8
     confidence_gate: float = 0.75
     consensus_gate: float = 0.90
+    gates: Mapping[ProjectId, Gates] = field(default_factory=dict)
+    """Gates of single projects, beside the defaults above."""
     proceed_below_gate: BelowGate = BelowGate.WARN
+
+    def gates_of(self, project_id: ProjectId) -> GatesInForce:
+        """Give a project's gates: its own, else the defaults."""
+        own = self.gates.get(project_id, Gates())
+        return GatesInForce(
+            self.confidence_gate if own.confidence is None else own.confidence,
+            self.consensus_gate if own.consensus is None else own.consensus,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from contextdna.backends.in_memory.ledger import InMemoryAudit, InMemoryEvents, 
 from contextdna.backends.in_memory.loops import InMemoryLoops
 from contextdna.backends.in_memory.records import InMemoryRecords
 from contextdna.backends.in_memory.sheets import Sheets
+from contextdna.backends.in_memory.states import InMemoryStates
 from contextdna.backends.in_memory.work import InMemoryGrants, InMemoryProjects, InMemorySessions
 from contextdna.ports.database import DatabaseStatus, Transaction, Unit
 
@@ -27,6 +28,7 @@ class InMemoryTransaction:
         self.projects = InMemoryProjects(sheets)
         self.agents = InMemoryAgents(sheets)
         self.sessions = InMemorySessions(sheets)
+        self.states = InMemoryStates(sheets)
         self.grants = InMemoryGrants(sheets)
         self.audit = InMemoryAudit(sheets)
         self.events = InMemoryEvents(sheets)

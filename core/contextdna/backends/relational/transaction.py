@@ -7,6 +7,7 @@ from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
 from contextdna.backends.relational.loops import Loops
 from contextdna.backends.relational.records import Records
 from contextdna.backends.relational.statements import Executor
+from contextdna.backends.relational.states import States
 from contextdna.backends.relational.work import Grants, Projects, Sessions
 
 
@@ -19,6 +20,7 @@ class RelationalTransaction:
     projects: Projects
     agents: Agents
     sessions: Sessions
+    states: States
     grants: Grants
     audit: Audit
     events: Events
@@ -34,6 +36,7 @@ def tables_over(executor: Executor) -> RelationalTransaction:
         projects=Projects(executor),
         agents=Agents(executor),
         sessions=Sessions(executor),
+        states=States(executor),
         grants=Grants(executor),
         audit=Audit(executor),
         events=Events(executor),

@@ -72,12 +72,31 @@ CREATE TABLE sessions (
   sealed_key_id TEXT NOT NULL,
   sealed_salt BLOB NOT NULL,
   body BLOB NOT NULL,
+  thoughts INTEGER NOT NULL,
+  state_version INTEGER NOT NULL,
   PRIMARY KEY (project_id, id)
 ) STRICT;
 
 -- A handle names its session without its project.
 CREATE INDEX sessions_by_id ON sessions (id);
 CREATE INDEX sessions_by_parent ON sessions (parent_id) WHERE parent_id <> '';
+CREATE INDEX sessions_by_end ON sessions (project_id, expires_at) WHERE status = 'active';
+
+CREATE TABLE session_states (
+  project_id TEXT NOT NULL,
+  session_id TEXT NOT NULL,
+  key TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  sealed_codec INTEGER NOT NULL,
+  sealed_key_id TEXT NOT NULL,
+  sealed_salt BLOB NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (project_id, session_id, key)
+) STRICT;
+
+CREATE INDEX session_states_by_end ON session_states (project_id, expires_at);
 CREATE INDEX sessions_active ON sessions (project_id) WHERE status = 'active';
 
 CREATE TABLE delegations (
@@ -91,7 +110,9 @@ CREATE TABLE delegations (
   status TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
+  accepted_at INTEGER,
   ended_at INTEGER,
+  result_ids TEXT NOT NULL,
   PRIMARY KEY (project_id, id)
 ) STRICT;
 
@@ -165,12 +186,14 @@ CREATE TABLE grants (
   expires_at INTEGER,
   revoked_at INTEGER,
   delegation_id TEXT NOT NULL,
+  rests_on TEXT NOT NULL,
   PRIMARY KEY (project_id, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX grants_by_record ON grants (project_id, record_id, grantee_id);
 CREATE INDEX grants_by_grantee ON grants (project_id, grantee_id);
 CREATE INDEX grants_by_delegation ON grants (project_id, delegation_id) WHERE delegation_id <> '';
+CREATE INDEX grants_by_rest ON grants (project_id, rests_on) WHERE rests_on <> '';
 
 CREATE TABLE links (
   project_id TEXT NOT NULL,

@@ -1,0 +1,41 @@
+-- Loop records by time. Parameters 1 to 6 are those of a reader (fragments.sql).
+
+-- fragment: loop_wanted
+-- 7 phase (empty: any), 8 types (JSON array or null)
+(
+  r.project_id = ?1 AND r.kind = 'loop' AND (?7 = '' OR r.subject = ?7)
+  AND (?8 IS NULL OR r.type IN (SELECT value FROM json_each(?8))) AND {visible} AND {kept}
+)
+
+-- name: loops_oldest
+SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
+FROM records r INDEXED BY records_by_loop LEFT JOIN record_access a ON a.seq = r.seq
+WHERE r.kind = 'loop' AND {loop_wanted} AND (
+  ?9 = '' OR (r.created_at, r.seq) > (SELECT b.created_at, b.seq FROM records b WHERE b.project_id = ?1 AND b.id = ?9)
+)
+ORDER BY r.created_at, r.seq LIMIT ?10
+
+-- name: loops_newest
+SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
+FROM records r INDEXED BY records_by_loop LEFT JOIN record_access a ON a.seq = r.seq
+WHERE r.kind = 'loop' AND {loop_wanted} AND (
+  ?9 = '' OR (r.created_at, r.seq) < (SELECT b.created_at, b.seq FROM records b WHERE b.project_id = ?1 AND b.id = ?9)
+)
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?10
+
+-- name: loops_latest_iteration
+SELECT coalesce(max(r.position), 0) FROM records r INDEXED BY records_by_subject
+WHERE r.subject = ?7 AND r.subject <> '' AND r.kind = 'loop' AND {visible} AND {kept}
+
+-- name: loops_superseding
+SELECT l.target_id, r.id FROM links l INDEXED BY links_by_target
+JOIN records r ON r.project_id = l.project_id AND r.id = l.source_id
+WHERE l.project_id = ?1 AND l.target_id IN (SELECT value FROM json_each(?7)) AND l.relation = 'supersedes'
+  AND r.kind = 'loop' AND {visible} AND {kept}
+ORDER BY r.created_at, r.seq
+
+-- name: loops_references
+SELECT l.project_id, l.source_id, l.target_id, l.relation, l.created_at FROM links l
+JOIN records r ON r.project_id = l.project_id AND r.id = l.target_id
+WHERE l.project_id = ?1 AND l.source_id IN (SELECT value FROM json_each(?7)) AND {visible} AND {kept}
+ORDER BY l.source_id, l.created_at, l.target_id, l.relation
