@@ -1,18 +1,14 @@
 """Cursors: opaque to clients, bound to the kind of list that gave them."""
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from contextdna import InvalidInput
+from contextdna import InvalidInput, pack_cursor, unpack_cursor
 from contextdna_resources.uris import ResourceUri
 
 PAGE: Final = 50
 _POSITION_MAX: Final = 2**31
-_CURSOR_CHARS_MAX: Final = 200
 T = TypeVar("T")
 
 
@@ -26,8 +22,7 @@ class Place:
 
 def write_cursor(uri: ResourceUri, place: Place) -> str:
     """Write a place in a URI's list as a cursor."""
-    text = json.dumps([uri.noun.value, place.offset, place.chars], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return pack_cursor(uri.noun.value, place.offset, place.chars)
 
 
 def read_cursor(uri: ResourceUri) -> Place:
@@ -39,11 +34,11 @@ def read_cursor(uri: ResourceUri) -> Place:
     if not uri.cursor:
         return Place()
     try:
-        noun, offset, chars = _unpacked(uri.cursor)
+        noun, offset, chars = unpack_cursor(uri.cursor)
         if noun != uri.noun.value:
             raise ValueError("of another list")
         return Place(_position(offset), _position(chars))
-    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
+    except ValueError as error:
         raise InvalidInput(
             "the cursor is broken or belongs to another list",
             code="cursor_invalid",
@@ -63,14 +58,6 @@ def cut_page(items: Sequence[T], place: Place) -> tuple[Sequence[T], Place | Non
     """Cut off the one item that was read beyond a page to learn whether there are more."""
     more = len(items) > PAGE
     return items[:PAGE], Place(place.offset + PAGE) if more else None
-
-
-def _unpacked(cursor: str) -> tuple[object, object, object]:
-    if len(cursor) > _CURSOR_CHARS_MAX:
-        raise ValueError("too long")
-    packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    noun, offset, chars = json.loads(packed)
-    return noun, offset, chars
 
 
 def _position(value: object) -> int:

@@ -1,6 +1,7 @@
 """Wrong requests through the tools: a code, what to do next, nothing changed, and nothing of the value repeated."""
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,8 @@ BAD: Final = {
     "no handle": storing("session_invalid", session_id=MARK),
     "broken cursor": Bad("retrieve_context", "cursor_invalid", {"cursor": MARK}),
     "cursor no JSON": Bad("retrieve_context", "cursor_invalid", {"cursor": "AAAA"}),
+    "cursor endless": Bad("retrieve_context", "cursor_invalid", {"cursor": urlsafe_b64encode(b"[" * 200_000).decode()}),
+    "cursor nested": Bad("retrieve_context", "cursor_invalid", {"cursor": urlsafe_b64encode(b"[" * 150).decode()}),
     "cursor no ASCII": Bad("retrieve_context", "cursor_invalid", {"cursor": "é" + MARK}),
     "query too long": Bad("retrieve_context", "query_too_large", {"query": MARK * 8000}),
     "limit zero": Bad("retrieve_context", "limit_out_of_range", {"limit": 0}, "1 to 100"),

@@ -1,15 +1,13 @@
 """Retrieval: from a question to ranked, readable records within a token budget."""
 
-import base64
-import binascii
 import difflib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
+from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.frequencies import rarity
 from contextdna.domain.operation import Operation
 from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
@@ -440,19 +438,19 @@ def _cursor_key(query: ContextQuery, op: Operation) -> str:
 
 
 def _write_cursor(query: ContextQuery, cursor: _Cursor, op: Operation) -> str:
-    raw = json.dumps([*cursor, _cursor_key(query, op)], separators=(",", ":"))
-    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+    return pack_cursor(*cursor, _cursor_key(query, op))
 
 
 def _read_cursor(query: ContextQuery, op: Operation) -> _Cursor:
     if not query.cursor:
         return _Cursor()
     try:
-        offset, wide, key = json.loads(base64.urlsafe_b64decode(query.cursor + "=" * (-len(query.cursor) % 4)))
-    except (binascii.Error, ValueError, TypeError) as error:
+        offset, wide, key = unpack_cursor(query.cursor)
+    except ValueError as error:
         raise _bad_cursor() from error
-    right_types = type(offset) is int and type(wide) is bool and type(key) is str
-    if not right_types or key != _cursor_key(query, op) or not 0 <= offset <= _OFFSET_MAX:
+    if isinstance(offset, bool) or not isinstance(offset, int) or not isinstance(wide, bool):
+        raise _bad_cursor()
+    if key != _cursor_key(query, op) or not 0 <= offset <= _OFFSET_MAX:
         raise _bad_cursor()
     return _Cursor(offset, wide)
 

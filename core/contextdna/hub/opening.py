@@ -1,9 +1,11 @@
 """Opening a hub: the only place that builds objects from settings."""
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import anyio
 
@@ -25,13 +27,14 @@ from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import BlobStore, KeyRing
-from contextdna.values.ids import AgentId
+from contextdna.values.ids import UPKEEP_AGENT
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import HubSettings
 
 DATABASE_FILE = "contextdna.db"
 KEY_FILE = "master.key"
 ARTIFACTS_FOLDER = "artifacts"
+_AUDITED_CHARS_MAX: Final = 64
 
 
 class Hub:
@@ -61,11 +64,19 @@ class Hub:
             principal: The verified caller.
             session_id: A session handle: the call then acts as the session's agent.
             project_id: The project meant; empty for the session's, or the principal's only or default one.
-            request_id: Names the request in the audit log.
-            trace_id: Names the trace in the audit log.
+            request_id: Names the request in the audit log; a long one by its beginning and a digest.
+            trace_id: Names the trace in the audit log, likewise.
         """
-        caller = Caller(principal, session_id, project_id, request_id, trace_id)
+        caller = Caller(principal, session_id, project_id, _audited(request_id), _audited(trace_id))
         return Workspace(self._rooms, caller)
+
+
+def _audited(name: str) -> str:
+    """Bound a name that a client chose: the audit log is never swept."""
+    if len(name) <= _AUDITED_CHARS_MAX:
+        return name
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{name[: _AUDITED_CHARS_MAX - len(digest) - 1]}~{digest}"
 
 
 @asynccontextmanager
@@ -90,7 +101,7 @@ async def open_hub(
         await _prepare(database, vault, settings, clock)
         stream = EventStream(database, channel)
         hub = Hub(Rooms(door, blobs, remains, stream))
-        keeper = Principal(AgentId("contextdna"), settings.projects, role=Role.SYSTEM)
+        keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
