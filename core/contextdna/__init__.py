@@ -3,6 +3,7 @@
 ``open_hub(settings)`` opens an installation, ``Hub.bind(principal)`` gives a caller its ``Workspace``: the one door.
 """
 
+from contextdna.domain.agents import RegisterReport, RegisterRequest, RetireReport
 from contextdna.domain.artifacts import is_textual
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
@@ -24,11 +25,23 @@ from contextdna.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
-from contextdna.hub import Events, Health, Hub, Loops, Workspace, open_hub
+from contextdna.hub import Agents, Events, Health, Hub, Loops, Signals, Workspace, open_hub
+from contextdna.values.agent import (
+    Agent,
+    AgentCard,
+    AgentChange,
+    AgentEntry,
+    AgentFilter,
+    AgentHistoryFilter,
+    AgentHistoryPage,
+    AgentStatus,
+    Swarm,
+    Team,
+)
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
 from contextdna.values.event import Event, EventName
-from contextdna.values.ids import AgentId, EventId, ProjectId, RecordId, SessionId
+from contextdna.values.ids import AgentEntryId, AgentId, EventId, ProjectId, RecordId, SessionId, SignalId
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.loop import (
     Decision,
@@ -67,13 +80,38 @@ from contextdna.values.settings import (
     SearchSettings,
     WorkSettings,
 )
+from contextdna.values.signal import (
+    AcknowledgeReport,
+    Acknowledged,
+    AcknowledgementWait,
+    Circle,
+    ReceivedSignal,
+    SentSignal,
+    SignalDraft,
+    SignalStatus,
+    SignalWait,
+    WaitOutcome,
+)
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
 __all__ = [
     "LEVELS_BY_LABEL",
     "MEMORY_TYPES",
     "AccessDenied",
+    "AcknowledgeReport",
+    "Acknowledged",
+    "AcknowledgementWait",
+    "Agent",
+    "AgentCard",
+    "AgentChange",
+    "AgentEntry",
+    "AgentEntryId",
+    "AgentFilter",
+    "AgentHistoryFilter",
+    "AgentHistoryPage",
     "AgentId",
+    "AgentStatus",
+    "Agents",
     "Artifact",
     "ArtifactDraft",
     "AuditEntry",
@@ -82,6 +120,7 @@ __all__ = [
     "BeginRequest",
     "BegunSession",
     "BelowGate",
+    "Circle",
     "Conflict",
     "Context",
     "ContextDnaError",
@@ -129,23 +168,36 @@ __all__ = [
     "ProjectId",
     "ProjectOverview",
     "ReadAudit",
+    "ReceivedSignal",
     "Record",
     "RecordId",
+    "RegisterReport",
+    "RegisterRequest",
     "RetentionSettings",
+    "RetireReport",
     "Risk",
     "Role",
     "RotationReport",
     "SearchSettings",
+    "SentSignal",
     "SessionId",
     "SessionInvalid",
     "SettingsInvalid",
     "ShareReport",
+    "SignalDraft",
+    "SignalId",
+    "SignalStatus",
+    "SignalWait",
+    "Signals",
     "StorageUnavailable",
     "StoreStatus",
     "StoredMemory",
+    "Swarm",
+    "Team",
     "Tier",
     "Turn",
     "TurnDraft",
+    "WaitOutcome",
     "WorkSettings",
     "Workspace",
     "is_textual",

@@ -6,7 +6,7 @@ call belongs to, who may begin sessions for whom, who may change a record, at wh
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,8 +14,9 @@ from typing import Final
 
 from contextdna.errors import AccessDenied, InvalidInput, NotFound, SessionInvalid
 from contextdna.ports.database import Transaction
+from contextdna.values.agent import Agent
 from contextdna.values.audit import Risk
-from contextdna.values.ids import AgentId, ProjectId, SessionId, name_of
+from contextdna.values.ids import AgentId, ProjectId, SessionId, is_below, name_of
 from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Principal, Reader, Role
 from contextdna.values.record import Record, RecordRef
@@ -53,11 +54,22 @@ class Action(StrEnum):
     READ_HEALTH = "health.read"
     READ_STATS = "stats.read"
     READ_EVENTS = "event.read"
+    SEND_SIGNAL = "signal.send"
+    ACKNOWLEDGE_SIGNAL = "signal.acknowledge"
+    WITHDRAW_SIGNAL = "signal.withdraw"
+    READ_SIGNALS = "signal.read"
+    AWAIT_SIGNAL = "signal.await"
     QUERY_AUDIT = "audit.query"
     VERIFY_AUDIT = "audit.verify"
     EXPORT_AUDIT = "audit.export"
     ROTATE_KEYS = "key.rotate"
     SWEEP = "retention.sweep"
+    REGISTER_AGENT = "agent.register"
+    BEAT_AGENT = "agent.heartbeat"
+    RATE_AGENT = "agent.confidence"
+    RETIRE_AGENT = "agent.retire"
+    READ_AGENTS = "agent.read"
+    READ_AGENT_HISTORY = "agent.history"
 
 
 _SHOWN_IDS: Final = 10
@@ -86,6 +98,8 @@ RISKS: Final = {
     Action.QUERY_AUDIT: Risk.MEDIUM,
     Action.EXPORT_AUDIT: Risk.HIGH,
     Action.ROTATE_KEYS: Risk.CRITICAL,
+    Action.REGISTER_AGENT: Risk.MEDIUM,
+    Action.RETIRE_AGENT: Risk.MEDIUM,
 }
 """Risk of an allowed action; what is not named is low. Denials are always high."""
 
@@ -141,6 +155,69 @@ def require_role(actor: Actor, action: Action) -> None:
             code="role_required",
             hint="Ask an operator, or call without the session_id of a lesser agent.",
         )
+
+
+async def require_unretired(tx: Transaction, actor: Actor, principal: Principal, action: Action) -> None:
+    """Refuse a principal whose own agent is retired in the project, whatever handle it passes.
+
+    The role system is never refused: its role comes from the credential, and someone must be able to reinstate.
+
+    Raises:
+        AccessDenied: ``agent_retired``.
+    """
+    if principal.role is Role.SYSTEM or action in OF_NO_PROJECT:
+        return
+    if await tx.agents.is_retired(actor.project_id, principal.agent_id):
+        raise retired(principal.agent_id)
+
+
+def retired(agent_id: AgentId) -> AccessDenied:
+    """Make the answer of an agent that is out of service."""
+    return AccessDenied(
+        f"agent {agent_id} is retired",
+        code="agent_retired",
+        hint="An agent above it, its coordinator or an operator can reinstate it with register_agent.",
+    )
+
+
+def no_agent(agent_id: AgentId) -> NotFound:
+    """Make the answer for an agent that the project does not know."""
+    return NotFound(
+        "no such agent in this project",
+        code="agent_not_found",
+        hint="A delegated agent goes by its path, such as queen/drone; register_agent adds one.",
+        record_ids=(agent_id[:_SHOWN_ID_CHARS],),
+    )
+
+
+def coordinates(caller: Reader, known: Agent) -> bool:
+    """Tell whether a coordinator has a say over an agent: of its swarm (any, when it has none), of no higher role."""
+    return known.role.rank <= caller.role.rank and caller.swarm_id in ("", known.swarm_id)
+
+
+def knows_agent(reader: Reader, agent: Agent) -> bool:
+    """Tell whether a reader may know all of an agent, its confidence and history too.
+
+    The agent itself, those above it in its path, its coordinators and the role system may.
+    """
+    if reader.role is Role.SYSTEM or agent.id == reader.agent_id or is_below(agent.id, reader.agent_id):
+        return True
+    return reader.role is Role.COORDINATOR and coordinates(reader, agent)
+
+
+def manages_agent(caller: Reader, agent_id: AgentId, line: Collection[Agent]) -> bool:
+    """Tell whether a caller may register, change and retire an agent.
+
+    Args:
+        caller: Who wants to.
+        agent_id: Which agent.
+        line: What the project knows of it and of the agents above it.
+    """
+    if caller.role is Role.SYSTEM or agent_id == caller.agent_id:
+        return True
+    if is_below(agent_id, caller.agent_id):
+        return all(known.role.rank <= caller.role.rank for known in line if known.id == agent_id)
+    return caller.role is Role.COORDINATOR and all(coordinates(caller, known) for known in line)
 
 
 async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Session:

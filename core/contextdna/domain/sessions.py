@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from contextdna.domain import access, memories
+from contextdna.domain import access, agent_history, memories
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_name, check_text
@@ -67,6 +67,8 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     team_id = caller.team_id
     if not itself and caller.role is Role.COORDINATOR:
         team_id = await _team_in_own_swarm(op, agent_id)
+    if not itself and caller.role is Role.SYSTEM:
+        request = await _in_registered_circles(op, request)
     request = replace(
         request,
         agent_id=agent_id,
@@ -90,6 +92,14 @@ async def deadline(op: Operation, seconds: float) -> datetime:
     return min(end, parent.expires_at) if parent else end
 
 
+async def _in_registered_circles(op: Operation, request: BeginRequest) -> BeginRequest:
+    """Fill in the team and swarm that an agent is registered in; where it was only seen, nothing."""
+    known = await op.tx.agents.get(op.project_id, request.agent_id)
+    if known is None or not known.registered_by:
+        return request
+    return replace(request, team_id=request.team_id or known.team_id, swarm_id=request.swarm_id or known.swarm_id)
+
+
 async def _team_in_own_swarm(op: Operation, agent_id: AgentId) -> str:
     """Give the team that the project knows an agent in; a coordinator's own where the agent is new.
 
@@ -98,7 +108,7 @@ async def _team_in_own_swarm(op: Operation, agent_id: AgentId) -> str:
     """
     caller = op.actor.reader
     for known in await op.tx.projects.agents(op.project_id, [agent_id]):
-        if known.role.rank > caller.role.rank or (caller.swarm_id and known.swarm_id != caller.swarm_id):
+        if not access.coordinates(caller, known):
             raise AccessDenied(
                 "this agent is not of your swarm",
                 code="session_not_allowed",
@@ -123,7 +133,12 @@ def check_request(request: BeginRequest) -> None:
 async def open_session(
     op: Operation, request: BeginRequest, *, expires_at: datetime, delegation_id: DelegationId = DelegationId("")
 ) -> BegunSession:
-    """Write a new session below the actor, without judging rights."""
+    """Write a new session below the actor, without judging rights.
+
+    Raises:
+        AccessDenied: ``agent_retired``.
+    """
+    known = await agent_history.require_in_service(op, request.agent_id)
     session_id = SessionId(new_id(IdPrefix.SESSION, op.now))
     secret = new_secret()
     lineage = (*op.actor.lineage, request.agent_id)
@@ -149,9 +164,12 @@ async def open_session(
         sealed=_seal(op, session_id, {"task": request.task}),
     )
     await op.tx.sessions.add(session)
+    team_id = request.team_id or (known.team_id if known else "")  # a session outside of them takes no agent out of
+    swarm_id = request.swarm_id or (known.swarm_id if known else "")  # the team and swarm that it is registered in
     await op.tx.projects.see_agent(
-        Agent(request.agent_id, op.project_id, request.team_id, request.swarm_id, request.role, op.now, op.now)
+        Agent(request.agent_id, op.project_id, team_id, swarm_id, request.role, op.now, op.now)
     )
+    await agent_history.session_begun(op, session)
     return BegunSession(session, access.new_handle(session_id, secret), request.task)
 
 
@@ -213,6 +231,7 @@ async def end(
         sealed=_seal(op, session.id, {**_open(op, session), "output": output, "artifacts": list(artifact_ids)}),
     )
     await op.tx.sessions.replace(ended)
+    await agent_history.session_ended(op, ended)
     outcome = DelegationStatus.COMPLETED if success else DelegationStatus.FAILED
     grants_ended, completed = await _end_delegation(op, session, outcome)
     below_grants, children = await _end_below(op, session.id)
@@ -226,12 +245,30 @@ async def _end_below(op: Operation, session_id: SessionId) -> tuple[int, int]:
     """End every session begun in a session, and all below; gives (grants that lapsed, sessions that ended)."""
     grants_ended = sessions_ended = 0
     for child in await op.tx.sessions.below(session_id):
-        await op.tx.sessions.replace(replace(child, status=SessionStatus.EXPIRED, updated_at=op.now, ended_at=op.now))
-        own, _ = await _end_delegation(op, child, DelegationStatus.REVOKED)
+        own = await _close(op, child)
         deeper_grants, deeper = await _end_below(op, child.id)
         grants_ended += own + deeper_grants
         sessions_ended += 1 + deeper
     return grants_ended, sessions_ended
+
+
+async def end_with_agent(op: Operation, agent_id: AgentId) -> tuple[int, int]:
+    """End every session of an agent, and all that came from one of its own; gives (sessions, grants that lapsed)."""
+    grants_ended = 0
+    ending = await op.tx.sessions.with_agent(op.project_id, agent_id)
+    for session in ending:
+        grants_ended += await _close(op, session)
+        op.emit(EventName.SESSION_ENDED, subject=session.id, audience=session.lineage)
+    return len(ending), grants_ended
+
+
+async def _close(op: Operation, session: Session) -> int:
+    """End a session from outside, with its delegation; gives how many grants lapsed."""
+    closed = replace(session, status=SessionStatus.EXPIRED, updated_at=op.now, ended_at=op.now)
+    await op.tx.sessions.replace(closed)
+    await agent_history.session_ended(op, closed)
+    grants_ended, _ = await _end_delegation(op, session, DelegationStatus.REVOKED)
+    return grants_ended
 
 
 async def _end_delegation(op: Operation, session: Session, status: DelegationStatus) -> tuple[int, bool]:

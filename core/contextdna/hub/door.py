@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 
 from contextdna.domain import audit
-from contextdna.domain.access import RISKS, Action, Caller, require_role, resolve_actor
+from contextdna.domain.access import RISKS, Action, Caller, require_role, require_unretired, resolve_actor
 from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
@@ -176,6 +176,7 @@ class Door:
         now = self.clock()
         actor = await resolve_actor(tx, caller, action, now=now)
         attempt.actor = actor  # before the role is judged, so that a refusal names the acting agent and its project
+        await require_unretired(tx, actor, caller.principal, action)
         require_role(actor, action)
         keys = await self.vault.keys(tx, actor.project_id)
         index = self._indexes.get(actor.project_id)

@@ -26,11 +26,13 @@ from contextdna.domain import (
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
+from contextdna.hub.agents import Agents
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
 from contextdna.hub.remains import Remains
+from contextdna.hub.signals import Signals
 from contextdna.hub.stream import EventStream
 from contextdna.ports.database import DatabaseStatus
 from contextdna.values.artifact import Artifact, ArtifactDraft
@@ -91,6 +93,8 @@ class Workspace:
         self._remains = rooms.remains
         self._caller = caller
         self.events = Events(rooms.door, rooms.stream, caller)
+        self.agents = Agents(rooms.door, caller)
+        self.signals = Signals(rooms.door, rooms.stream, caller)
         self.loops = Loops(rooms.door, caller)
 
     async def store_memories(

@@ -1,12 +1,13 @@
 """Events: what changed, told after commit."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from contextdna.values.ids import AgentId, EventId, ProjectId
-from contextdna.values.principal import Reader
+from contextdna.values.principal import Reader, Role
 
 
 class EventName(StrEnum):
@@ -28,10 +29,19 @@ class EventName(StrEnum):
     CONFIDENCE_RECORDED = "confidence.recorded"
     CONSENSUS_RECORDED = "consensus.recorded"
     DECISION_RECORDED = "decision.recorded"
+    SIGNAL_SENT = "signal.sent"
+    SIGNAL_ACKNOWLEDGED = "signal.acknowledged"
+    SIGNAL_WITHDRAWN = "signal.withdrawn"
+    AGENT_REGISTERED = "agent.registered"
+    AGENT_UPDATED = "agent.updated"
+    AGENT_RETIRED = "agent.retired"
 
 
 EVERYONE = "*"
 """In an audience: all agents of the project. No agent has this name."""
+
+OPERATORS = "*role=system"
+"""In an audience: all agents of the role system."""
 
 
 def team_audience(team_id: str) -> str:
@@ -51,6 +61,8 @@ def is_addressed(audience: Iterable[str], reader: Reader) -> bool:
         names.add(team_audience(reader.team_id))
     if reader.swarm_id:
         names.add(swarm_audience(reader.swarm_id))
+    if reader.role is Role.SYSTEM:
+        names.add(OPERATORS)
     return not names.isdisjoint(audience)
 
 
@@ -72,3 +84,22 @@ class Event:
     """Who may know of it beside the one who did it and those who see a record of it: agent ids, circles, ``*``."""
     seq: int = field(default=0, compare=False)
     """Its place in the outbox, in the order of commit; set when it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """Which events are wanted: of these names, about one of these records or subjects. What is empty means any."""
+
+    names: frozenset[EventName] = frozenset()
+    about: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, names: Collection[EventName], about: Collection[str]) -> Self:
+        """Make an interest from collections."""
+        return cls(frozenset(names), frozenset(about))
+
+    def __call__(self, event: Event) -> bool:
+        """Tell whether an event is wanted."""
+        if self.names and event.name not in self.names:
+            return False
+        return not self.about or event.subject in self.about or not self.about.isdisjoint(event.record_ids)

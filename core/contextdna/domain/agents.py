@@ -1,0 +1,337 @@
+"""Agents: who registers, changes and retires them, and what the directory shows of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from contextdna.domain import access, agent_history, sessions
+from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_agent_id, check_count, check_name, check_score
+from contextdna.errors import AccessDenied, InvalidInput
+from contextdna.values.agent import (
+    Agent,
+    AgentCard,
+    AgentChange,
+    AgentCount,
+    AgentFilter,
+    AgentStatus,
+    Swarm,
+    Team,
+)
+from contextdna.values.event import EVERYONE, EventName
+from contextdna.values.ids import AgentId, ancestors_of, name_of
+from contextdna.values.principal import Role
+
+CAPABILITIES_MAX = 50
+AGENTS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """An agent as it is to be known. What is None stays as it is; of a new agent it is plain or the caller's own."""
+
+    agent_id: AgentId = AgentId("")
+    """Empty for the caller itself."""
+    agent_type: str | None = None
+    capabilities: tuple[str, ...] | None = None
+    team_id: str | None = None
+    swarm_id: str | None = None
+    confidence: float | None = None
+    status: AgentStatus | None = None
+    heartbeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterReport:
+    """An agent after its registration."""
+
+    agent: Agent
+    changes: tuple[AgentChange, ...]
+    """What was new; empty where it was all known."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetireReport:
+    """What ended with an agent's service."""
+
+    agent: Agent
+    sessions_ended: int
+    grants_ended: int
+
+
+async def register(op: Operation, request: RegisterRequest) -> RegisterReport:
+    """Add an agent to the directory, change what it says, or reinstate one that was retired.
+
+    Raises:
+        AccessDenied: ``agent_not_yours``: of another agent, a higher role or another swarm; ``circle_not_yours``: the
+            team or swarm is not one that the caller may put it in.
+        InvalidInput: A name, the confidence or the status is wrong.
+    """
+    agent_id = _meant(op, request.agent_id)
+    request = replace(request, agent_id=agent_id, capabilities=_unique(request.capabilities))
+    _check(request)
+    known = await _require_manageable(op, agent_id)
+    before = known or _new(op, agent_id)
+    team_id, swarm_id = _circles(op, before, request, is_new=known is None)
+    after = replace(_registered(op, before, request), team_id=team_id, swarm_id=swarm_id)
+    changes = _changes(before, after, request)
+    await op.tx.agents.put(after)
+    for what in changes:
+        await _tell(op, what, before, after)
+    _emit(op, changes, before, after)
+    op.note(agent=agent_id, changes=[what.value for what in changes])
+    return RegisterReport(after, changes)
+
+
+async def heartbeat(op: Operation, agent_id: AgentId) -> Agent:
+    """Keep that an agent is alive. Nothing is told of it, and its history does not grow.
+
+    Raises:
+        NotFound: ``agent_not_found``.
+        AccessDenied: ``agent_not_yours`` or ``agent_retired``.
+    """
+    agent = replace(await _working(op, agent_id), heartbeat_at=op.now, last_seen_at=op.now)
+    await op.tx.agents.put(agent)
+    op.note(agent=agent.id)
+    return agent
+
+
+async def set_confidence(op: Operation, agent_id: AgentId, confidence: float) -> Agent:
+    """Keep how sure an agent is of its work.
+
+    Raises:
+        InvalidInput: ``confidence_out_of_range``.
+        NotFound: ``agent_not_found``.
+        AccessDenied: ``agent_not_yours`` or ``agent_retired``.
+    """
+    check_score(confidence, name="confidence")
+    known = await _working(op, agent_id)
+    agent = replace(known, confidence=confidence, last_seen_at=op.now)
+    await op.tx.agents.put(agent)
+    if known.confidence != confidence:
+        await _tell(op, AgentChange.CONFIDENCE_CHANGED, known, agent)
+        _emit(op, (AgentChange.CONFIDENCE_CHANGED,), known, agent)
+    op.note(agent=agent.id)
+    return agent
+
+
+async def retire(op: Operation, agent_id: AgentId) -> RetireReport:
+    """Take an agent out of service: its sessions and all below them end, and what was lent with them lapses.
+
+    Raises:
+        NotFound: ``agent_not_found``.
+        AccessDenied: ``agent_not_yours``, ``agent_retired`` when it is so already, or ``operator_not_retired``.
+    """
+    agent = await _working(op, agent_id)
+    if agent.role is Role.SYSTEM and agent.id == op.actor.principal_id:
+        raise AccessDenied(
+            "an operator cannot retire its own agent",
+            code="operator_not_retired",
+            hint="Take the credential away, or give it a lesser role, in the server's configuration.",
+        )
+    retired = replace(agent, status=AgentStatus.RETIRED, retired_at=op.now)
+    await op.tx.agents.put(retired)
+    ended, grants = await sessions.end_with_agent(op, agent.id)
+    await agent_history.append(op, agent.id, AgentChange.RETIRED, details={"sessions": ended, "grants": grants})
+    op.note(agent=agent.id, sessions_ended=ended, grants_ended=grants)
+    op.emit(EventName.AGENT_RETIRED, subject=agent.id, audience=[EVERYONE])
+    return RetireReport(retired, ended, grants)
+
+
+async def card(op: Operation, agent_id: AgentId) -> AgentCard:
+    """Show an agent.
+
+    Raises:
+        NotFound: ``agent_not_found``.
+    """
+    agent_id = agent_id or op.actor.agent_id
+    check_agent_id(agent_id, name="agent_id")
+    agent = await op.tx.agents.get(op.project_id, agent_id)
+    if agent is None:
+        raise access.no_agent(agent_id)
+    op.note(agent=agent_id)
+    return _card(op, agent)
+
+
+async def page(op: Operation, where: AgentFilter, *, after: AgentId, limit: int) -> tuple[AgentCard, ...]:
+    """Show the agents of the project by id, from behind one.
+
+    Raises:
+        InvalidInput: A name is wrong.
+        LimitExceeded: ``limit_out_of_range``.
+    """
+    check_count(limit, name="limit", maximum=AGENTS_MAX)
+    check_name(where.agent_type, name="agent_type", empty_allowed=True)
+    check_name(where.capability, name="capability", empty_allowed=True)
+    check_name(where.team_id or "", name="team_id", empty_allowed=True)
+    check_name(where.swarm_id or "", name="swarm_id", empty_allowed=True)
+    found = await op.tx.agents.page(op.project_id, where, after=after, limit=limit)
+    op.note(agents=len(found))
+    return tuple(_card(op, agent) for agent in found)
+
+
+async def swarms(op: Operation) -> tuple[Swarm, ...]:
+    """Group the agents of the project by swarm and team, counted by status; those without a swarm come first."""
+    counts = await op.tx.agents.counts(op.project_id)
+    grouped = ((swarm_id, list(some)) for swarm_id, some in groupby(counts, lambda count: count.swarm_id))
+    return tuple(Swarm(swarm_id, **_by_status(some), teams=_teams(some)) for swarm_id, some in grouped)
+
+
+def _teams(counts: Iterable[AgentCount]) -> tuple[Team, ...]:
+    return tuple(Team(team_id, **_by_status(some)) for team_id, some in groupby(counts, lambda count: count.team_id))
+
+
+def _by_status(counts: Iterable[AgentCount]) -> dict[str, int]:
+    agents = dict.fromkeys((status.value for status in AgentStatus), 0)
+    for count in counts:
+        agents[count.status] += count.agents
+    return agents
+
+
+async def _working(op: Operation, agent_id: AgentId) -> Agent:
+    """Give an agent in service that the actor may manage."""
+    agent_id = _meant(op, agent_id)
+    check_agent_id(agent_id, name="agent_id")
+    known = await _require_manageable(op, agent_id)
+    if known is None:
+        raise access.no_agent(agent_id)
+    if known.status is AgentStatus.RETIRED:
+        raise access.retired(agent_id)
+    return known
+
+
+def _meant(op: Operation, agent_id: AgentId) -> AgentId:
+    """Give the agent that is to be changed: an agent may call itself by its bare name, others go by their path."""
+    own = op.actor.agent_id
+    itself = not agent_id or (op.actor.reader.role is Role.AGENT and agent_id == name_of(own))
+    return own if itself else agent_id
+
+
+async def _require_manageable(op: Operation, agent_id: AgentId) -> Agent | None:
+    """Give what is known of an agent that the actor may register, change and retire.
+
+    For a coordinator the agents above count too: whoever has no say over ``queen`` has none over ``queen/drone``.
+    """
+    line = {
+        agent.id: agent for agent in await op.tx.projects.agents(op.project_id, [*ancestors_of(agent_id), agent_id])
+    }
+    if not access.manages_agent(op.actor.reader, agent_id, list(line.values())):
+        below = f", such as {op.actor.agent_id}/{agent_id}" if "/" not in agent_id else ""
+        raise AccessDenied(
+            "this agent is not yours",
+            code="agent_not_yours",
+            hint=f"Yours are you and the agents below your path{below}; a coordinator's are those of its swarm.",
+        )
+    return line.get(agent_id)
+
+
+def _new(op: Operation, agent_id: AgentId) -> Agent:
+    return Agent(agent_id, op.project_id, "", "", Role.AGENT, op.now, op.now)
+
+
+def _registered(op: Operation, before: Agent, request: RegisterRequest) -> Agent:
+    reinstated = before.status is AgentStatus.RETIRED
+    status = request.status or (AgentStatus.ACTIVE if reinstated else before.status)
+    return replace(
+        before,
+        agent_type=before.agent_type if request.agent_type is None else request.agent_type,
+        capabilities=before.capabilities if request.capabilities is None else request.capabilities,
+        status=status,
+        confidence=before.confidence if request.confidence is None else request.confidence,
+        registered_by=before.registered_by or op.actor.agent_id,
+        heartbeat_at=op.now if request.heartbeat else before.heartbeat_at,
+        last_seen_at=op.now if request.heartbeat else before.last_seen_at,
+        retired_at=None,
+    )
+
+
+def _circles(op: Operation, before: Agent, request: RegisterRequest, *, is_new: bool) -> tuple[str, str]:
+    """Give the team and swarm: as asked where that widens nothing, else as known; a new agent's are the caller's."""
+    caller = op.actor.reader
+    team_id, swarm_id = (caller.team_id, caller.swarm_id) if is_new else (before.team_id, before.swarm_id)
+    team_id = team_id if request.team_id is None else request.team_id
+    swarm_id = swarm_id if request.swarm_id is None else request.swarm_id
+    widens = team_id not in (before.team_id, caller.team_id) or swarm_id not in (before.swarm_id, caller.swarm_id)
+    if widens and caller.role is not Role.SYSTEM:
+        raise AccessDenied(
+            "the team or swarm is not yours to put an agent in",
+            code="circle_not_yours",
+            hint="Use your own team and swarm, or ask an operator.",
+        )
+    return team_id, swarm_id
+
+
+def _changes(before: Agent, after: Agent, request: RegisterRequest) -> tuple[AgentChange, ...]:
+    changes = []
+    if before.status is AgentStatus.RETIRED:
+        changes.append(AgentChange.REINSTATED)
+    elif not before.registered_by:
+        changes.append(AgentChange.REGISTERED)
+    elif _described(before) != _described(after):
+        changes.append(AgentChange.UPDATED)
+    if before.status not in (after.status, AgentStatus.RETIRED):
+        changes.append(AgentChange.STATUS_CHANGED)
+    if request.confidence is not None and before.confidence != after.confidence:
+        changes.append(AgentChange.CONFIDENCE_CHANGED)
+    return tuple(changes)
+
+
+def _described(agent: Agent) -> tuple[object, ...]:
+    return (agent.agent_type, agent.capabilities, agent.team_id, agent.swarm_id)
+
+
+async def _tell(op: Operation, what: AgentChange, before: Agent, after: Agent) -> None:
+    match what:
+        case AgentChange.CONFIDENCE_CHANGED:
+            await agent_history.append(op, after.id, what, confidence=after.confidence)
+        case AgentChange.STATUS_CHANGED:
+            status = {"from": before.status.value, "to": after.status.value}
+            await agent_history.append(op, after.id, what, details=status)
+        case _:
+            names = {"agent_type": after.agent_type, "team": after.team_id, "swarm": after.swarm_id}
+            named = {name: value for name, value in names.items() if value}
+            await agent_history.append(op, after.id, what, details={**named, "capabilities": list(after.capabilities)})
+
+
+def _emit(op: Operation, changes: Sequence[AgentChange], before: Agent, after: Agent) -> None:
+    """Tell everyone what the directory shows; of confidence only the agent and those above it."""
+    if not changes:
+        return
+    if not before.registered_by or before.status is AgentStatus.RETIRED:
+        op.emit(EventName.AGENT_REGISTERED, subject=after.id, audience=[EVERYONE])
+    elif set(changes) == {AgentChange.CONFIDENCE_CHANGED}:
+        op.emit(EventName.AGENT_UPDATED, subject=after.id, audience=[*ancestors_of(after.id), after.id])
+    else:
+        op.emit(EventName.AGENT_UPDATED, subject=after.id, audience=[EVERYONE])
+
+
+def _check(request: RegisterRequest) -> None:
+    check_agent_id(request.agent_id, name="agent_id")
+    check_name(request.agent_type or "", name="agent_type", empty_allowed=True)
+    check_name(request.team_id or "", name="team_id", empty_allowed=True)
+    check_name(request.swarm_id or "", name="swarm_id", empty_allowed=True)
+    check_count(len(request.capabilities or ()), name="capabilities", maximum=CAPABILITIES_MAX, minimum=0)
+    for capability in request.capabilities or ():
+        check_name(capability, name="capability")
+    if request.confidence is not None:
+        check_score(request.confidence, name="confidence")
+    if request.status is AgentStatus.RETIRED:
+        raise InvalidInput(
+            "registering retires no one", code="status_unknown", hint="Retire it instead (retire_agent)."
+        )
+
+
+def _unique(capabilities: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if capabilities is None else tuple(dict.fromkeys(capabilities))
+
+
+def _card(op: Operation, agent: Agent) -> AgentCard:
+    return AgentCard(
+        id=agent.id,
+        agent_type=agent.agent_type,
+        capabilities=agent.capabilities,
+        status=agent.status,
+        team_id=agent.team_id,
+        swarm_id=agent.swarm_id,
+        full=agent if access.knows_agent(op.actor.reader, agent) else None,
+    )
