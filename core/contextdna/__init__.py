@@ -81,9 +81,9 @@ from contextdna.values.settings import (
     WorkSettings,
 )
 from contextdna.values.signal import (
-    AcknowledgeReport,
     Acknowledged,
     AcknowledgementWait,
+    AcknowledgeReport,
     Circle,
     ReceivedSignal,
     SentSignal,

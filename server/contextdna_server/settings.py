@@ -25,6 +25,7 @@ from contextdna.values.memory import MEMORY_TYPES
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import (
     BelowGate,
+    Gates,
     HubSettings,
     Limits,
     ReadAudit,
@@ -167,6 +168,13 @@ class RetentionSection(Section):
     sweep_interval_s: Seconds = _RETENTION.sweep_interval_s
 
 
+class GatesSection(Section):
+    """A project's own gates."""
+
+    confidence: Share | None = None
+    consensus: Share | None = None
+
+
 class WorkSection(Section):
     """Sessions, delegations and loops."""
 
@@ -175,7 +183,16 @@ class WorkSection(Section):
     delegation_depth_max: Few = _WORK.delegation_depth_max
     confidence_gate: Share = _WORK.confidence_gate
     consensus_gate: Share = _WORK.consensus_gate
+    gates: dict[Name, GatesSection] = {}
+    """Gates of single projects, by project id."""
     proceed_below_gate: BelowGate = _WORK.proceed_below_gate
+
+    def to_work_settings(self) -> WorkSettings:
+        """Give what the core needs."""
+        gates = {ProjectId(name): Gates(own.confidence, own.consensus) for name, own in self.gates.items()}
+        return WorkSettings(**{**self.model_dump(), "gates": gates})
+    coordinator_silence_s: Seconds = _WORK.coordinator_silence_s
+    wait_max_s: Seconds = _WORK.wait_max_s
 
 
 class SqliteSection(Section):
@@ -242,7 +259,7 @@ class Settings(BaseSettings):
             limits=Limits(**self.limits.model_dump()),
             search=SearchSettings(**self.search.model_dump()),
             retention=RetentionSettings(**self.retention.model_dump()),
-            work=WorkSettings(**self.work.model_dump()),
+            work=self.work.to_work_settings(),
             sqlite_readers=self.sqlite.readers,
             sqlite_busy_timeout_s=self.sqlite.busy_timeout_s,
             sqlite_group_max=self.sqlite.group_max,

@@ -3,12 +3,13 @@
 from contextdna_tools.artifacts import ATTACH_ARTIFACT
 from contextdna_tools.boundary import failure, run_tool, unforeseen
 from contextdna_tools.context import RETRIEVE_CONTEXT
-from contextdna_tools.loops import RECORD_LOOP_DECISION
+from contextdna_tools.loops import LOOP_STATUS, RECORD_LOOP_DECISION
 from contextdna_tools.memories import FORGET_MEMORY, GET_MEMORY, STORE_MEMORY, UPDATE_MEMORY
 from contextdna_tools.schema import input_schema, output_schema
 from contextdna_tools.sessions import BEGIN_SESSION, DELEGATE, END_SESSION, LOG_TURN
 from contextdna_tools.sharing import SHARE_MEMORIES
-from contextdna_tools.spec import AnyTool, Call, Tool
+from contextdna_tools.signals import ACKNOWLEDGE_SIGNAL, AWAIT_SIGNAL, SEND_SIGNAL
+from contextdna_tools.spec import AnyTool, Call, Progress, Tool
 
 TOOLS: tuple[AnyTool, ...] = (
     STORE_MEMORY,
@@ -26,7 +27,12 @@ TOOLS: tuple[AnyTool, ...] = (
 )
 """The default profile: what most agents need, in a list that a model's context bears."""
 
-FULL_TOOLS: tuple[AnyTool, ...] = (*TOOLS,)
+FULL_TOOLS: tuple[AnyTool, ...] = (
+    *TOOLS,
+    SEND_SIGNAL,
+    ACKNOWLEDGE_SIGNAL,
+    AWAIT_SIGNAL,
+)
 """The full profile: the default one, and what orchestrators and operators ask for."""
 
 __all__ = [
@@ -34,6 +40,7 @@ __all__ = [
     "TOOLS",
     "AnyTool",
     "Call",
+    "Progress",
     "Tool",
     "failure",
     "input_schema",

@@ -13,6 +13,9 @@ from contextdna_tools.arguments import Arguments
 
 A = TypeVar("A", bound=Arguments)
 
+Progress = Callable[[float, float, str], Awaitable[None]]
+"""Tells the client (progress, total, message) while it waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -24,6 +27,8 @@ class Call:
     trace_id: str = ""
     allowed_roots: tuple[Path, ...] = ()
     """Folders that attach_artifact may read local files from; empty on remote transports."""
+    progress: Progress | None = None
+    """None where the client has not asked for progress."""
 
     def workspace(self, args: Arguments, *, session_id: str | None = None) -> Workspace:
         """Bind the workspace that a call's session_id and project_id name."""

@@ -38,7 +38,12 @@ class Action(StrEnum):
     REVOKE_SHARE = "memory.unshare"
     BEGIN_SESSION = "session.begin"
     RESUME_SESSION = "session.resume"
+    PROGRESS_SESSION = "session.progress"
+    READ_SESSIONS = "session.read"
     END_SESSION = "session.end"
+    SET_STATE = "state.set"
+    GET_STATE = "state.get"
+    DELETE_STATE = "state.delete"
     LOG_TURN = "turn.log"
     READ_CONVERSATION = "conversation.read"
     LIST_CONVERSATIONS = "conversation.list"
@@ -46,6 +51,10 @@ class Action(StrEnum):
     READ_ARTIFACT = "artifact.read"
     LIST_ARTIFACTS = "artifact.list"
     DELEGATE = "delegation.create"
+    ACCEPT_DELEGATION = "delegation.accept"
+    DECLINE_DELEGATION = "delegation.decline"
+    REVOKE_DELEGATION = "delegation.revoke"
+    LIST_DELEGATIONS = "delegation.list"
     RECORD_LOOP = "loop.record"
     READ_LOOPS = "loop.read"
     LIST_PROJECTS = "project.list"
@@ -95,6 +104,7 @@ RISKS: Final = {
     Action.PURGE_MEMORY: Risk.HIGH,
     Action.SHARE_MEMORY: Risk.MEDIUM,
     Action.DELEGATE: Risk.MEDIUM,
+    Action.REVOKE_DELEGATION: Risk.MEDIUM,
     Action.QUERY_AUDIT: Risk.MEDIUM,
     Action.EXPORT_AUDIT: Risk.HIGH,
     Action.ROTATE_KEYS: Risk.CRITICAL,

@@ -8,6 +8,7 @@ from contextdna.ports.agents import AgentTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
 from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
+from contextdna.ports.signals import SignalTable
 from contextdna.ports.states import StateTable
 from contextdna.ports.work import GrantTable, ProjectTable, SessionTable
 
@@ -31,6 +32,8 @@ class Transaction(Protocol):
     def states(self) -> StateTable: ...
     @property
     def grants(self) -> GrantTable: ...
+    @property
+    def signals(self) -> SignalTable: ...
     @property
     def audit(self) -> AuditTable: ...
     @property

@@ -13,10 +13,14 @@ SessionId = NewType("SessionId", str)
 DelegationId = NewType("DelegationId", str)
 GrantId = NewType("GrantId", str)
 EventId = NewType("EventId", str)
+SignalId = NewType("SignalId", str)
 AgentEntryId = NewType("AgentEntryId", str)
 
 # The installation's own audit chain and keys live under the empty project id.
 INSTALLATION: Final = ProjectId("")
+
+UPKEEP_AGENT: Final = AgentId("contextdna")
+"""Whom the installation itself acts as."""
 
 NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 
@@ -42,6 +46,7 @@ class IdPrefix(StrEnum):
     DELEGATION = "del"
     GRANT = "grt"
     EVENT = "evt"
+    SIGNAL = "sig"
     AGENT_ENTRY = "aen"
     CONFLICT = "cfl"
     KEY = "key"

@@ -99,6 +99,9 @@ class WorkSettings:
     gates: Mapping[ProjectId, Gates] = field(default_factory=dict)
     """Gates of single projects, beside the defaults above."""
     proceed_below_gate: BelowGate = BelowGate.WARN
+    coordinator_silence_s: float = 300.0
+    """An agent that is waited for and has not been heard of for so long is taken as gone."""
+    wait_max_s: float = 3600.0
 
     def gates_of(self, project_id: ProjectId) -> GatesInForce:
         """Give a project's gates: its own, else the defaults."""

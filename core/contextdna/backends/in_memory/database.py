@@ -12,6 +12,7 @@ from contextdna.backends.in_memory.ledger import InMemoryAudit, InMemoryEvents, 
 from contextdna.backends.in_memory.loops import InMemoryLoops
 from contextdna.backends.in_memory.records import InMemoryRecords
 from contextdna.backends.in_memory.sheets import Sheets
+from contextdna.backends.in_memory.signals import InMemorySignals
 from contextdna.backends.in_memory.states import InMemoryStates
 from contextdna.backends.in_memory.work import InMemoryGrants, InMemoryProjects, InMemorySessions
 from contextdna.ports.database import DatabaseStatus, Transaction, Unit
@@ -30,6 +31,7 @@ class InMemoryTransaction:
         self.sessions = InMemorySessions(sheets)
         self.states = InMemoryStates(sheets)
         self.grants = InMemoryGrants(sheets)
+        self.signals = InMemorySignals(sheets)
         self.audit = InMemoryAudit(sheets)
         self.events = InMemoryEvents(sheets)
         self.keys = InMemoryKeys(sheets)

@@ -9,12 +9,23 @@ from contextdna.values.agent import Agent, AgentEntry
 from contextdna.values.audit import AuditEntry, AuditHead
 from contextdna.values.event import Event
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentEntryId, AgentId, DelegationId, EventId, GrantId, ProjectId, RecordId, SessionId
+from contextdna.values.ids import (
+    AgentEntryId,
+    AgentId,
+    DelegationId,
+    EventId,
+    GrantId,
+    ProjectId,
+    RecordId,
+    SessionId,
+    SignalId,
+)
 from contextdna.values.key import WrappedKey
-from contextdna.values.project import IdempotentResult, Link, Project
 from contextdna.values.project import Conflict as LostWrite
+from contextdna.values.project import IdempotentResult, Link, Project
 from contextdna.values.record import Record
-from contextdna.values.session import Delegation, Session
+from contextdna.values.session import Delegation, Session, StateRow
+from contextdna.values.signal import Acknowledgement, Signal
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -94,8 +105,11 @@ class Sheets:
     agents: Sheet[tuple[ProjectId, AgentId], Agent] = field(default_factory=Sheet)
     agent_history: Sheet[tuple[ProjectId, AgentEntryId], AgentEntry] = field(default_factory=Sheet)
     sessions: Sheet[SessionId, Session] = field(default_factory=Sheet)
+    states: Sheet[tuple[ProjectId, SessionId, str], StateRow] = field(default_factory=Sheet)
     delegations: Sheet[DelegationId, Delegation] = field(default_factory=Sheet)
     grants: Sheet[tuple[ProjectId, GrantId], Grant] = field(default_factory=Sheet)
+    signals: Sheet[tuple[ProjectId, SignalId], Signal] = field(default_factory=Sheet)
+    acknowledgements: Sheet[tuple[ProjectId, SignalId, AgentId], Acknowledgement] = field(default_factory=Sheet)
     audit: Sheet[tuple[ProjectId, int], AuditEntry] = field(default_factory=Sheet)
     heads: Sheet[ProjectId, AuditHead] = field(default_factory=Sheet)
     events: Sheet[tuple[ProjectId, EventId], Event] = field(default_factory=Sheet)

@@ -6,6 +6,7 @@ from contextdna.backends.relational.agents import Agents
 from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
 from contextdna.backends.relational.loops import Loops
 from contextdna.backends.relational.records import Records
+from contextdna.backends.relational.signals import Signals
 from contextdna.backends.relational.statements import Executor
 from contextdna.backends.relational.states import States
 from contextdna.backends.relational.work import Grants, Projects, Sessions
@@ -22,6 +23,7 @@ class RelationalTransaction:
     sessions: Sessions
     states: States
     grants: Grants
+    signals: Signals
     audit: Audit
     events: Events
     keys: Keys
@@ -38,6 +40,7 @@ def tables_over(executor: Executor) -> RelationalTransaction:
         sessions=Sessions(executor),
         states=States(executor),
         grants=Grants(executor),
+        signals=Signals(executor),
         audit=Audit(executor),
         events=Events(executor),
         keys=Keys(executor),

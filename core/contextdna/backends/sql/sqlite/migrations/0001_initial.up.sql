@@ -80,6 +80,7 @@ CREATE TABLE sessions (
 -- A handle names its session without its project.
 CREATE INDEX sessions_by_id ON sessions (id);
 CREATE INDEX sessions_by_parent ON sessions (parent_id) WHERE parent_id <> '';
+CREATE INDEX sessions_by_agent ON sessions (project_id, agent_id);
 CREATE INDEX sessions_by_end ON sessions (project_id, expires_at) WHERE status = 'active';
 
 CREATE TABLE session_states (
@@ -247,6 +248,48 @@ CREATE TABLE audit_heads (
   mac BLOB NOT NULL,
   signature BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The payload lies in the body, always encrypted, and bound to the audience.
+CREATE TABLE signals (
+  project_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  sender_id TEXT NOT NULL,
+  session_id TEXT NOT NULL,
+  audience TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  withdrawn_at INTEGER,
+  sealed_codec INTEGER NOT NULL,
+  sealed_key_id TEXT NOT NULL,
+  sealed_salt BLOB NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (project_id, id)
+) STRICT;
+
+CREATE INDEX signals_by_end ON signals (project_id, expires_at);
+
+-- The audiences again, one row each: what waits for an agent is found without reading every signal.
+CREATE TABLE signal_targets (
+  project_id TEXT NOT NULL,
+  target TEXT NOT NULL,
+  signal_id TEXT NOT NULL,
+  PRIMARY KEY (project_id, target, signal_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX signal_targets_by_signal ON signal_targets (project_id, signal_id);
+
+CREATE TABLE acknowledgements (
+  project_id TEXT NOT NULL,
+  signal_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  sealed_codec INTEGER NOT NULL,
+  sealed_key_id TEXT NOT NULL,
+  sealed_salt BLOB NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (project_id, signal_id, agent_id)
+) STRICT;
 
 -- seq is the order of commit: an id made earlier may be committed later.
 CREATE TABLE events (

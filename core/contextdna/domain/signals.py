@@ -1,0 +1,363 @@
+"""Signals: sent to agents or to a circle, acknowledged once by each, seen by nobody else."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from contextdna.domain import access
+from contextdna.domain.encryption import Binding
+from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_agent_id, check_count, check_metadata, check_name, check_text
+from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput, LimitExceeded
+from contextdna.values.agent import Agent, AgentStatus
+from contextdna.values.event import EVERYONE, EventName, is_addressed, swarm_audience, team_audience
+from contextdna.values.ids import UPKEEP_AGENT, AgentId, IdPrefix, SignalId, ancestors_of, delegated_id, name_of, new_id
+from contextdna.values.level import Level
+from contextdna.values.principal import Actor, Reader, Role
+from contextdna.values.settings import Limits
+from contextdna.values.signal import (
+    Acknowledged,
+    Acknowledgement,
+    AcknowledgeReport,
+    Circle,
+    ReceivedSignal,
+    SentSignal,
+    Signal,
+    SignalDraft,
+    SignalStatus,
+)
+
+PENDING_MAX: Final = 100
+_EXPIRES_S_MAX: Final = 7 * 24 * 3600.0
+_NOTE_BYTES_MAX: Final = 4096
+
+
+async def send(op: Operation, draft: SignalDraft) -> SentSignal:
+    """Send a signal to agents of the project, to a circle of the sender's, or to both.
+
+    Raises:
+        AccessDenied: ``circle_not_yours``; or ``role_required``: the whole project, by an agent.
+        InvalidInput: A field is wrong, nobody is meant, or the sender is among the targets.
+    """
+    _check(op, draft)
+    sender = op.actor.agent_id
+    audience = _audience(op.actor, draft)
+    signal_id = SignalId(new_id(IdPrefix.SIGNAL, op.now))
+    signal = Signal(
+        id=signal_id,
+        project_id=op.project_id,
+        name=draft.name,
+        sender_id=sender,
+        session_id=op.actor.session_id,
+        audience=audience,
+        created_at=op.now,
+        expires_at=op.now + timedelta(seconds=draft.expires_in_s),
+        withdrawn_at=None,
+        sealed=op.keys.seal(
+            {"payload": draft.payload}, _binding(op, signal_id, draft.name, sender, audience), encrypted=True
+        ),
+    )
+    await op.tx.signals.add(signal)
+    await show_life(op)
+    targets = named_targets(signal)
+    op.note([signal_id], targets=len(targets), circle=str(draft.circle or ""))
+    op.emit(EventName.SIGNAL_SENT, subject=signal_id, audience=audience)
+    return SentSignal(signal_id, signal.expires_at, targets, await _unknown(op, sender, targets))
+
+
+async def acknowledge(op: Operation, signal_id: SignalId, *, note: str) -> AcknowledgeReport:
+    """Acknowledge a signal; a second time tells of the first, and changes nothing.
+
+    Raises:
+        NotFound: It is not there, or not for the actor.
+        AccessDenied: ``signal_own``.
+        Conflict: ``signal_expired`` or ``signal_withdrawn``, without an acknowledgement before.
+    """
+    check_text(note, name="note", bytes_max=_NOTE_BYTES_MAX, empty_allowed=True)
+    signal = await _for_actor(op, signal_id)
+    agent_id = op.actor.agent_id
+    if signal.sender_id == agent_id:
+        raise AccessDenied(
+            "this signal is your own",
+            code="signal_own",
+            hint="Those it is for acknowledge it.",
+            record_ids=(signal_id,),
+        )
+    await show_life(op)
+    op.note([signal_id])
+    for given in await op.tx.signals.acknowledgements(op.project_id, signal_id):
+        if given.agent_id == agent_id:
+            op.note(already=True)
+            return AcknowledgeReport(signal_id, given.at, already=True)
+    _require_in_force(op, signal)
+    sealed = op.keys.seal({"note": note}, _note_binding(op, signal_id, agent_id), encrypted=True)
+    await op.tx.signals.acknowledge(Acknowledgement(op.project_id, signal_id, agent_id, op.now, sealed))
+    op.emit(EventName.SIGNAL_ACKNOWLEDGED, subject=signal_id, audience=[signal.sender_id])
+    return AcknowledgeReport(signal_id, op.now, already=False)
+
+
+async def withdraw(op: Operation, signal_id: SignalId) -> bool:
+    """Take one's own signal back; False when it was before.
+
+    Raises:
+        NotFound: It is not there, or neither from nor for the actor.
+        AccessDenied: ``signal_not_yours``.
+    """
+    signal = await own(op, signal_id)
+    await show_life(op)
+    changed = await op.tx.signals.withdraw(op.project_id, signal_id, at=op.now)
+    op.note([signal_id], withdrawn=int(changed))
+    if changed:
+        op.emit(EventName.SIGNAL_WITHDRAWN, subject=signal_id, audience=signal.audience)
+    return changed
+
+
+async def pending(
+    op: Operation, *, limit: int, name: str = "", senders: Sequence[AgentId] = ()
+) -> tuple[ReceivedSignal, ...]:
+    """Read what waits for the actor, oldest first: in force, and not acknowledged by it.
+
+    Raises:
+        LimitExceeded: ``limit_out_of_range``.
+        IntegrityFault: ``body_unreadable``: none of them opens.
+    """
+    check_count(limit, name="limit", maximum=PENDING_MAX)
+    reader = op.actor.reader
+    found = await op.tx.signals.pending(
+        op.project_id, _addresses(reader), agent_id=reader.agent_id, now=op.now, name=name, senders=senders, limit=limit
+    )
+    mine = [signal for signal in found if is_addressed(signal.audience, reader)]
+    received = _readable(op, mine)
+    op.note([signal.id for signal in received])
+    return received
+
+
+async def status(op: Operation, signal_id: SignalId) -> SignalStatus:
+    """Tell who has acknowledged a signal and who has not, to its sender and the role system; to a target, of itself.
+
+    Raises:
+        NotFound: It is not there, or none of the actor's business.
+    """
+    signal = await op.tx.signals.get(op.project_id, signal_id)
+    reader = op.actor.reader
+    if signal is None or not (_concerns(signal, reader) or reader.role is Role.SYSTEM):
+        raise access.absent_error((signal_id,), denied=signal is not None)
+    given = await op.tx.signals.acknowledgements(op.project_id, signal_id)
+    missing = await _missing(op, signal, {one.agent_id for one in given})
+    if signal.sender_id != reader.agent_id and reader.role is not Role.SYSTEM:
+        given = [one for one in given if one.agent_id == reader.agent_id]
+        missing = () if given else (reader.agent_id,)
+    op.note([signal_id])
+    return SignalStatus(
+        id=signal.id,
+        name=signal.name,
+        sender_id=signal.sender_id,
+        sent_at=signal.created_at,
+        expires_at=signal.expires_at,
+        withdrawn_at=signal.withdrawn_at,
+        expired=signal.expires_at <= op.now,
+        acknowledged=tuple(_acknowledged(op, signal, one) for one in given),
+        missing=missing,
+    )
+
+
+async def own(op: Operation, signal_id: SignalId) -> Signal:
+    """Fetch a signal that the actor has sent.
+
+    Raises:
+        NotFound: It is not there, or neither from nor for the actor.
+        AccessDenied: ``signal_not_yours``.
+    """
+    signal = await _for_actor(op, signal_id)
+    if signal.sender_id != op.actor.agent_id:
+        raise AccessDenied(
+            "this signal is another agent's",
+            code="signal_not_yours",
+            hint="Only its sender does this; acknowledge it with acknowledge_signal.",
+            record_ids=(signal_id,),
+        )
+    return signal
+
+
+async def show_life(op: Operation) -> None:
+    """Note that the actor is at work: others may be waiting for its signals."""
+    reader = op.actor.reader
+    await op.tx.projects.see_agent(
+        Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, op.now, op.now)
+    )
+
+
+def known_as(agent_id: AgentId, name: AgentId) -> tuple[AgentId, ...]:
+    """Give all agents that an agent may mean by a name: of this id, its own delegate, one above it in its path."""
+    if "/" in name:
+        return (name,)
+    above = [ancestor for ancestor in ancestors_of(agent_id) if name_of(ancestor) == name]
+    return tuple(dict.fromkeys((name, delegated_id(agent_id, name), *above)))
+
+
+def named_targets(signal: Signal) -> tuple[AgentId, ...]:
+    """Give the agents that a signal was sent to by name; what a name stands for besides is not counted again."""
+    names = [AgentId(name) for name in signal.audience if not name.startswith(EVERYONE)]
+    implied = {other for name in names for other in known_as(signal.sender_id, name) if other != name}
+    return tuple(name for name in names if name not in implied)
+
+
+def received(op: Operation, signal: Signal) -> ReceivedSignal:
+    """Open a signal.
+
+    Raises:
+        IntegrityFault: ``body_unreadable``.
+    """
+    binding = _binding(op, signal.id, signal.name, signal.sender_id, signal.audience)
+    payload = op.keys.open(signal.sealed, binding, encrypted=True)["payload"]
+    return ReceivedSignal(signal.id, signal.name, signal.sender_id, signal.created_at, signal.expires_at, payload)
+
+
+def _readable(op: Operation, signals: Sequence[Signal]) -> tuple[ReceivedSignal, ...]:
+    """Open what opens: a damaged signal must not hide the others. The audit entry counts the damaged."""
+    opened, damaged = [], 0
+    for signal in signals:
+        try:
+            opened.append(received(op, signal))
+        except IntegrityFault:
+            damaged += 1
+            if damaged == len(signals):
+                raise
+    if damaged:
+        op.note(unreadable=damaged)
+    return tuple(opened)
+
+
+async def _for_actor(op: Operation, signal_id: SignalId) -> Signal:
+    signal = await op.tx.signals.get(op.project_id, signal_id)
+    if signal is None or not _concerns(signal, op.actor.reader):
+        raise access.absent_error((signal_id,), denied=signal is not None)
+    return signal
+
+
+def _concerns(signal: Signal, reader: Reader) -> bool:
+    return signal.sender_id == reader.agent_id or is_addressed(signal.audience, reader)
+
+
+def _addresses(reader: Reader) -> list[str]:
+    """List what of an audience means a reader; ``is_addressed`` has the last word."""
+    circles = [team_audience(reader.team_id)] if reader.team_id else []
+    circles += [swarm_audience(reader.swarm_id)] if reader.swarm_id else []
+    return [EVERYONE, reader.agent_id, *circles]
+
+
+def _audience(actor: Actor, draft: SignalDraft) -> tuple[str, ...]:
+    names = [agent_id for target in draft.targets for agent_id in known_as(actor.agent_id, target)]
+    circles = [_circle(actor.reader, draft.circle)] if draft.circle else []
+    return tuple(dict.fromkeys((*names, *circles)))
+
+
+def _circle(reader: Reader, circle: Circle) -> str:
+    """Name a circle that the sender is in.
+
+    Raises:
+        AccessDenied: ``circle_not_yours`` or ``role_required``.
+    """
+    if circle is Circle.PROJECT:
+        if reader.role is Role.AGENT:
+            raise AccessDenied(
+                "a signal to the whole project needs the role coordinator",
+                code="role_required",
+                hint="Send it to your team or swarm, or name its targets.",
+            )
+        return EVERYONE
+    circle_id = reader.team_id if circle is Circle.TEAM else reader.swarm_id
+    if not circle_id:
+        raise AccessDenied(f"you are in no {circle}", code="circle_not_yours", hint="Name the agents it is for.")
+    return team_audience(circle_id) if circle is Circle.TEAM else swarm_audience(circle_id)
+
+
+def _check(op: Operation, draft: SignalDraft) -> None:
+    check_name(draft.name, name="name")
+    if not draft.targets and draft.circle is None:
+        raise InvalidInput("a signal for nobody", code="targets_missing", hint="Name target_agent_ids or a circle.")
+    check_count(len(draft.targets), name="target_agent_ids", maximum=op.settings.limits.batch_max, minimum=0)
+    for target in draft.targets:
+        check_agent_id(target, name="target_agent_id")
+    if op.actor.agent_id in draft.targets:
+        raise InvalidInput("you are among the targets", code="target_is_self", hint="Name other agents.")
+    if not 0 < draft.expires_in_s <= _EXPIRES_S_MAX:
+        raise InvalidInput(
+            "expires_in_s must be above 0 and at most a week", code="expires_in_s_out_of_range", hint="Use seconds."
+        )
+    _check_payload(draft.payload, op.settings.limits)
+
+
+def _check_payload(payload: Mapping[str, Any], limits: Limits) -> None:
+    try:
+        check_metadata(payload, limits)
+    except LimitExceeded as error:
+        raise LimitExceeded(
+            f"the payload is over {limits.metadata_bytes_max} bytes",
+            code="payload_too_large",
+            hint="Store a memory or an artifact and send its id.",
+        ) from error
+    except InvalidInput as error:
+        raise InvalidInput(
+            "the payload is not plain JSON of moderate depth",
+            code="payload_invalid",
+            hint="Flatten it; no NaN, no NUL.",
+        ) from error
+
+
+def _require_in_force(op: Operation, signal: Signal) -> None:
+    if signal.withdrawn_at is not None:
+        raise Conflict(
+            "the signal was withdrawn", code="signal_withdrawn", hint="Do not act on it.", record_ids=(signal.id,)
+        )
+    if signal.expires_at <= op.now:
+        raise Conflict(
+            "the signal has expired",
+            code="signal_expired",
+            hint="Ask its sender for a new one.",
+            record_ids=(signal.id,),
+        )
+
+
+async def _unknown(op: Operation, sender: AgentId, targets: Sequence[AgentId]) -> tuple[AgentId, ...]:
+    wanted = {target: known_as(sender, target) for target in targets}
+    seen = {
+        agent.id for agent in await op.tx.projects.agents(op.project_id, [i for ids in wanted.values() for i in ids])
+    }
+    return tuple(target for target, ids in wanted.items() if seen.isdisjoint(ids))
+
+
+async def _missing(op: Operation, signal: Signal, given: set[AgentId]) -> tuple[AgentId, ...]:
+    named = [name for name in named_targets(signal) if given.isdisjoint(known_as(signal.sender_id, name))]
+    circles = [name for name in signal.audience if name.startswith(EVERYONE)]
+    if not circles:
+        return tuple(named)
+    beside = {signal.sender_id, UPKEEP_AGENT, *given}
+    members = [
+        agent.id
+        for agent in await op.tx.projects.agents(op.project_id)
+        if agent.id not in beside
+        and agent.status is not AgentStatus.RETIRED
+        and is_addressed(circles, _as_reader(agent))
+    ]
+    return tuple(dict.fromkeys((*named, *members)))
+
+
+def _as_reader(agent: Agent) -> Reader:
+    return Reader(agent.project_id, agent.id, agent.team_id, agent.swarm_id, agent.role)
+
+
+def _acknowledged(op: Operation, signal: Signal, given: Acknowledgement) -> Acknowledged:
+    if op.actor.agent_id not in (signal.sender_id, given.agent_id):
+        return Acknowledged(given.agent_id, given.at)
+    body = op.keys.open(given.sealed, _note_binding(op, signal.id, given.agent_id), encrypted=True)
+    return Acknowledged(given.agent_id, given.at, str(body["note"]))
+
+
+def _binding(op: Operation, signal_id: SignalId, name: str, sender: AgentId, audience: Sequence[str]) -> Binding:
+    """Bind a payload to whom it is from and for: who edits the row to widen its audience makes it unreadable."""
+    return Binding("signals", op.project_id, signal_id, Level.PRIVATE, 1, (name, sender, *audience))
+
+
+def _note_binding(op: Operation, signal_id: SignalId, agent_id: AgentId) -> Binding:
+    return Binding("acknowledgements", op.project_id, signal_id, Level.PRIVATE, 1, (agent_id,))
