@@ -23,10 +23,12 @@ from contextdna import (
     Risk,
     Role,
     SessionId,
+    SignalDraft,
+    SignalId,
     TurnDraft,
     Workspace,
 )
-from tests.hub.rig import ROOT, public, remember
+from tests.hub.rig import ALICE, ROOT, public, remember
 
 PHASE: Final = "auth-design"
 
@@ -40,6 +42,10 @@ class Furnished:
     memory: RecordId
     forgotten: RecordId
     artifact: RecordId
+    sent: SignalId
+    """From root to alice."""
+    received: SignalId
+    """From alice to root."""
 
     @property
     def conversation(self) -> SessionId:
@@ -58,7 +64,9 @@ async def furnish(hub: Hub) -> Furnished:
     memory = await remember(root, "a private memory", level=Level.PRIVATE)
     await root.share_memories([AgentId("alice")], [memory])
     artifact = await root.attach_artifact(ArtifactDraft("notes.txt", b"private notes", level=Level.PRIVATE))
-    return Furnished(hub, handle, memory, forgotten, artifact.record.id)
+    sent = await root.signals.send(SignalDraft("go", (ALICE.agent_id,)))
+    received = await hub.bind(ALICE).signals.send(SignalDraft("ready", (ROOT.agent_id,)))
+    return Furnished(hub, handle, memory, forgotten, artifact.record.id, sent.id, received.id)
 
 
 async def _first_event(workspace: Workspace) -> Event:
@@ -125,6 +133,15 @@ METHODS: Final = {
     "events.read": Sample("event.read", lambda w, _: w.events.read()),
     "events.follow": Sample("event.read", lambda w, _: _first_event(w)),
     "events.batches": Sample("event.read", lambda w, _: _first_batch(w)),
+    "signals.send": Sample("signal.send", lambda w, _: w.signals.send(SignalDraft("go", (ALICE.agent_id,)))),
+    "signals.acknowledge": Sample("signal.acknowledge", lambda w, f: w.signals.acknowledge(f.received, note="got it")),
+    "signals.withdraw": Sample("signal.withdraw", lambda w, f: w.signals.withdraw(f.sent)),
+    "signals.pending": Sample("signal.read", lambda w, _: w.signals.pending()),
+    "signals.status": Sample("signal.read", lambda w, f: w.signals.status(f.sent)),
+    "signals.wait_for": Sample("signal.await", lambda w, _: w.signals.wait_for(timeout_s=0)),
+    "signals.wait_for_acknowledgements": Sample(
+        "signal.await", lambda w, f: w.signals.wait_for_acknowledgements(f.sent, timeout_s=0)
+    ),
     "query_audit": Sample("audit.query", lambda w, _: w.query_audit(), Risk.MEDIUM),
     "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
     "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),

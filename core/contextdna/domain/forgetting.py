@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from contextdna.domain import access
+from contextdna.domain import access, events
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
@@ -75,15 +75,17 @@ async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -
     blobs: tuple[str, ...] = ()
     until = None
     if purge:
-        blobs = tuple(record.blob_key for record in await op.tx.records.take(op.project_id, wanted) if record.blob_key)
+        purged = await op.tx.records.take(op.project_id, wanted)
+        blobs = tuple(record.blob_key for record in purged if record.blob_key)
         await op.tx.records.delete(op.project_id, wanted)
         op.leaves_remains = True
+        events.emit_purged(op, purged)
     else:
         await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=op.now)
         until = await _restorable_until(op, wanted)
+        if wanted:
+            op.emit(EventName.MEMORY_FORGOTTEN, wanted)
     op.note(wanted[:100], forgotten=len(wanted), purged=purge)
-    if wanted:
-        op.emit(EventName.MEMORY_PURGED if purge else EventName.MEMORY_FORGOTTEN, wanted)
     report = ForgetReport(wanted[:100], len(wanted), dry_run=False, purged=purge, restorable_until=until)
     return report, blobs
 

@@ -27,7 +27,7 @@ class SweepReport:
 
 
 async def sweep(op: Operation) -> SweepReport:
-    """Purge one batch of records whose retention date, restore window or idle time is over, and close what is overdue."""
+    """Purge one batch of records whose retention date, restore window or idle time is over; close sessions that are overdue."""
     retention = op.settings.retention
     due = await op.tx.records.due(
         op.project_id,
@@ -43,13 +43,13 @@ async def sweep(op: Operation) -> SweepReport:
     answers = await op.tx.requests.delete_answers_before(
         op.now - timedelta(days=retention.idempotency_days), limit=rows
     )
-    closed = await endings.close_expired(op)
     states = await op.tx.states.delete_expired(op.project_id, now=op.now, limit=rows)
     long_over = op.now - timedelta(days=retention.idle_days)
     grants = await op.tx.grants.delete_ended(op.project_id, before=long_over, limit=rows)
     op.leaves_remains = bool(ids)
     await op.tx.signals.delete_expired(op.project_id, now=op.now, limit=_BATCH * 10)
     op.note(ids, purged=len(ids))
+    closed = await endings.close_expired(op)
     emit_purged(op, due)
     more = len(ids) == _BATCH or closed == endings.OVERDUE_BATCH or rows in (events, answers, states, grants)
     return SweepReport(len(ids), more, tuple(record.blob_key for record in due if record.blob_key))

@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from contextdna.errors import ContextDnaError
+from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.ports.database import Database
 from contextdna.ports.storage import EventChannel
 from contextdna.values.event import Event
@@ -27,11 +27,14 @@ _RETRY_S: Final = 1.0
 class Listener:
     """One waiter: the events that it wants, in the order of commit, until its buffer is full."""
 
-    def __init__(self, wanted: Callable[[Event], bool]) -> None:
+    def __init__(self, wanted: Callable[[Event], bool], *, place: int) -> None:
+        self.place = place
+        """It hears of every event behind this place in the outbox; of some before it, too, when it is not alone."""
         self._wanted = wanted
         self._events: deque[Event] = deque()
         self._arrived = anyio.Event()
         self._missed = False
+        self._closed = False
 
     def offer(self, event: Event) -> None:
         """Take an event if it is wanted; a listener that lags behind loses the oldest, and is told."""
@@ -43,13 +46,25 @@ class Listener:
         self._events.append(event)
         self._arrived.set()
 
+    def close(self) -> None:
+        """Wake who waits: nothing will come any more."""
+        self._closed = True
+        self._arrived.set()
+
     async def take(self) -> tuple[list[Event], bool]:
-        """Wait for events; gives (events, whether older ones were lost since the last call)."""
+        """Wait for events; gives (events, whether older ones were lost since the last call).
+
+        Raises:
+            StorageUnavailable: ``storage_closed``: the hub was closed, and everything before has been taken.
+        """
         await self._arrived.wait()
+        if self._closed and not self._events:
+            raise _closed()
         events, missed = list(self._events), self._missed
         self._events.clear()
         self._missed = False
-        self._arrived = anyio.Event()
+        if not self._closed:
+            self._arrived = anyio.Event()
         return events, missed
 
 
@@ -64,18 +79,23 @@ class EventStream:
         self._hint = anyio.Event()
         self._seq = 0
         self._revision = 0
+        self._closed = False
 
     @asynccontextmanager
     async def listen(self, wanted: Callable[[Event], bool]) -> AsyncIterator[Listener]:
         """Hear of every event committed from now on that is wanted; nothing here checks access.
 
         Raises:
-            StorageUnavailable: The outbox cannot be read.
+            StorageUnavailable: The outbox cannot be read, or the hub was closed.
         """
-        if not self._listeners:
-            seq = await self._database.read(lambda tx: tx.events.last_seq())
-            self._seq = self._seq if self._listeners else seq  # another may have come in between
-        listener = Listener(wanted)
+        place = await self._database.read(lambda tx: tx.events.last_seq())
+        if self._closed:
+            raise _closed()
+        if self._listeners:  # the tail may have gone on since
+            place = max(place, self._seq)
+        else:
+            self._seq = place
+        listener = Listener(wanted, place=place)
         self._listeners.add(listener)
         self._occupied.set()
         try:
@@ -86,17 +106,25 @@ class EventStream:
                 self._occupied = anyio.Event()
 
     async def run(self) -> None:
-        """Follow the outbox until cancelled."""
-        async with self._channel.listen() as hints, anyio.create_task_group() as tasks:
-            tasks.start_soon(self._note_hints, hints)
-            while True:
-                await self._occupied.wait()
-                try:
-                    await self._deliver()
-                    await self._wait_for_news()
-                except ContextDnaError as error:
-                    logger.warning("events cannot be read now: %s", error.code)
-                    await anyio.sleep(_RETRY_S)
+        """Follow the outbox until cancelled; who still listens then is woken."""
+        try:
+            async with self._channel.listen() as hints, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._note_hints, hints)
+                while True:
+                    await self._occupied.wait()
+                    await self._turn()
+        finally:
+            self._closed = True
+            for listener in self._listeners:
+                listener.close()
+
+    async def _turn(self) -> None:
+        try:
+            await self._deliver()
+            await self._wait_for_news()
+        except ContextDnaError as error:
+            logger.warning("events cannot be read now: %s", error.code)
+            await anyio.sleep(_RETRY_S)
 
     async def _note_hints(self, hints: AsyncIterator[Event]) -> None:
         async for _ in hints:
@@ -119,8 +147,14 @@ class EventStream:
             start = self._seq
             events = await self._database.read(lambda tx, start=start: tx.events.since(start, limit=_BATCH))  # type: ignore[misc]
             for event in events:
+                if event.seq <= self._seq:
+                    continue  # all left and another came during the read, who begins further on
                 self._seq = event.seq
                 for listener in self._listeners:
                     listener.offer(event)
             if len(events) < _BATCH:
                 return
+
+
+def _closed() -> StorageUnavailable:
+    return StorageUnavailable("the hub is closed", code="storage_closed", hint="Open it again.")
