@@ -155,6 +155,7 @@ class SearchSection(Section):
     recency_half_life_days: Days = _SEARCH.recency_half_life_days
     matches_max: Count = _SEARCH.matches_max
     matches_wide_max: Count = _SEARCH.matches_wide_max
+    query_terms_max: Count = _SEARCH.query_terms_max
     candidates_max: Count = _SEARCH.candidates_max
 
 
@@ -191,6 +192,7 @@ class WorkSection(Section):
         """Give what the core needs."""
         gates = {ProjectId(name): Gates(own.confidence, own.consensus) for name, own in self.gates.items()}
         return WorkSettings(**{**self.model_dump(), "gates": gates})
+
     coordinator_silence_s: Seconds = _WORK.coordinator_silence_s
     wait_max_s: Seconds = _WORK.wait_max_s
 

@@ -1,9 +1,11 @@
 """Bounds on what a call may leave behind or cost."""
 
+from pathlib import Path
+
 import pytest
 
-from contextdna import ContextQuery, Hub
-from tests.hub.rig import ALICE, last_audit
+from contextdna import ContextQuery, Hub, Level, MemoryDraft, open_hub
+from tests.hub.rig import ALICE, last_audit, remember, settings_in
 
 pytestmark = pytest.mark.anyio
 
@@ -24,3 +26,58 @@ async def test_long_request_and_trace_ids_are_audited_short_and_told_apart(hub: 
 async def test_a_request_id_within_the_bound_is_audited_as_it_is(hub: Hub) -> None:
     await hub.bind(ALICE, request_id="r" * 64).retrieve_context(ContextQuery())
     assert (await last_audit(hub)).draft.request_id == "r" * 64
+
+
+LONG = " ".join(f"filler{number}" for number in range(900))
+
+
+async def test_of_a_long_query_the_rarest_words_take_part(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    rare = await remember(alice, "the xylographer keeps the blocks")
+    await alice.store_memories([MemoryDraft(f"common filler{n // 2} note {n}") for n in range(100)])
+    await alice.store_memories([MemoryDraft(f"common filler{n // 2} note {n}") for n in range(100, 160)])
+    await alice.store_memories([MemoryDraft(f"common entry {number}") for number in range(10)])
+    answer = await alice.retrieve_context(ContextQuery(text=f"common {LONG} xylographer", limit=100, max_tokens=20_000))
+    assert rare in [hit.record.id for hit in answer.hits]
+    assert not any("entry" in hit.content for hit in answer.hits)
+    assert not any("common" in reason for hit in answer.hits for reason in hit.why)
+    short = await alice.retrieve_context(ContextQuery(text="common xylographer", limit=100, max_tokens=20_000))
+    assert any("entry" in hit.content for hit in short.hits)
+
+
+async def test_quoted_phrases_are_never_left_out(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    kept = await remember(alice, " ".join(f"filler{number}" for number in range(100)))
+    await remember(alice, "filler1 filler2 alone")
+    quoted = " ".join(f'"filler{number}"' for number in range(100))
+    answer = await alice.retrieve_context(ContextQuery(text=f"{quoted} alone"))
+    assert [hit.record.id for hit in answer.hits] == [kept]
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "mixed"])
+async def test_the_work_of_a_query_does_not_grow_with_its_words(tmp_path: Path, *, sealed: bool) -> None:
+    """Counted in instructions of SQLite, not in time."""
+    async with open_hub(settings_in(tmp_path / "data", sqlite_readers=1)) as hub:
+        alice = hub.bind(ALICE)
+        levels = [Level.PRIVATE if sealed and number % 4 == 0 else Level.PROJECT for number in range(400)]
+        drafts = [MemoryDraft(f"filler{n} filler{n + 1} filler{n + 2} {n}", level=levels[n]) for n in range(400)]
+        for start in range(0, 400, 100):
+            await alice.store_memories(drafts[start : start + 100])
+        effort = [await _instructions(hub, " ".join(LONG.split()[:words])) for words in (64, 400)]
+    assert effort[1] < 6 * effort[0]
+
+
+async def _instructions(hub: Hub, text: str) -> int:
+    """Count SQLite's virtual machine steps of a query, in thousands."""
+    reader = hub._door.database._idle[0]  # type: ignore[attr-defined]
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    await reader.thread.run(reader.thread.raw.set_progress_handler, count, 100)
+    await hub.bind(ALICE).retrieve_context(ContextQuery(text=text))
+    await reader.thread.run(reader.thread.raw.set_progress_handler, None, 100)
+    return counted

@@ -112,13 +112,15 @@ async def _plan(op: Operation, text: str) -> Plan:
     quoted = [_forms(words(phrase), spaces) for phrase in phrases]
     forms_by_word = {word: _forms([word], spaces) for word in optional.values()}
     counts = await _counts(op, forms_by_word.values(), quoted)
-    rarest_first = sorted(_terms(forms_by_word, counts))
+    by_rarity = sorted(_terms(forms_by_word, counts))
+    most_terms = max(search.query_terms_max - len(quoted), 0)  # the work grows with the square of the words
+    rarest_first, left_out = by_rarity[:most_terms], {term.word for term in by_rarity[most_terms:]}
     rare, wide = (_rare_enough(rarest_first, most) for most in (search.matches_max, search.matches_wide_max))
     found = Match((), tuple(quoted), weights=await _weights(op, (*forms_by_word.values(), *quoted), counts))
     return Plan(
         match=_deciding(found, rarest_first, rare),
         wider=_deciding(found, rarest_first, wide),
-        words_by_token=optional | required,
+        words_by_token={token: word for token, word in optional.items() if word not in left_out} | required,
     )
 
 
@@ -369,6 +371,9 @@ def readable(kind: Kind, body: Mapping[str, object]) -> str:
         case Kind.LOOP:
             verdict = body.get("decision") or body.get("score")
             return f"{body['loop']} {verdict}: {body.get('reasoning', '')}".strip()
+        case Kind.TASK:
+            result = f"Result: {body['result']}" if body["result"] else ""
+            return "\n".join(str(part) for part in (body["title"], body["description"], result) if part)
         case _:
             return str(body["content"])
 

@@ -54,6 +54,8 @@ class SearchSettings:
     """A query's rarest words decide what is found while together they match this many records; the others score."""
     matches_wide_max: int = 20_000
     """The same, when the rarest words and the filters leave less than a page."""
+    query_terms_max: int = 64
+    """A query's rarest words that take part, its quoted phrases counted in; the others of a long one are left out."""
     candidates_max: int = 100
     """Best matches that are mixed with importance and recency."""
 

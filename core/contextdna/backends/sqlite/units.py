@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -147,17 +148,50 @@ def drive(unit: Unit[Any], tables: Transaction) -> Any:
     raise RuntimeError("a unit of work may await nothing but the tables of its transaction: it suspended")
 
 
+_INTERRUPT_AGAIN_S: Final = 0.02
+
+
+class _Turn:
+    """A unit's time on a reading connection."""
+
+    __slots__ = ("given_up",)
+
+    def __init__(self) -> None:
+        self.given_up = False
+
+
 class ReadingThread:
-    """One reading connection: each unit sees one snapshot."""
+    """One reading connection: each unit sees one snapshot.
+
+    A unit whose caller was cancelled is interrupted, so that the next one need not wait for an answer to nobody. The
+    lock ties an interrupt to its unit: none is sent once that has ended, so that none can meet the next.
+    """
 
     def __init__(self, thread: Thread, statements: Mapping[str, str]) -> None:
         self.thread = thread
         self._execute = thread.raw.execute
+        self._interrupt = thread.raw.interrupt
         self._tables = tables_over(ReadingExecutor(thread.raw, statements))
+        self._lock = threading.Lock()
+        self._running: _Turn | None = None
 
     async def read(self, unit: Unit[Any]) -> Any:
         """Run a unit in a read transaction."""
-        return await self.thread.run(self._read, unit)
+        turn = _Turn()
+        try:
+            return await self.thread.run(self._read, unit, turn)
+        except asyncio.CancelledError:
+            self._give_up(turn)
+            raise
+
+    def _give_up(self, turn: _Turn) -> None:
+        """Interrupt a unit, again until it ends: an interrupt between two of its statements has no effect."""
+        with self._lock:
+            turn.given_up = True
+            if self._running is not turn:
+                return
+            self._interrupt()
+        asyncio.get_running_loop().call_later(_INTERRUPT_AGAIN_S, self._give_up, turn)
 
     async def revision(self) -> int:
         """Give SQLite's count of commits by others. Source: https://sqlite.org/pragma.html#pragma_data_version"""
@@ -169,15 +203,21 @@ class ReadingThread:
         except library.Error as error:
             raise mapped_error(error) from error
 
-    def _read(self, unit: Unit[Any]) -> Any:
+    def _read(self, unit: Unit[Any], turn: _Turn) -> Any:
         try:
             self._execute("BEGIN")
             try:
-                return drive(unit, self._tables)
+                self._set_running(turn)
+                return None if turn.given_up else drive(unit, self._tables)
             finally:
+                self._set_running(None)
                 self._execute("COMMIT")
         except library.Error as error:
             raise mapped_error(error) from error
+
+    def _set_running(self, turn: _Turn | None) -> None:
+        with self._lock:
+            self._running = turn
 
 
 class _Waiting:
