@@ -53,10 +53,16 @@ TEMPLATES: Final[tuple[ResourceTemplate, ...]] = (
     _templated(
         Noun.ARTIFACT,
         "Artifact",
-        "An artifact's content up to 1 MiB, text or blob; of a larger one a JSON description.",
+        "An artifact's content up to 1 MiB, text or blob; a larger one is described and read in parts.",
         mime_type=None,
     ),
     _templated(Noun.MEMORY, "Memory", "A memory in full, with version, links and provenance."),
-    _templated(Noun.LOOPS, "Loop records", "A phase's confidences, consensus and decisions, and its gates."),
+    _templated(Noun.LOOPS, "Loop records", "A phase's confidences, consensus and decisions by time, and its gates."),
+    _templated(Noun.AGENTS, "Agents", "Swarms, teams and agents: what each can do, and whether it is at work."),
+    _templated(
+        Noun.AGENT,
+        "Agent",
+        "An agent: type, capabilities, status; its history for those it concerns. A path is written queen%2Fdrone.",
+    ),
 )
 """URIs with arguments."""

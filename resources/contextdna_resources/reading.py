@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from contextdna import Workspace
+from contextdna_resources.agents import read_agent, read_agents
 from contextdna_resources.artifacts import read_artifact, read_artifacts
 from contextdna_resources.contents import Contents
 from contextdna_resources.conversations import read_conversation, read_conversations
@@ -30,6 +31,8 @@ READERS: Final[Mapping[Noun, Reader]] = {
     Noun.ARTIFACT: read_artifact,
     Noun.MEMORY: read_memory,
     Noun.LOOPS: read_loops,
+    Noun.AGENTS: read_agents,
+    Noun.AGENT: read_agent,
 }
 
 

@@ -31,6 +31,8 @@ class Noun(StrEnum):
     ARTIFACT = "artifact"
     MEMORY = "memory"
     LOOPS = "loops"
+    AGENTS = "agents"
+    AGENT = "agent"
 
 
 PATHS: Final[Mapping[Noun, tuple[str, ...]]] = {
@@ -44,8 +46,10 @@ PATHS: Final[Mapping[Noun, tuple[str, ...]]] = {
     Noun.ARTIFACT: ("projects", "{project_id}", "artifacts", "{artifact_id}"),
     Noun.MEMORY: ("projects", "{project_id}", "memories", "{memory_id}"),
     Noun.LOOPS: ("projects", "{project_id}", "loops", "{phase}"),
+    Noun.AGENTS: ("projects", "{project_id}", "agents"),
+    Noun.AGENT: ("projects", "{project_id}", "agents", "{agent_id}"),
 }
-PAGED: Final = frozenset({Noun.CONVERSATIONS, Noun.CONVERSATION, Noun.ARTIFACTS})
+PAGED: Final = frozenset({Noun.CONVERSATIONS, Noun.CONVERSATION, Noun.ARTIFACTS, Noun.ARTIFACT, Noun.LOOPS})
 """What takes ``?cursor=``."""
 
 
@@ -56,7 +60,7 @@ class ResourceUri:
     noun: Noun
     project_id: str = ""
     item_id: str = ""
-    """The session, artifact, memory or phase; empty for lists and projects."""
+    """The session, artifact, memory, phase or agent; empty for lists and projects."""
     cursor: str = ""
 
     def __str__(self) -> str:
@@ -92,7 +96,8 @@ def parse_uri(text: str) -> ResourceUri:
     for index, part in enumerate(parts):
         if part.startswith("ses_") or (noun is Noun.CONVERSATION and index == 3):
             check_session_id(part)
-    if not all(_NAME.fullmatch(part) for part in parts):
+    names = [*parts[:3], *parts[3].split("/")] if noun is Noun.AGENT else parts  # queen%2Fdrone is one id
+    if not all(_NAME.fullmatch(part) for part in names):
         raise _invalid("a name in it is not 1 to 128 letters, digits, or . _ : @ -")
     return ResourceUri(
         noun,

@@ -127,7 +127,7 @@ UNKNOWN = [
     "contextdna://Guide",
     "contextdna://projects/default/",
     "contextdna://projects/default/artifacts/art_1/versions",
-    "contextdna://projects/default/agents/alice",
+    "contextdna://projects/default/drones/alice",
     "contextdna://projects/default/audit",
     "contextdna://admin@guide",
 ]

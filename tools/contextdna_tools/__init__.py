@@ -1,5 +1,6 @@
 """The tools: parse, call one Workspace method, shape the result."""
 
+from contextdna_tools.agents import AGENT_HISTORY, REGISTER_AGENT, RETIRE_AGENT
 from contextdna_tools.artifacts import ATTACH_ARTIFACT
 from contextdna_tools.boundary import failure, run_tool, unforeseen
 from contextdna_tools.context import RETRIEVE_CONTEXT
@@ -29,6 +30,10 @@ TOOLS: tuple[AnyTool, ...] = (
 
 FULL_TOOLS: tuple[AnyTool, ...] = (
     *TOOLS,
+    LOOP_STATUS,
+    REGISTER_AGENT,
+    RETIRE_AGENT,
+    AGENT_HISTORY,
     SEND_SIGNAL,
     ACKNOWLEDGE_SIGNAL,
     AWAIT_SIGNAL,

@@ -61,3 +61,7 @@ WHERE h.project_id = ?1
 
 -- name: agent_history_backwards
 {known_agent_history} AND (?10 IS NULL OR h.seq < ?10) ORDER BY h.seq DESC LIMIT ?11
+
+-- name: sessions_with_agent
+SELECT {session} FROM sessions INDEXED BY sessions_active
+WHERE project_id = ?1 AND status = 'active' AND instr(lineage, json_quote(?2)) > 0 ORDER BY id
