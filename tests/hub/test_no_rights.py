@@ -19,6 +19,7 @@ from contextdna import (
 )
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
+from contextdna.hub.signals import Signals
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import INSTALLATION, ProjectId
 from tests.hub.methods import METHODS, Furnished, furnish
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.anyio
 SYSTEM_ONLY = {"conflicts", "query_audit", "verify_audit", "export_audit", "rotate_keys", "sweep"}
 
 
-PARTS = {"events": Events, "loops": Loops}
+PARTS = {"events": Events, "loops": Loops, "signals": Signals}
 """The parts of a workspace that belong to one noun."""
 
 
