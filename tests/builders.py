@@ -123,7 +123,7 @@ def make_delegation(delegation_id: str = "del_1", **changes: Any) -> Delegation:
         ALICE,
         BOB,
         1,
-        DelegationStatus.ACTIVE,
+        DelegationStatus.PENDING,
         NOW,
         NOW + timedelta(hours=1),
     )

@@ -5,12 +5,14 @@
 
 from contextdna.domain.agents import RegisterReport, RegisterRequest, RetireReport
 from contextdna.domain.artifacts import is_textual
+from contextdna.domain.contracts import DelegationEnd, DelegationView
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
 from contextdna.domain.events import EventPage
+from contextdna.domain.phases import cursor_behind
 from contextdna.domain.retrieval import one_line
 from contextdna.domain.rotation import RotationReport
-from contextdna.domain.sessions import BeginRequest, BegunSession, EndReport
+from contextdna.domain.sessions import BeginRequest, BegunSession, EndReport, SessionView
 from contextdna.domain.sharing import ShareReport
 from contextdna.domain.validation import parse_choice, parse_level
 from contextdna.errors import (
@@ -25,7 +27,20 @@ from contextdna.errors import (
     SettingsInvalid,
     StorageUnavailable,
 )
-from contextdna.hub import Agents, Events, Health, Hub, Loops, Signals, Workspace, open_hub
+from contextdna.hub import (
+    Agents,
+    Delegations,
+    Documents,
+    Events,
+    Health,
+    Hub,
+    Loops,
+    Sessions,
+    Signals,
+    Tasks,
+    Workspace,
+    open_hub,
+)
 from contextdna.values.agent import (
     Agent,
     AgentCard,
@@ -40,8 +55,9 @@ from contextdna.values.agent import (
 )
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
+from contextdna.values.document import RELATIONS, Document, Relation
 from contextdna.values.event import Event, EventName
-from contextdna.values.ids import AgentEntryId, AgentId, EventId, ProjectId, RecordId, SessionId, SignalId
+from contextdna.values.ids import AgentEntryId, AgentId, DelegationId, EventId, ProjectId, RecordId, SessionId, SignalId
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.loop import (
     Decision,
@@ -70,6 +86,7 @@ from contextdna.values.principal import Principal, Role
 from contextdna.values.project import ProjectOverview
 from contextdna.values.record import Kind, Record, Tier
 from contextdna.values.search import Context, ContextQuery, Hit
+from contextdna.values.session import Delegation, DelegationStatus, Direction, Session, SessionStatus, StateEntry
 from contextdna.values.settings import (
     BelowGate,
     Gates,
@@ -92,11 +109,13 @@ from contextdna.values.signal import (
     SignalWait,
     WaitOutcome,
 )
+from contextdna.values.task import StoredTask, Task, TaskChange, TaskDraft, TaskOrder, TaskPage, TaskQuery, TaskStatus
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
 __all__ = [
     "LEVELS_BY_LABEL",
     "MEMORY_TYPES",
+    "RELATIONS",
     "AccessDenied",
     "AcknowledgeReport",
     "Acknowledged",
@@ -127,8 +146,17 @@ __all__ = [
     "ContextQuery",
     "ConversationSummary",
     "Decision",
+    "Delegation",
+    "DelegationEnd",
+    "DelegationId",
     "DelegationReport",
     "DelegationRequest",
+    "DelegationStatus",
+    "DelegationView",
+    "Delegations",
+    "Direction",
+    "Document",
+    "Documents",
     "EndReport",
     "Event",
     "EventId",
@@ -173,6 +201,7 @@ __all__ = [
     "RecordId",
     "RegisterReport",
     "RegisterRequest",
+    "Relation",
     "RetentionSettings",
     "RetireReport",
     "Risk",
@@ -180,8 +209,12 @@ __all__ = [
     "RotationReport",
     "SearchSettings",
     "SentSignal",
+    "Session",
     "SessionId",
     "SessionInvalid",
+    "SessionStatus",
+    "SessionView",
+    "Sessions",
     "SettingsInvalid",
     "ShareReport",
     "SignalDraft",
@@ -189,10 +222,20 @@ __all__ = [
     "SignalStatus",
     "SignalWait",
     "Signals",
+    "StateEntry",
     "StorageUnavailable",
     "StoreStatus",
     "StoredMemory",
+    "StoredTask",
     "Swarm",
+    "Task",
+    "TaskChange",
+    "TaskDraft",
+    "TaskOrder",
+    "TaskPage",
+    "TaskQuery",
+    "TaskStatus",
+    "Tasks",
     "Team",
     "Tier",
     "Turn",
@@ -200,6 +243,7 @@ __all__ = [
     "WaitOutcome",
     "WorkSettings",
     "Workspace",
+    "cursor_behind",
     "is_textual",
     "one_line",
     "open_hub",

@@ -27,7 +27,7 @@ class SweepReport:
 
 
 async def sweep(op: Operation) -> SweepReport:
-    """Purge one batch of records whose retention date, restore window or idle time is over; close sessions that are overdue."""
+    """Purge one batch of records whose retention date, restore window or idle time is over; end overdue sessions."""
     retention = op.settings.retention
     due = await op.tx.records.due(
         op.project_id,

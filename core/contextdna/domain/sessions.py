@@ -4,21 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from contextdna.domain import access, agent_history, memories
+from contextdna.domain import access, agent_history, endings, memories, sharing
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_name, check_text
-from contextdna.errors import AccessDenied, InvalidInput, SessionInvalid
+from contextdna.domain.validation import check_agent_id, check_count, check_name, check_text
+from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput, SessionInvalid
 from contextdna.values.agent import Agent
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
-from contextdna.values.memory import MemoryDraft, OnDuplicate, StoredMemory
-from contextdna.values.principal import Role
+from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate, StoredMemory
+from contextdna.values.principal import Reader, Role
 from contextdna.values.record import Sealed, Tier
-from contextdna.values.session import DelegationStatus, Session, SessionStatus
+from contextdna.values.session import DelegationStatus, Session, SessionFilter, SessionStatus
 
 _TASK_BYTES_MAX = 64 * 1024
+_PROGRESS_BYTES_MAX = 4 * 1024
+_THOUGHTS_MAX = 1_000_000_000
+_WORKING_MAX = 10_000
+LISTED_MAX = 200
 LEARNINGS_MAX = 20
 
 
@@ -41,6 +45,23 @@ class BegunSession:
     session: Session
     handle: str
     task: str
+    progress: str = ""
+    """How far it has come, as its agent said last."""
+    pending: bool = False
+    """Whether it came from a delegation that the child has not accepted yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as those see it whose business it is: itself, agents above it, its coordinators, the role system."""
+
+    session: Session
+    status: SessionStatus
+    """Where it stands now: one past its end has expired, whether or not it is closed already."""
+    task: str
+    progress: str
+    output: str
+    artifact_ids: tuple[RecordId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +73,12 @@ class EndReport:
     delegation_completed: bool
     grants_ended: int
     children_ended: int
+    promoted: tuple[RecordId, ...] = ()
+    """Working memories of the session that are episodic now."""
+    expired: tuple[RecordId, ...] = ()
+    """Its other working memories, which are forgotten."""
+    granted: int = 0
+    """Grants that let the parent agent read what came back."""
 
 
 async def begin(op: Operation, request: BeginRequest) -> BegunSession:
@@ -180,8 +207,11 @@ async def resume(op: Operation, handle: str) -> BegunSession:
         SessionInvalid: Checked before, when the actor was resolved.
     """
     session = await current(op)
+    body = _open(op, session)
+    delegation = await op.tx.sessions.get_delegation(session.delegation_id) if session.delegation_id else None
+    pending = delegation is not None and delegation.status is DelegationStatus.PENDING
     op.note(session_resumed=session.id)
-    return BegunSession(session, handle, str(_open(op, session).get("task", "")))
+    return BegunSession(session, handle, str(body.get("task", "")), str(body.get("progress", "")), pending)
 
 
 async def current(op: Operation) -> Session:
@@ -198,6 +228,105 @@ async def current(op: Operation) -> Session:
     return session
 
 
+async def progress(op: Operation, *, status: str, thoughts: int, thoughts_total: int | None) -> SessionView:
+    """Tell how far the session has come.
+
+    Args:
+        op: The operation.
+        status: What it is at, in words; empty leaves what was said before.
+        thoughts: So many thoughts more.
+        thoughts_total: So many in all, instead.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        InvalidInput: ``progress_empty``, ``thoughts_twice``, or the status cannot be kept.
+        LimitExceeded: A count is out of range.
+    """
+    check_text(status, name="status", bytes_max=_PROGRESS_BYTES_MAX, empty_allowed=True)
+    check_count(thoughts, name="thoughts", maximum=_THOUGHTS_MAX, minimum=0)
+    if not status and not thoughts and thoughts_total is None:
+        raise InvalidInput("no progress to tell", code="progress_empty", hint="Give a status, thoughts, or both.")
+    if thoughts and thoughts_total is not None:
+        raise InvalidInput("thoughts and thoughts_total", code="thoughts_twice", hint="Give one of the two.")
+    session = await current(op)
+    counted = session.thoughts + thoughts if thoughts_total is None else thoughts_total
+    check_count(counted, name="thoughts_total", maximum=_THOUGHTS_MAX, minimum=0)
+    body = _open(op, session)
+    if status:
+        body["progress"] = status
+    moved = replace(session, thoughts=counted, updated_at=op.now, sealed=_seal(op, session.id, body))
+    await op.tx.sessions.replace(moved)
+    op.note(session=session.id, thoughts=counted)
+    op.emit(EventName.SESSION_PROGRESSED, subject=session.id, audience=session.lineage)
+    return view(op, moved)
+
+
+async def get(op: Operation, session_id: SessionId) -> SessionView:
+    """Show a session by its public id, without one the call's own.
+
+    Raises:
+        NotFound: No such session, or none of the actor's business.
+        SessionInvalid: ``session_required``: neither an id nor a handle.
+    """
+    if not session_id:
+        return view(op, await current(op))
+    session = await op.tx.sessions.get(session_id)
+    if session is None or session.project_id != op.project_id or not _shows(op.actor.reader, session):
+        raise access.absent_error((session_id,), denied=session is not None)
+    op.note(session=session.id)
+    return view(op, session)
+
+
+async def listing(
+    op: Operation, *, status: SessionStatus | None, agent_id: AgentId, before: SessionId, limit: int
+) -> tuple[SessionView, ...]:
+    """List the sessions that are the actor's business, the newest first.
+
+    Raises:
+        InvalidInput: ``agent_id_invalid``.
+        LimitExceeded: ``limit_out_of_range``.
+    """
+    check_count(limit, name="limit", maximum=LISTED_MAX)
+    if agent_id:
+        check_agent_id(agent_id, name="agent_id")
+    reader = op.actor.reader
+    where = SessionFilter(
+        status=status,
+        agent_id=agent_id,
+        seen_by=AgentId("") if reader.role is Role.SYSTEM else reader.agent_id,
+        of_swarm=reader.swarm_id if reader.role is Role.COORDINATOR else "",
+    )
+    found = await op.tx.sessions.find(op.project_id, where, now=op.now, before=before, limit=limit)
+    op.note(sessions=len(found))
+    return tuple(view(op, session) for session in found)
+
+
+def _shows(reader: Reader, session: Session) -> bool:
+    """Tell whether a session is a reader's business; the same rule stands in ``SessionTable.find``."""
+    if reader.role is Role.SYSTEM or reader.agent_id in session.lineage:
+        return True
+    coordinates = reader.role is Role.COORDINATOR and reader.swarm_id != ""
+    return coordinates and session.swarm_id == reader.swarm_id and session.role is not Role.SYSTEM
+
+
+def view(op: Operation, session: Session) -> SessionView:
+    """Open a session for those whose business it is."""
+    try:
+        body = _open(op, session)
+    except IntegrityFault:  # one damaged row must not hide the others; the audit entry tells
+        op.note(unreadable=int(op.details.get("unreadable", 0)) + 1)
+        body = {}
+    artifacts = body.get("artifacts", ())
+    return SessionView(
+        session=session,
+        status=session.standing(op.now),
+        task=str(body.get("task", "")),
+        progress=str(body.get("progress", "")),
+        output=str(body.get("output", "")),
+        artifact_ids=tuple(artifacts) if isinstance(artifacts, list) else (),
+    )
+
+
 async def end(
     op: Operation,
     *,
@@ -205,19 +334,26 @@ async def end(
     output: str,
     learnings: Sequence[str],
     artifact_ids: Sequence[RecordId],
+    promote: Sequence[RecordId],
     level: Level,
 ) -> EndReport:
     """End the session: keep its output and learnings as memories, complete its delegation, close its grants.
 
+    Of its working memories those in ``promote`` become episodic, the others are forgotten. What a delegated session
+    leaves is granted to the parent agent.
+
     Raises:
         SessionInvalid: ``session_required``.
-        InvalidInput: The output or a learning cannot be stored.
+        NotFound: An artifact or a memory to promote is not there.
+        InvalidInput: The output or a learning cannot be stored, or ``not_working``.
     """
     session = await current(op)
     if len(learnings) > LEARNINGS_MAX:
         raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
     await memories.require_visible(op, artifact_ids)
-    drafts = _drafts(op, success=success, output=output, learnings=learnings, level=level)
+    promoted = await _promote(op, session, promote)
+    expired = await endings.lapse(op, session)
+    drafts = _drafts(session, success=success, output=output, learnings=learnings, level=level)
     drafts = [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts]
     stored: tuple[StoredMemory, ...] = ()
     if drafts:
@@ -232,58 +368,72 @@ async def end(
     )
     await op.tx.sessions.replace(ended)
     await agent_history.session_ended(op, ended)
+    results = tuple(dict.fromkeys([*(item.id for item in stored), *artifact_ids]))
+    granted = await _hand_back(op, session, results)
     outcome = DelegationStatus.COMPLETED if success else DelegationStatus.FAILED
-    grants_ended, completed = await _end_delegation(op, session, outcome)
-    below_grants, children = await _end_below(op, session.id)
-    grants_ended += below_grants
-    op.note(session_ended=session.id, success=success, grants_ended=grants_ended, children_ended=children)
+    grants_ended, completed = await endings.release(op, ended, outcome, results)
+    below = await endings.close_below(op, session)
+    grants_ended += below.grants
+    op.note(session_ended=session.id, success=success, grants_ended=grants_ended, children_ended=below.sessions)
     op.emit(EventName.SESSION_ENDED, subject=session.id, audience=session.lineage)
-    return EndReport(ended, stored, completed, grants_ended, children)
+    return EndReport(ended, stored, completed, grants_ended, below.sessions, promoted, expired, granted)
 
 
-async def _end_below(op: Operation, session_id: SessionId) -> tuple[int, int]:
-    """End every session begun in a session, and all below; gives (grants that lapsed, sessions that ended)."""
-    grants_ended = sessions_ended = 0
-    for child in await op.tx.sessions.below(session_id):
-        own = await _close(op, child)
-        deeper_grants, deeper = await _end_below(op, child.id)
-        grants_ended += own + deeper_grants
-        sessions_ended += 1 + deeper
-    return grants_ended, sessions_ended
+async def _promote(op: Operation, session: Session, wanted: Sequence[RecordId]) -> tuple[RecordId, ...]:
+    """Make working memories of the session episodic.
+
+    Raises:
+        NotFound: One is absent or not visible.
+        InvalidInput: ``not_working``: one is another kind of record, or not of this session.
+    """
+    if not wanted:
+        return ()
+    check_count(len(wanted), name="promote", maximum=op.settings.limits.batch_max)
+    chosen = tuple(dict.fromkeys(wanted))
+    working = set(await endings.working_memories(op, session, limit=_WORKING_MAX))
+    others = [record_id for record_id in chosen if record_id not in working]
+    await memories.require_visible(op, others)
+    if others:
+        raise InvalidInput(
+            f"not a working memory of this session: {others[0]}",
+            code="not_working",
+            hint="Promote memories that this session stored with tier working; others stay as they are.",
+        )
+    for record in await op.tx.records.take(op.project_id, chosen):
+        await memories.update(op, record.id, MemoryChange(tier=Tier.EPISODIC), expected_version=record.version)
+    return chosen
+
+
+async def _hand_back(op: Operation, session: Session, results: Sequence[RecordId]) -> int:
+    """Let the parent agent of a delegated session read what it left and owns; these grants outlive the delegation."""
+    delegation = await op.tx.sessions.get_delegation(session.delegation_id) if session.delegation_id else None
+    if delegation is None or not results:
+        return 0
+    own = [
+        record.id
+        for record in await op.tx.records.take(op.project_id, results)
+        if record.owner_id == session.agent_id and record.level is not Level.PROJECT
+    ]
+    await op.tx.grants.add([sharing.new_grant(op, record_id, delegation.parent_agent_id, None) for record_id in own])
+    return len(own)
 
 
 async def end_with_agent(op: Operation, agent_id: AgentId) -> tuple[int, int]:
     """End every session of an agent, and all that came from one of its own; gives (sessions, grants that lapsed)."""
-    grants_ended = 0
-    ending = await op.tx.sessions.with_agent(op.project_id, agent_id)
-    for session in ending:
-        grants_ended += await _close(op, session)
-        op.emit(EventName.SESSION_ENDED, subject=session.id, audience=session.lineage)
-    return len(ending), grants_ended
+    ended = endings.Ended()
+    for session in await op.tx.sessions.with_agent(op.project_id, agent_id):
+        current_row = await op.tx.sessions.get(session.id)  # one before it may have taken it along
+        if current_row is not None:
+            ended += await endings.close(op, current_row)
+    return ended.sessions, ended.grants
 
 
-async def _close(op: Operation, session: Session) -> int:
-    """End a session from outside, with its delegation; gives how many grants lapsed."""
-    closed = replace(session, status=SessionStatus.EXPIRED, updated_at=op.now, ended_at=op.now)
-    await op.tx.sessions.replace(closed)
-    await agent_history.session_ended(op, closed)
-    grants_ended, _ = await _end_delegation(op, session, DelegationStatus.REVOKED)
-    return grants_ended
-
-
-async def _end_delegation(op: Operation, session: Session, status: DelegationStatus) -> tuple[int, bool]:
-    """End the delegation that a session came from; gives (grants that lapsed, whether there was one to end)."""
-    if not session.delegation_id:
-        return 0, False
-    delegation = await op.tx.sessions.get_delegation(session.delegation_id)
-    if delegation is None or delegation.status is not DelegationStatus.ACTIVE:
-        return 0, False
-    await op.tx.sessions.replace_delegation(replace(delegation, status=status, ended_at=op.now))
-    return await op.tx.grants.revoke_delegation(op.project_id, delegation.id, at=op.now), True
-
-
-def _drafts(op: Operation, *, success: bool, output: str, learnings: Sequence[str], level: Level) -> list[MemoryDraft]:
-    metadata = {"session": op.actor.session_id, "success": success}
+def _drafts(
+    session: Session, *, success: bool, output: str, learnings: Sequence[str], level: Level
+) -> list[MemoryDraft]:
+    metadata: dict[str, object] = {"session": session.id, "success": success}
+    if session.delegation_id:
+        metadata |= {"delegation": session.delegation_id, "chain": list(session.lineage)}
     drafts = []
     if output:
         drafts.append(MemoryDraft(output, memory_type="result", tier=Tier.EPISODIC, level=level, metadata=metadata))

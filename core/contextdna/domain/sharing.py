@@ -91,7 +91,11 @@ def _at_or_below(agent_id: AgentId, targets: Sequence[AgentId]) -> bool:
 
 
 def new_grant(
-    op: Operation, record_id: RecordId, grantee_id: AgentId, expires_at: datetime | None, delegation_id: str = ""
+    op: Operation,
+    record_id: RecordId,
+    grantee_id: AgentId,
+    expires_at: datetime | None,
+    delegation_id: DelegationId = DelegationId(""),
 ) -> Grant:
     """Make a grant by the actor."""
     return Grant(
@@ -102,7 +106,7 @@ def new_grant(
         granted_by=op.actor.agent_id,
         created_at=op.now,
         expires_at=expires_at,
-        delegation_id=DelegationId(delegation_id),
+        delegation_id=delegation_id,
     )
 
 

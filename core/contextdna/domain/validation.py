@@ -15,7 +15,7 @@ from contextdna.values.memory import MemoryChange, MemoryDraft
 from contextdna.values.settings import HubSettings, Limits
 
 _MEDIA_TYPE: Final = re.compile(r"^[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}$")
-_METADATA_DEPTH_MAX: Final = 16
+_JSON_DEPTH_MAX: Final = 16
 _NUL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # a NUL as JSON writes it, not the six characters
 _DAYS_MAX: Final = 36_500.0
 _E = TypeVar("_E")
@@ -119,19 +119,28 @@ def check_metadata(metadata: Mapping[str, Any], limits: Limits) -> None:
         InvalidInput: ``metadata_invalid`` or ``text_unstorable``.
         LimitExceeded: ``metadata_too_large``.
     """
-    if not metadata:
-        return
-    if _depth(metadata) > _METADATA_DEPTH_MAX:
+    if metadata:
+        check_json(metadata, name="metadata", bytes_max=limits.metadata_bytes_max)
+
+
+def check_json(value: object, *, name: str, bytes_max: int) -> None:
+    """Refuse a value that is not plain JSON of moderate size and depth.
+
+    Raises:
+        InvalidInput: ``<name>_invalid`` or ``text_unstorable``.
+        LimitExceeded: ``<name>_too_large``.
+    """
+    if _depth(value) > _JSON_DEPTH_MAX:
         raise InvalidInput(
-            f"metadata is nested deeper than {_METADATA_DEPTH_MAX}", code="metadata_invalid", hint="Flatten it."
+            f"{name} is nested deeper than {_JSON_DEPTH_MAX}", code=f"{name}_invalid", hint="Flatten it."
         )
     try:
-        text = compact_json(metadata)
+        text = compact_json(value)
     except (ValueError, TypeError) as error:
-        raise InvalidInput("metadata is not JSON", code="metadata_invalid", hint="No NaN or Infinity.") from error
-    check_text(text, name="metadata", bytes_max=limits.metadata_bytes_max)
+        raise InvalidInput(f"{name} is not JSON", code=f"{name}_invalid", hint="No NaN or Infinity.") from error
+    check_text(text, name=name, bytes_max=bytes_max)
     if _NUL_ESCAPE.search(text):
-        raise InvalidInput("metadata holds a NUL character", code="text_unstorable", hint="Remove NUL characters.")
+        raise InvalidInput(f"{name} holds a NUL character", code="text_unstorable", hint="Remove NUL characters.")
 
 
 def check_tags(tags: Sequence[str], limits: Limits) -> None:
@@ -250,7 +259,7 @@ def _depth(value: object) -> int:
     while pending:
         item, depth = pending.pop()
         deepest = max(deepest, depth)
-        if depth > _METADATA_DEPTH_MAX:
+        if depth > _JSON_DEPTH_MAX:
             return depth
         if isinstance(item, Mapping):
             pending.extend((child, depth + 1) for child in item.values())

@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 
 from contextdna.backends.in_memory import InMemoryBlobStore, open_in_memory
-from contextdna.backends.in_process import InProcessChannel
+from contextdna.backends.in_process import InProcessCache, InProcessChannel
 from contextdna.backends.key_ring import KeyFileRing, MasterKeyRing, master_key_id, new_master_key, parse_master_key
 from contextdna.backends.local_files import LocalBlobStore
 from contextdna.backends.os_keyring import read_os_keyring
@@ -100,7 +100,7 @@ async def open_hub(
         door = Door(database=database, vault=vault, channel=channel, settings=settings, clock=clock, remains=remains)
         await _prepare(database, vault, settings, clock)
         stream = EventStream(database, channel)
-        hub = Hub(Rooms(door, blobs, remains, stream))
+        hub = Hub(Rooms(door, blobs, remains, stream, InProcessCache()))
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None

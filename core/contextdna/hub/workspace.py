@@ -10,6 +10,7 @@ from contextdna.domain import (
     access,
     artifacts,
     audit,
+    contracts,
     conversations,
     delegation,
     forgetting,
@@ -28,16 +29,21 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
 from contextdna.hub.agents import Agents
 from contextdna.hub.blobs import BlobRoom
+from contextdna.hub.delegations import Delegations
+from contextdna.hub.documents import Documents
 from contextdna.hub.door import Door
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
 from contextdna.hub.remains import Remains
+from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
 from contextdna.hub.stream import EventStream
+from contextdna.hub.tasks import Tasks
 from contextdna.ports.database import DatabaseStatus
+from contextdna.ports.storage import Cache
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditReport
-from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.ids import INSTALLATION, AgentId, DelegationId, IdPrefix, ProjectId, RecordId, SessionId, new_id
 from contextdna.values.level import Level
 from contextdna.values.loop import GateState, LoopDraft, LoopOutcome, LoopRecord
 from contextdna.values.memory import (
@@ -68,6 +74,7 @@ class Rooms:
     blobs: BlobRoom
     remains: Remains
     stream: EventStream
+    cache: Cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,10 @@ class Workspace:
         self.agents = Agents(rooms.door, caller)
         self.signals = Signals(rooms.door, rooms.stream, caller)
         self.loops = Loops(rooms.door, caller)
+        self.sessions = Sessions(rooms.door, rooms.cache, caller)
+        self.delegations = Delegations(rooms.door, caller)
+        self.tasks = Tasks(rooms.door, rooms.remains, caller)
+        self.documents = Documents(rooms.door, caller)
 
     async def store_memories(
         self,
@@ -203,9 +214,14 @@ class Workspace:
         return await self._door.write(self._caller, Action.BEGIN_SESSION, lambda op: sessions.begin(op, request))
 
     async def resume_session(self) -> sessions.BegunSession:
-        """Give the active session of the call's own handle again."""
+        """Give the active session of the call's own handle again; a delegated one is accepted with it."""
         handle = self._caller.handle
-        return await self._door.read(self._caller, Action.RESUME_SESSION, lambda op: sessions.resume(op, handle))
+        begun = await self._door.read(self._caller, Action.RESUME_SESSION, lambda op: sessions.resume(op, handle))
+        if begun.pending:
+            await self._door.write(
+                self._caller, Action.ACCEPT_DELEGATION, lambda op: contracts.accept(op, DelegationId(""))
+            )
+        return begun
 
     async def end_session(
         self,
@@ -214,15 +230,22 @@ class Workspace:
         output: str = "",
         learnings: Sequence[str] = (),
         artifact_ids: Sequence[RecordId] = (),
+        promote: Sequence[RecordId] = (),
         level: Level | None = None,
     ) -> sessions.EndReport:
-        """End the call's session and keep what it brought."""
+        """End the call's session and keep what it brought; of its working memories only those in ``promote`` stay."""
         chosen = level or self._door.settings.default_level
         return await self._door.write(
             self._caller,
             Action.END_SESSION,
             lambda op: sessions.end(
-                op, success=success, output=output, learnings=learnings, artifact_ids=artifact_ids, level=chosen
+                op,
+                success=success,
+                output=output,
+                learnings=learnings,
+                artifact_ids=artifact_ids,
+                promote=promote,
+                level=chosen,
             ),
         )
 

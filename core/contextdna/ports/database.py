@@ -8,6 +8,7 @@ from contextdna.ports.agents import AgentTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
 from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
+from contextdna.ports.tasks import TaskTable
 from contextdna.ports.signals import SignalTable
 from contextdna.ports.states import StateTable
 from contextdna.ports.work import GrantTable, ProjectTable, SessionTable
@@ -22,6 +23,8 @@ class Transaction(Protocol):
     def records(self) -> RecordTable: ...
     @property
     def loops(self) -> LoopTable: ...
+    @property
+    def tasks(self) -> TaskTable: ...
     @property
     def projects(self) -> ProjectTable: ...
     @property

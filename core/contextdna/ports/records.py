@@ -151,6 +151,10 @@ class RecordTable(Protocol):
         """Add relationships; one that stands already stays."""
         ...
 
+    async def remove_links(self, links: Sequence[Link]) -> int:
+        """Remove relationships, whenever they were made; gives how many stood."""
+        ...
+
     async def links_of(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Link]:
         """List relationships that start at records."""
         ...

@@ -8,7 +8,7 @@ from contextdna.values.agent import Agent
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
 from contextdna.values.project import Project
-from contextdna.values.session import Delegation, Session
+from contextdna.values.session import Delegation, DelegationStatus, Direction, Session, SessionFilter
 
 
 class ProjectTable(Protocol):
@@ -70,6 +70,36 @@ class SessionTable(Protocol):
         """List the active sessions that were begun in a session, delegated or not."""
         ...
 
+    async def find(
+        self, project_id: ProjectId, where: SessionFilter, *, now: datetime, before: SessionId, limit: int
+    ) -> list[Session]:
+        """List sessions by id, the newest first; ``before`` one, or from the newest with an empty id.
+
+        One past its end counts as expired.
+        """
+        ...
+
+    async def overdue(self, project_id: ProjectId, *, now: datetime, limit: int) -> list[Session]:
+        """List active sessions past their end, those that ended first before the others."""
+        ...
+
+    async def find_delegations(
+        self,
+        project_id: ProjectId,
+        agent_id: AgentId,
+        *,
+        direction: Direction,
+        status: DelegationStatus | None,
+        now: datetime,
+        before: DelegationId,
+        limit: int,
+    ) -> list[Delegation]:
+        """List delegations by id, the newest first; an empty agent id means all of the project.
+
+        What agents below an agent gave counts as given by it. One past its end counts as expired.
+        """
+        ...
+
 
 class GrantTable(Protocol):
     """Grants: record -> agent, read only."""
@@ -95,9 +125,13 @@ class GrantTable(Protocol):
         ...
 
     async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:
-        """End grants now; gives how many were in force."""
+        """End grants now, and those that rest on them; gives how many were in force."""
         ...
 
     async def revoke_delegation(self, project_id: ProjectId, delegation_id: DelegationId, *, at: datetime) -> int:
-        """End every grant of a delegation now."""
+        """End every grant of a delegation now, and those that rest on them; gives how many were in force."""
+        ...
+
+    async def delete_ended(self, project_id: ProjectId, *, before: datetime, limit: int) -> int:
+        """Remove grants that were over before a time; gives how many."""
         ...

@@ -14,7 +14,8 @@ class ArtifactDraft:
 
     name: str
     data: bytes
-    media_type: str = "text/plain"
+    media_type: str = ""
+    """``type/subtype``; empty: guessed by the name, else by the first bytes."""
     level: Level = Level.PROJECT
     importance: float = 0.5
     metadata: Mapping[str, Any] = field(default_factory=dict)

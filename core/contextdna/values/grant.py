@@ -20,3 +20,6 @@ class Grant:
     revoked_at: datetime | None = None
     delegation_id: DelegationId = DelegationId("")
     """Set when the grant belongs to a delegation and lapses with it; else empty."""
+    rests_on: GrantId = GrantId("")
+    """The grant by which the giver itself reads the record, and with which this one lapses; empty when by its own
+    right."""

@@ -42,6 +42,7 @@ class IdPrefix(StrEnum):
     TURN = "turn"
     ARTIFACT = "art"
     LOOP = "loop"
+    TASK = "task"
     SESSION = "ses"
     DELEGATION = "del"
     GRANT = "grt"

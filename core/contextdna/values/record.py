@@ -1,4 +1,4 @@
-"""The stored form that memories, turns, artifacts and loop records share."""
+"""The stored form that memories, turns, artifacts, loop records and tasks share."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,12 +9,13 @@ from contextdna.values.level import Level
 
 
 class Kind(StrEnum):
-    """The four nouns that carry an access level."""
+    """The five nouns that carry an access level."""
 
     MEMORY = "memory"
     TURN = "turn"
     ARTIFACT = "artifact"
     LOOP = "loop"
+    TASK = "task"
 
 
 class Tier(StrEnum):
@@ -60,13 +61,13 @@ class Record:
     swarm_id: str
     session_id: SessionId
     type: str
-    """memory_type of a memory, role of a turn, media type of an artifact, loop name of a loop record."""
+    """memory_type of a memory, role of a turn, media type of an artifact, loop name of a loop record, status of a task."""
     tier: str
     importance: float
     position: int
     """Turn number in its conversation, version number of an artifact's name, iteration of a loop record; else 0."""
     subject: str
-    """Phase of a loop record, keyed hash of an artifact's name; else empty."""
+    """Phase of a loop record, keyed hash of an artifact's name, assignee of a task; else empty."""
     version: int
     created_at: datetime
     updated_at: datetime

@@ -1,10 +1,11 @@
-"""Sessions and delegations."""
+"""Sessions, their working state, and delegations."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final
 
-from contextdna.values.ids import AgentId, DelegationId, ProjectId, SessionId
+from contextdna.values.ids import AgentId, DelegationId, ProjectId, RecordId, SessionId
 from contextdna.values.principal import Role
 from contextdna.values.record import Sealed
 
@@ -16,6 +17,8 @@ class SessionStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     EXPIRED = "expired"
+    CLOSED = "closed"
+    """Ended from outside: with the session it was begun in, or because its delegation was declined or revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,77 @@ class Session:
     expires_at: datetime
     ended_at: datetime | None
     sealed: Sealed
-    """The task and, once ended, the output."""
+    """The task, how far it has come and, once ended, the output."""
+    thoughts: int = 0
+    """How many thoughts its agent has counted."""
+    state_version: int = 0
+    """Rises with every change of its working state, in the same transaction."""
+
+    def standing(self, now: datetime) -> SessionStatus:
+        """Give where it stands now: past its end it has expired, whether anyone has closed it or not."""
+        overdue = self.status is SessionStatus.ACTIVE and self.expires_at <= now
+        return SessionStatus.EXPIRED if overdue else self.status
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    """One key of a session's working state as it is stored: the value always encrypted."""
+
+    project_id: ProjectId
+    session_id: SessionId
+    key: str
+    version: int
+    """The session's state version that wrote it."""
+    updated_at: datetime
+    expires_at: datetime
+    sealed: Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class StateEntry:
+    """One key of a session's working state, opened."""
+
+    key: str
+    value: Any
+    version: int
+    updated_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions a listing means, and whose it may show; empty means any."""
+
+    status: SessionStatus | None = None
+    agent_id: AgentId = AgentId("")
+    seen_by: AgentId = AgentId("")
+    """Only those with this agent in their lineage: its own and all below it."""
+    of_swarm: str = ""
+    """Beside these, those of a swarm, but for the role system's."""
 
 
 class DelegationStatus(StrEnum):
     """Where a delegation stands."""
 
-    ACTIVE = "active"
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
     COMPLETED = "completed"
     FAILED = "failed"
     REVOKED = "revoked"
     EXPIRED = "expired"
+
+
+OPEN_DELEGATIONS: Final = frozenset({DelegationStatus.PENDING, DelegationStatus.ACCEPTED})
+"""Where a delegation is not over yet."""
+
+
+class Direction(StrEnum):
+    """Which delegations an agent means: those that it and agents below it gave, or those that it received."""
+
+    GIVEN = "given"
+    RECEIVED = "received"
+    ANY = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +129,12 @@ class Delegation:
     status: DelegationStatus
     created_at: datetime
     expires_at: datetime
+    accepted_at: datetime | None = None
     ended_at: datetime | None = None
+    result_ids: tuple[RecordId, ...] = ()
+    """What the child brought back: memories and artifacts."""
+
+    def standing(self, now: datetime) -> DelegationStatus:
+        """Give where it stands now: past its end it has expired, whether anyone has closed it or not."""
+        overdue = self.status in OPEN_DELEGATIONS and self.expires_at <= now
+        return DelegationStatus.EXPIRED if overdue else self.status

@@ -14,6 +14,7 @@ from contextdna.backends.in_memory.records import InMemoryRecords
 from contextdna.backends.in_memory.sheets import Sheets
 from contextdna.backends.in_memory.signals import InMemorySignals
 from contextdna.backends.in_memory.states import InMemoryStates
+from contextdna.backends.in_memory.tasks import InMemoryTasks
 from contextdna.backends.in_memory.work import InMemoryGrants, InMemoryProjects, InMemorySessions
 from contextdna.ports.database import DatabaseStatus, Transaction, Unit
 
@@ -26,6 +27,7 @@ class InMemoryTransaction:
     def __init__(self, sheets: Sheets) -> None:
         self.records = InMemoryRecords(sheets)
         self.loops = InMemoryLoops(sheets)
+        self.tasks = InMemoryTasks(sheets)
         self.projects = InMemoryProjects(sheets)
         self.agents = InMemoryAgents(sheets)
         self.sessions = InMemorySessions(sheets)

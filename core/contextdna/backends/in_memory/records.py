@@ -246,6 +246,14 @@ class InMemoryRecords:
         for link in links:
             rows.setdefault((link.project_id, link.source_id, link.target_id, link.relation), link)
 
+    async def remove_links(self, links: Sequence[Link]) -> int:
+        """Remove relationships, whenever they were made; gives how many stood."""
+        rows = self._sheets.links.change()
+        keys = {(link.project_id, link.source_id, link.target_id, link.relation) for link in links} & rows.keys()
+        for key in keys:
+            del rows[key]
+        return len(keys)
+
     async def links_of(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Link]:
         """List relationships that start at records, by source, then oldest first."""
         links = [link for link in self._sheets.links.rows.values() if link.project_id == project_id]

@@ -8,8 +8,9 @@ from contextdna.backends.in_memory.sheets import Sheets, in_force
 from contextdna.values.agent import Agent
 from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
+from contextdna.values.principal import Role
 from contextdna.values.project import Project
-from contextdna.values.session import Delegation, Session, SessionStatus
+from contextdna.values.session import Delegation, DelegationStatus, Direction, Session, SessionFilter, SessionStatus
 
 
 class InMemoryProjects:
@@ -100,6 +101,52 @@ class InMemorySessions:
         begun = [row for row in self._sheets.sessions.rows.values() if session_id and row.parent_id == session_id]
         return sorted((row for row in begun if row.status is SessionStatus.ACTIVE), key=lambda row: row.id)
 
+    async def find(
+        self, project_id: ProjectId, where: SessionFilter, *, now: datetime, before: SessionId, limit: int
+    ) -> list[Session]:
+        """List sessions by id, the newest first; one past its end counts as expired."""
+        found = [
+            row
+            for row in self._sheets.sessions.rows.values()
+            if row.project_id == project_id
+            and _is_shown(row, where)
+            and where.agent_id in ("", row.agent_id)
+            and where.status in (None, row.standing(now))
+            and (not before or row.id < before)
+        ]
+        return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+
+    async def overdue(self, project_id: ProjectId, *, now: datetime, limit: int) -> list[Session]:
+        """List active sessions past their end, those that ended first before the others."""
+        found = [
+            row
+            for row in self._sheets.sessions.rows.values()
+            if row.project_id == project_id and row.status is SessionStatus.ACTIVE and row.expires_at <= now
+        ]
+        return sorted(found, key=lambda row: (row.expires_at, row.id))[:limit]
+
+    async def find_delegations(
+        self,
+        project_id: ProjectId,
+        agent_id: AgentId,
+        *,
+        direction: Direction,
+        status: DelegationStatus | None,
+        now: datetime,
+        before: DelegationId,
+        limit: int,
+    ) -> list[Delegation]:
+        """List delegations by id, the newest first; one past its end counts as expired."""
+        found = [
+            row
+            for row in self._sheets.delegations.rows.values()
+            if row.project_id == project_id
+            and _concerns(row, agent_id, direction)
+            and status in (None, row.standing(now))
+            and (not before or row.id < before)
+        ]
+        return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+
 
 class InMemoryGrants:
     """``GrantTable`` on the sheets of one unit."""
@@ -145,16 +192,49 @@ class InMemoryGrants:
         return sorted((grant for grant in grants if in_force(grant, now)), key=lambda grant: grant.id)
 
     async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:
-        """End grants now; gives how many were in force."""
+        """End grants now, and those that rest on them; gives how many were in force."""
         return self._revoke(project_id, at, lambda grant: grant.id in grant_ids)
 
     async def revoke_delegation(self, project_id: ProjectId, delegation_id: DelegationId, *, at: datetime) -> int:
-        """End every grant of a delegation now; gives how many were in force."""
+        """End every grant of a delegation now, and those that rest on them; gives how many were in force."""
         return self._revoke(project_id, at, lambda grant: grant.delegation_id == delegation_id != "")
 
     def _revoke(self, project_id: ProjectId, at: datetime, chosen: Callable[[Grant], bool]) -> int:
         rows = self._sheets.grants.change()
-        ended = [grant for grant in self._in_force(project_id, at) if chosen(grant)]
+        mine = [grant for grant in rows.values() if grant.project_id == project_id]
+        reached = {grant.id for grant in mine if chosen(grant)}
+        while more := {grant.id for grant in mine if grant.rests_on in reached} - reached:
+            reached |= more
+        ended = [grant for grant in self._in_force(project_id, at) if grant.id in reached]
         for grant in ended:
             rows[project_id, grant.id] = replace(grant, revoked_at=at)
         return len(ended)
+
+    async def delete_ended(self, project_id: ProjectId, *, before: datetime, limit: int) -> int:
+        """Remove grants that were over before a time; gives how many."""
+        rows = self._sheets.grants.change()
+        mine = sorted((grant for grant in rows.values() if grant.project_id == project_id), key=lambda row: row.id)
+        over = [
+            grant.id
+            for grant in mine
+            if any(end is not None and end < before for end in (grant.revoked_at, grant.expires_at))
+        ]
+        for grant_id in over[:limit]:
+            del rows[project_id, grant_id]
+        return len(over[:limit])
+
+
+def _is_shown(session: Session, where: SessionFilter) -> bool:
+    if not where.seen_by or where.seen_by in session.lineage:
+        return True
+    of_swarm = where.of_swarm != "" and session.swarm_id == where.of_swarm
+    return of_swarm and session.role is not Role.SYSTEM
+
+
+def _concerns(delegation: Delegation, agent_id: AgentId, direction: Direction) -> bool:
+    parent = delegation.parent_agent_id
+    given = parent == agent_id or parent.startswith(f"{agent_id}/")
+    received = delegation.child_agent_id == agent_id
+    if not agent_id:
+        return True
+    return (given and direction is not Direction.RECEIVED) or (received and direction is not Direction.GIVEN)

@@ -237,6 +237,11 @@ class Records:
             ],
         )
 
+    async def remove_links(self, links: Sequence[Link]) -> int:
+        """Remove relationships, whenever they were made; gives how many stood."""
+        keys = [(link.project_id, link.source_id, link.target_id, link.relation) for link in links]
+        return sum([await self._run("link_remove", key) for key in keys])
+
     async def links_of(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> list[Link]:
         """List relationships that start at records."""
         rows = await self._rows("links_of", (project_id, json_list(record_ids)))

@@ -9,6 +9,7 @@ from contextdna.backends.relational.records import Records
 from contextdna.backends.relational.signals import Signals
 from contextdna.backends.relational.statements import Executor
 from contextdna.backends.relational.states import States
+from contextdna.backends.relational.tasks import Tasks
 from contextdna.backends.relational.work import Grants, Projects, Sessions
 
 
@@ -18,6 +19,7 @@ class RelationalTransaction:
 
     records: Records
     loops: Loops
+    tasks: Tasks
     projects: Projects
     agents: Agents
     sessions: Sessions
@@ -35,6 +37,7 @@ def tables_over(executor: Executor) -> RelationalTransaction:
     return RelationalTransaction(
         records=Records(executor),
         loops=Loops(executor),
+        tasks=Tasks(executor),
         projects=Projects(executor),
         agents=Agents(executor),
         sessions=Sessions(executor),

@@ -21,7 +21,7 @@ from contextdna.values.grant import Grant
 from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, RecordId, SessionId
 from contextdna.values.principal import Role
 from contextdna.values.project import Project
-from contextdna.values.session import Delegation, DelegationStatus, Session, SessionStatus
+from contextdna.values.session import Delegation, DelegationStatus, Direction, Session, SessionFilter, SessionStatus
 
 _ROLES: Final = {role.value: role for role in Role}
 
@@ -111,6 +111,33 @@ class Sessions:
         """List the active sessions that were begun in a session, by id."""
         return [_session_of(row) for row in await self._rows("sessions_below", (session_id,))]
 
+    async def find(
+        self, project_id: ProjectId, where: SessionFilter, *, now: datetime, before: SessionId, limit: int
+    ) -> list[Session]:
+        """List sessions by id, the newest first; one past its end counts as expired."""
+        shown = (project_id, where.agent_id, where.seen_by, where.of_swarm)
+        params = (*shown, where.status.value if where.status else "", before, micros(now), limit)
+        return [_session_of(row) for row in await self._rows("sessions_find", params)]
+
+    async def overdue(self, project_id: ProjectId, *, now: datetime, limit: int) -> list[Session]:
+        """List active sessions past their end, those that ended first before the others."""
+        return [_session_of(row) for row in await self._rows("sessions_overdue", (project_id, micros(now), limit))]
+
+    async def find_delegations(
+        self,
+        project_id: ProjectId,
+        agent_id: AgentId,
+        *,
+        direction: Direction,
+        status: DelegationStatus | None,
+        now: datetime,
+        before: DelegationId,
+        limit: int,
+    ) -> list[Delegation]:
+        """List delegations by id, the newest first; one past its end counts as expired."""
+        params = (project_id, agent_id, direction.value, status.value if status else "", before, micros(now), limit)
+        return [_delegation_of(row) for row in await self._rows("delegations_find", params)]
+
 
 class Grants:
     """Fulfils ``ports.work.GrantTable``."""
@@ -144,12 +171,16 @@ class Grants:
         return [_grant_of(row) for row in await self._rows("grants_on_records", params)]
 
     async def revoke(self, project_id: ProjectId, grant_ids: Sequence[GrantId], *, at: datetime) -> int:
-        """End grants now; gives how many were in force."""
+        """End grants now, and those that rest on them; gives how many were in force."""
         return await self._run("grants_revoke", (project_id, json_list(grant_ids), micros(at)))
 
     async def revoke_delegation(self, project_id: ProjectId, delegation_id: DelegationId, *, at: datetime) -> int:
-        """End every grant of a delegation now."""
+        """End every grant of a delegation now, and those that rest on them; gives how many were in force."""
         return await self._run("grants_revoke_delegation", (project_id, delegation_id, micros(at)))
+
+    async def delete_ended(self, project_id: ProjectId, *, before: datetime, limit: int) -> int:
+        """Remove grants that were over before a time; gives how many."""
+        return await self._run("grants_delete_ended", (project_id, micros(before), limit))
 
 
 def _project_of(row: Row) -> Project:
@@ -175,6 +206,8 @@ def _session_params(session: Session) -> tuple[Any, ...]:
         micros(session.expires_at),
         micros_or_none(session.ended_at),
         *sealed_params(session.sealed),
+        session.thoughts,
+        session.state_version,
     )
 
 
@@ -197,6 +230,8 @@ def _session_of(row: Row) -> Session:
         moment(row[14]),
         moment_or_none(row[15]),
         sealed_of(row[16], row[17], row[18], row[19]),
+        row[20],
+        row[21],
     )
 
 
@@ -212,7 +247,9 @@ def _delegation_params(delegation: Delegation) -> tuple[Any, ...]:
         delegation.status.value,
         micros(delegation.created_at),
         micros(delegation.expires_at),
+        micros_or_none(delegation.accepted_at),
         micros_or_none(delegation.ended_at),
+        json_list(delegation.result_ids),
     )
 
 
@@ -229,6 +266,8 @@ def _delegation_of(row: Row) -> Delegation:
         moment(row[8]),
         moment(row[9]),
         moment_or_none(row[10]),
+        moment_or_none(row[11]),
+        tuple(RecordId(result) for result in texts_of(row[12])),
     )
 
 
@@ -243,10 +282,20 @@ def _grant_params(grant: Grant) -> tuple[Any, ...]:
         micros_or_none(grant.expires_at),
         micros_or_none(grant.revoked_at),
         grant.delegation_id,
+        grant.rests_on,
     )
 
 
 def _grant_of(row: Row) -> Grant:
     return Grant(
-        row[0], row[1], row[2], row[3], row[4], moment(row[5]), moment_or_none(row[6]), moment_or_none(row[7]), row[8]
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        moment(row[5]),
+        moment_or_none(row[6]),
+        moment_or_none(row[7]),
+        row[8],
+        row[9],
     )

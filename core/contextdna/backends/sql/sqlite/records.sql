@@ -238,6 +238,9 @@ SELECT 1 FROM records WHERE blob_key = ?1 AND blob_key <> '' LIMIT 1
 INSERT INTO links (project_id, source_id, target_id, relation, created_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
+-- name: link_remove
+DELETE FROM links WHERE project_id = ?1 AND source_id = ?2 AND target_id = ?3 AND relation = ?4
+
 -- name: links_of
 SELECT project_id, source_id, target_id, relation, created_at FROM links
 WHERE project_id = ?1 AND source_id IN (SELECT value FROM json_each(?2))

@@ -1,5 +1,6 @@
 -- Everything that 0001_initial.up.sql made, in reverse. All data goes with it.
 
+DROP VIEW tasks;
 DROP VIEW loop_records;
 DROP VIEW artifacts;
 DROP VIEW turns;

@@ -159,6 +159,7 @@ CREATE INDEX records_by_hash ON records (project_id, content_hash);
 CREATE INDEX records_by_session ON records (project_id, session_id, kind, position) WHERE session_id <> '';
 CREATE INDEX records_by_subject ON records (project_id, subject, kind, position) WHERE subject <> '';
 CREATE INDEX records_by_loop ON records (project_id, created_at) WHERE kind = 'loop';
+CREATE INDEX records_by_task ON records (project_id, created_at, id) WHERE kind = 'task';
 CREATE INDEX records_by_retention ON records (project_id, retention_until) WHERE retention_until IS NOT NULL;
 CREATE INDEX records_by_deletion ON records (project_id, deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX records_by_idleness ON records (project_id, updated_at) WHERE tier IN ('working', 'episodic');
@@ -364,3 +365,8 @@ CREATE VIEW loop_records AS
 SELECT project_id, id, type AS loop, subject AS phase, position AS iteration, importance, level, owner_id, team_id,
   swarm_id, session_id, version, created_at, deleted_at
 FROM records WHERE kind = 'loop';
+
+CREATE VIEW tasks AS
+SELECT project_id, id, type AS status, subject AS assignee, importance AS priority, level, owner_id, team_id, swarm_id,
+  session_id, version, created_at, updated_at, retention_until, deleted_at
+FROM records WHERE kind = 'task';

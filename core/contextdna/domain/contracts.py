@@ -1,0 +1,199 @@
+"""The contract of a delegation: the child accepts or declines it, those above revoke it, both see what became of it."""
+
+from dataclasses import dataclass, replace
+
+from contextdna.domain import access, endings, sessions
+from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_count
+from contextdna.errors import AccessDenied, Conflict, InvalidInput
+from contextdna.values.event import EventName
+from contextdna.values.ids import AgentId, DelegationId, RecordId
+from contextdna.values.principal import Role
+from contextdna.values.session import OPEN_DELEGATIONS, Delegation, DelegationStatus, Direction, Session
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationView:
+    """A delegation as its parent, its child, and those above may see it."""
+
+    delegation: Delegation
+    status: DelegationStatus
+    """Where it stands now: one past its end has expired, whether or not it is closed already."""
+    task: str
+    progress: str
+    thoughts: int
+    result_ids: tuple[RecordId, ...]
+    """What the child brought back, as far as the reader sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationEnd:
+    """A delegation that was declined or revoked, and what ended with it."""
+
+    delegation: Delegation
+    sessions_ended: int
+    grants_ended: int
+
+
+async def accept(op: Operation, delegation_id: DelegationId) -> Delegation:
+    """Accept a delegation as its child, by default the one that the session came from; once is enough.
+
+    Raises:
+        NotFound: No such delegation for the actor.
+        AccessDenied: ``not_the_child``.
+        Conflict: ``delegation_over``.
+        InvalidInput: ``not_delegated``: the session came from no delegation.
+        SessionInvalid: ``session_required``: neither an id nor a handle.
+    """
+    delegation, _ = await _received(op, delegation_id)
+    _require_open(op, delegation)
+    if delegation.status is DelegationStatus.ACCEPTED:
+        return delegation
+    accepted = replace(delegation, status=DelegationStatus.ACCEPTED, accepted_at=op.now)
+    await op.tx.sessions.replace_delegation(accepted)
+    op.note(delegation=accepted.id)
+    op.emit(
+        EventName.DELEGATION_ACCEPTED,
+        subject=accepted.id,
+        audience=[accepted.parent_agent_id, accepted.child_agent_id],
+    )
+    return accepted
+
+
+async def decline(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
+    """Decline a delegation as its child, before it is accepted: its session and grants end.
+
+    Raises:
+        NotFound: No such delegation for the actor.
+        AccessDenied: ``not_the_child``.
+        Conflict: ``delegation_over``, or ``delegation_accepted``.
+        InvalidInput: ``not_delegated``.
+        SessionInvalid: ``session_required``.
+    """
+    delegation, session = await _received(op, delegation_id)
+    _require_open(op, delegation)
+    if delegation.status is DelegationStatus.ACCEPTED:
+        raise Conflict(
+            "the delegation is accepted already",
+            code="delegation_accepted",
+            hint="End it with end_session and success false; its parent can revoke it.",
+        )
+    return await _end(op, delegation, session, DelegationStatus.DECLINED)
+
+
+async def revoke(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
+    """Take a delegation back: the child's session and all below it end at once, their grants and state lapse.
+
+    Raises:
+        NotFound: No such delegation for the actor.
+        AccessDenied: ``not_above``: only the parent, agents above it and the role system revoke.
+        Conflict: ``delegation_over``.
+    """
+    delegation, session = await _known(op, delegation_id)
+    if not _is_above(op, delegation, session):
+        raise AccessDenied(
+            "only the parent, agents above it and the role system revoke a delegation",
+            code="not_above",
+            hint="Decline it, or end your session.",
+        )
+    _require_open(op, delegation)
+    return await _end(op, delegation, session, DelegationStatus.REVOKED)
+
+
+async def listing(
+    op: Operation, *, direction: Direction, status: DelegationStatus | None, before: DelegationId, limit: int
+) -> tuple[DelegationView, ...]:
+    """List delegations that the actor gave (agents below it too) or received, the newest first.
+
+    Without a direction it is both; for the role system all of the project.
+
+    Raises:
+        LimitExceeded: ``limit_out_of_range``.
+    """
+    check_count(limit, name="limit", maximum=sessions.LISTED_MAX)
+    every = op.actor.reader.role is Role.SYSTEM and direction is Direction.ANY
+    found = await op.tx.sessions.find_delegations(
+        op.project_id,
+        AgentId("") if every else op.actor.agent_id,
+        direction=direction,
+        status=status,
+        now=op.now,
+        before=before,
+        limit=limit,
+    )
+    results = list(dict.fromkeys(result for delegation in found for result in delegation.result_ids))
+    seen = {item.record.id for item in await op.tx.records.read(op.actor.reader, results, now=op.now)}
+    op.note(delegations=len(found))
+    return tuple([await _view(op, delegation, seen) for delegation in found])
+
+
+async def _view(op: Operation, delegation: Delegation, seen: set[RecordId]) -> DelegationView:
+    session = await op.tx.sessions.get(delegation.child_session_id)
+    child = sessions.view(op, session) if session else None
+    return DelegationView(
+        delegation=delegation,
+        status=delegation.standing(op.now),
+        task=child.task if child else "",
+        progress=child.progress if child else "",
+        thoughts=session.thoughts if session else 0,
+        result_ids=tuple(result for result in delegation.result_ids if result in seen),
+    )
+
+
+async def _end(op: Operation, delegation: Delegation, session: Session, outcome: DelegationStatus) -> DelegationEnd:
+    ended = await endings.close(op, session, outcome=outcome)
+    op.note(delegation=delegation.id, sessions_ended=ended.sessions, grants_ended=ended.grants)
+    over = await op.tx.sessions.get_delegation(delegation.id)
+    return DelegationEnd(over or delegation, ended.sessions, ended.grants)
+
+
+async def _received(op: Operation, delegation_id: DelegationId) -> tuple[Delegation, Session]:
+    """Give a delegation that the actor is the child of; without an id that of the session."""
+    if not delegation_id:
+        delegation_id = (await sessions.current(op)).delegation_id
+    if not delegation_id:
+        raise InvalidInput(
+            "this session came from no delegation", code="not_delegated", hint="Name a delegation_id that you received."
+        )
+    delegation, session = await _known(op, delegation_id)
+    if not _is_child(op, delegation):
+        raise AccessDenied(
+            "only the child accepts or declines a delegation",
+            code="not_the_child",
+            hint="Pass the session_id that the delegation gave to the child.",
+        )
+    return delegation, session
+
+
+async def _known(op: Operation, delegation_id: DelegationId) -> tuple[Delegation, Session]:
+    """Give a delegation that is the actor's business, with the child's session.
+
+    Raises:
+        NotFound: There is none, or it is none of the actor's business.
+    """
+    delegation = await op.tx.sessions.get_delegation(delegation_id)
+    session = await op.tx.sessions.get(delegation.child_session_id) if delegation else None
+    if delegation is None or session is None or delegation.project_id != op.project_id:
+        raise access.absent_error((delegation_id,), denied=delegation is not None)
+    if not (_is_child(op, delegation) or _is_above(op, delegation, session)):
+        raise access.absent_error((delegation_id,), denied=True)
+    return delegation, session
+
+
+def _is_child(op: Operation, delegation: Delegation) -> bool:
+    return op.actor.agent_id == delegation.child_agent_id
+
+
+def _is_above(op: Operation, delegation: Delegation, session: Session) -> bool:
+    """Tell whether the actor gave a delegation, stands above who did, or is of the role system."""
+    agent_id = op.actor.agent_id
+    above = agent_id == delegation.parent_agent_id or agent_id in session.lineage[:-1]
+    return above or op.actor.reader.role is Role.SYSTEM
+
+
+def _require_open(op: Operation, delegation: Delegation) -> None:
+    status = delegation.standing(op.now)
+    if status not in OPEN_DELEGATIONS:
+        raise Conflict(
+            f"the delegation is over: {status}", code="delegation_over", hint="Delegate the task again, or leave it."
+        )
