@@ -7,15 +7,19 @@ from contextdna_resources.conversations import shown_turn
 from contextdna_resources.guide import guide
 from contextdna_resources.loops import shown_gate, shown_loop
 from contextdna_resources.reading import WorkspaceFor, read_resource
+from contextdna_resources.updates import UPDATES, changes, check_readable, updated_uris
 from contextdna_resources.uris import Noun, ResourceUri, check_session_id, parse_uri
 
 __all__ = [
     "RESOURCES",
     "TEMPLATES",
+    "UPDATES",
     "Contents",
     "Noun",
     "ResourceUri",
     "WorkspaceFor",
+    "changes",
+    "check_readable",
     "check_session_id",
     "complete",
     "complete_name",
@@ -27,4 +31,5 @@ __all__ = [
     "shown_loop",
     "shown_time",
     "shown_turn",
+    "updated_uris",
 ]

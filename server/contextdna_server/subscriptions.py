@@ -1,0 +1,303 @@
+"""Resource updates: events become notifications to 2025-era subscribers and to 2026-07-28 listeners.
+
+Who may not read a resource cannot subscribe to it, and every event is judged again as it is told. The SDK checks
+neither. A client that does not read its notifications holds up nothing but its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from typing import Any, Final, TypedDict
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from mcp.server.connection import Connection
+from mcp.server.lowlevel import Server
+from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY
+from mcp_types import (
+    EmptyResult,
+    ResourceUpdatedNotification,
+    ResourceUpdatedNotificationParams,
+    SubscribeRequestParams,
+    SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
+)
+
+from contextdna import AgentId, ContextDnaError, LimitExceeded, Principal, StorageUnavailable, Workspace
+from contextdna_resources import changes, check_readable, parse_uri
+from contextdna_server.protocol import BindWorkspace, Handler, Request, guarded
+from contextdna_tools import unforeseen
+
+SUBSCRIPTIONS_MAX: Final = 200
+"""How many resources and streams one agent may be subscribed to at once, over all its connections to a server."""
+
+SPACING_S: Final = 0.05
+"""A resource is told of at most once in this time; what changes meanwhile is told of at its end."""
+
+_RETRY_S: Final = 1.0
+_STATE_KEY: Final = "contextdna.subscriber"
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[str], Awaitable[None]]
+"""Notifies a client that a resource has changed, by the URI as the client wrote it."""
+
+
+class Subscriptions:
+    """The lifetime of a running server's subscriptions, and how many each agent has."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._held: Counter[AgentId] = Counter()
+
+    @contextmanager
+    def room(self, agent_id: AgentId, places: int = 1) -> Iterator[None]:
+        """Hold places of an agent.
+
+        Raises:
+            LimitExceeded: ``subscriptions_too_many``.
+        """
+        if self._held[agent_id] + places > SUBSCRIPTIONS_MAX:
+            raise LimitExceeded(
+                f"an agent may be subscribed to {SUBSCRIPTIONS_MAX} resources at once",
+                code="subscriptions_too_many",
+                hint="Leave what you no longer need, or subscribe to a list in place of its items.",
+            )
+        self._held[agent_id] += places
+        try:
+            yield
+        finally:
+            self._held[agent_id] -= places
+            if not self._held[agent_id]:
+                del self._held[agent_id]
+
+    async def begin(self, subscriber: Subscriber, uri: str, workspace: Workspace, holder: AgentId | None) -> None:
+        """Begin to tell a subscriber of a resource; from when this returns on, nothing is missed.
+
+        Args:
+            subscriber: Whom to tell.
+            uri: The resource.
+            workspace: The subscriber's rights.
+            holder: The agent whose place it takes; None where that is held already.
+
+        Raises:
+            ContextDnaError: There is no room, or the events cannot be read.
+        """
+        if not subscriber.has(uri):
+            await self._tasks.start(self._run, subscriber, uri, workspace, holder)
+
+    async def _run(
+        self,
+        subscriber: Subscriber,
+        uri: str,
+        workspace: Workspace,
+        holder: AgentId | None,
+        *,
+        task_status: TaskStatus[None],
+    ) -> None:
+        with self.room(holder) if holder else nullcontext(), subscriber.reached(uri) as ready:
+
+            def begun() -> None:
+                ready()
+                task_status.started()
+
+            await _tell_changes(uri, workspace, subscriber.tell, begun)
+
+
+class Subscriber:
+    """One connection of the 2025 era, or one stream of 2026-07-28: whom to tell, and of what."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.failed = anyio.Event()
+        """Set when a resource can no longer be told of."""
+        self._scopes: dict[str, anyio.CancelScope] = {}
+
+    @contextmanager
+    def reached(self, uri: str) -> Iterator[Callable[[], None]]:
+        """Keep a resource until it is left. What fails is raised until ``ready`` was called, then logged."""
+        ready = False
+
+        def note() -> None:
+            nonlocal ready
+            ready = True
+            if self._scopes.setdefault(uri, scope) is not scope:
+                scope.cancel()  # asked for twice at once
+
+        with anyio.CancelScope() as scope:
+            try:
+                yield note
+            except Exception as error:  # here an owned job ends: alone, not with all the others
+                if not ready:
+                    raise
+                _log_end(error)
+                self.failed.set()
+        if self._scopes.get(uri) is scope:
+            del self._scopes[uri]
+
+    def has(self, uri: str) -> bool:
+        """Tell whether it is told of a resource."""
+        return uri in self._scopes
+
+    def leave(self, uri: str) -> None:
+        """Stop telling of a resource; nothing happens where there is nothing to stop."""
+        if scope := self._scopes.pop(uri, None):
+            scope.cancel()
+
+    def leave_all(self) -> None:
+        """Stop telling of anything."""
+        for uri in list(self._scopes):
+            self.leave(uri)
+
+
+async def _tell_changes(uri: str, workspace: Workspace, tell: Tell, begun: Callable[[], None]) -> None:
+    """Tell of every change of a resource, until cancelled. Where the events cannot be read for a while, tell then."""
+    parsed = parse_uri(uri)
+    ready = False
+    while True:
+        try:
+            async with aclosing(changes(parsed, workspace)) as signs:
+                await anext(signs)
+                if ready:
+                    await check_readable(parsed, workspace)
+                    await tell(uri)  # what happened meanwhile is not known
+                else:
+                    ready = True
+                    begun()
+                async for _ in signs:
+                    await tell(uri)
+                    await anyio.sleep(SPACING_S)
+            await anyio.sleep_forever()  # it never changes
+        except StorageUnavailable as error:
+            if not ready or not error.retryable:
+                raise
+            await anyio.sleep(_RETRY_S)
+
+
+def _log_end(error: Exception) -> None:
+    known = error if isinstance(error, ContextDnaError) else unforeseen("a subscription", error)
+    logger.info("a subscription ended: %s", known.code)
+
+
+# --- the protocol ---------------------------------------------------------------------------------
+
+
+class SubscriptionHandlers(TypedDict):
+    """What the low-level server takes for subscriptions."""
+
+    lifespan: Callable[[Server[Any]], AbstractAsyncContextManager[Subscriptions]]
+    on_subscribe_resource: Handler[SubscribeRequestParams, EmptyResult]
+    on_unsubscribe_resource: Handler[UnsubscribeRequestParams, EmptyResult]
+    on_subscriptions_listen: Handler[SubscriptionsListenRequestParams, SubscriptionsListenResult]
+
+
+def subscription_handlers(workspace_for: BindWorkspace, identity: Callable[[], Principal]) -> SubscriptionHandlers:
+    """Build the handlers for resources/subscribe, resources/unsubscribe and subscriptions/listen.
+
+    Args:
+        workspace_for: Binds the verified caller of a request in a project.
+        identity: Gives the verified caller of the request at hand.
+    """
+
+    async def admitted(ctx: Request, text: str) -> Workspace:
+        uri = parse_uri(text)
+        workspace = workspace_for(ctx, uri.project_id)
+        await check_readable(uri, workspace)
+        return workspace
+
+    async def subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
+        workspace = await admitted(ctx, params.uri)
+        await _subscriptions(ctx).begin(_of_connection(ctx), params.uri, workspace, identity().agent_id)
+        return EmptyResult()
+
+    async def unsubscribe(ctx: Request, params: UnsubscribeRequestParams) -> EmptyResult:
+        parse_uri(params.uri)
+        _of_connection(ctx).leave(params.uri)
+        return EmptyResult()
+
+    async def listen(ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
+        uris = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
+        with _subscriptions(ctx).room(identity().agent_id, len(uris) + 1):
+            workspaces = {uri: await admitted(ctx, uri) for uri in uris}
+            await _serve_stream(ctx, params.notifications, workspaces)
+        return SubscriptionsListenResult(_meta=_stamp(ctx))
+
+    return {
+        "lifespan": _lifespan,
+        "on_subscribe_resource": guarded(subscribe),
+        "on_unsubscribe_resource": guarded(unsubscribe),
+        "on_subscriptions_listen": guarded(listen),
+    }
+
+
+@asynccontextmanager
+async def _lifespan(_server: Server[Any]) -> AsyncIterator[Subscriptions]:
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield Subscriptions(tasks)
+        except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _subscriptions(ctx: Request) -> Subscriptions:
+    subscriptions: Subscriptions = ctx.lifespan_context
+    return subscriptions
+
+
+def _of_connection(ctx: Request) -> Subscriber:
+    """Give the subscriber that a 2025-era connection is; it leaves everything when the connection closes."""
+    connection: Connection = ctx.session._connection  # the SDK gives handlers no other way to its end
+    if _STATE_KEY not in connection.state:
+        subscriber = connection.state[_STATE_KEY] = Subscriber(connection.send_resource_updated)
+        connection.exit_stack.callback(subscriber.leave_all)
+    known: Subscriber = connection.state[_STATE_KEY]
+    return known
+
+
+async def _serve_stream(ctx: Request, asked: SubscriptionFilter, workspaces: dict[str, Workspace]) -> None:
+    """Acknowledge, then tell, until the client cancels or something can no longer be told of."""
+    acknowledged = anyio.Event()
+
+    async def tell(uri: str) -> None:
+        await acknowledged.wait()
+        params = ResourceUpdatedNotificationParams(uri=uri, _meta=_stamp(ctx))
+        await ctx.session.send_notification(ResourceUpdatedNotification(params=params), ctx.request_id)
+
+    stream = Subscriber(tell)
+    try:
+        for uri, workspace in workspaces.items():
+            await _subscriptions(ctx).begin(stream, uri, workspace, None)
+        params = SubscriptionsAcknowledgedNotificationParams(
+            notifications=_honoured(asked, list(workspaces)), _meta=_stamp(ctx)
+        )
+        await ctx.session.send_notification(SubscriptionsAcknowledgedNotification(params=params), ctx.request_id)
+        acknowledged.set()
+        await stream.failed.wait()
+    finally:
+        stream.leave_all()
+
+
+def _honoured(asked: SubscriptionFilter, uris: list[str]) -> SubscriptionFilter:
+    """Agree to all that was asked and admitted; our lists of tools, prompts and resources never change."""
+    return SubscriptionFilter(
+        tools_list_changed=asked.tools_list_changed or None,
+        prompts_list_changed=asked.prompts_list_changed or None,
+        resources_list_changed=asked.resources_list_changed or None,
+        resource_subscriptions=uris or None,
+    )
+
+
+def _stamp(ctx: Request) -> dict[str, Any]:
+    """Mark a frame of a stream: by the id of the request that opened it."""
+    return {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
