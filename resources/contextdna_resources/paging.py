@@ -48,10 +48,12 @@ def read_cursor(uri: ResourceUri) -> Place:
 
 def next_page(uri: ResourceUri, place: Place | None) -> dict[str, str]:
     """Tell where the next page is; nothing where there is none."""
-    if place is None:
-        return {}
-    cursor = write_cursor(uri, place)
-    return {"next_cursor": cursor, "next": str(replace(uri, cursor=cursor))}
+    return next_link(uri, write_cursor(uri, place)) if place else {}
+
+
+def next_link(uri: ResourceUri, cursor: str) -> dict[str, str]:
+    """Tell where a cursor leads on to; nothing where it is empty."""
+    return {"next_cursor": cursor, "next": str(replace(uri, cursor=cursor))} if cursor else {}
 
 
 def cut_page(items: Sequence[T], place: Place) -> tuple[Sequence[T], Place | None]:

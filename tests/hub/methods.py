@@ -10,6 +10,7 @@ from contextdna import (
     ArtifactDraft,
     BeginRequest,
     ContextQuery,
+    DelegationId,
     DelegationRequest,
     Event,
     EventId,
@@ -19,18 +20,24 @@ from contextdna import (
     LoopDraft,
     MemoryChange,
     MemoryDraft,
+    Principal,
     RecordId,
+    RegisterRequest,
     Risk,
     Role,
     SessionId,
     SignalDraft,
     SignalId,
+    TaskChange,
+    TaskDraft,
     TurnDraft,
     Workspace,
 )
-from tests.hub.rig import ALICE, ROOT, public, remember
+from tests.hub.rig import ALICE, DEFAULT, ROOT, public, remember
 
 PHASE: Final = "auth-design"
+BOSS: Final = Principal(AgentId("boss"), (DEFAULT,), role=Role.SYSTEM)
+HANK: Final = AgentId("hank")
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,13 @@ class Furnished:
     memory: RecordId
     forgotten: RecordId
     artifact: RecordId
+    task: RecordId
     sent: SignalId
     """From root to alice."""
     received: SignalId
     """From alice to root."""
+    delegation: DelegationId
+    """From boss to root, not accepted yet."""
 
     @property
     def conversation(self) -> SessionId:
@@ -59,6 +69,7 @@ async def furnish(hub: Hub) -> Furnished:
     acting = hub.bind(ROOT, session_id=handle)
     await acting.log_turns([TurnDraft("user", "a private turn", level=Level.PRIVATE)])
     await acting.record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.9))
+    await root.agents.register(RegisterRequest(HANK))
     forgotten = await remember(root, "a forgotten memory", level=Level.PRIVATE)
     await root.forget_memories([forgotten])
     memory = await remember(root, "a private memory", level=Level.PRIVATE)
@@ -66,7 +77,10 @@ async def furnish(hub: Hub) -> Furnished:
     artifact = await root.attach_artifact(ArtifactDraft("notes.txt", b"private notes", level=Level.PRIVATE))
     sent = await root.signals.send(SignalDraft("go", (ALICE.agent_id,)))
     received = await hub.bind(ALICE).signals.send(SignalDraft("ready", (ROOT.agent_id,)))
-    return Furnished(hub, handle, memory, forgotten, artifact.record.id, sent.id, received.id)
+    task = (await root.tasks.add(TaskDraft("a private task", level=Level.PRIVATE))).id
+    await acting.sessions.set_state("cursor", {"page": 1})
+    task = await hub.bind(BOSS).delegate(DelegationRequest(ROOT.agent_id, "look after it"))
+    return Furnished(hub, handle, memory, forgotten, artifact.record.id, sent.id, received.id, task.delegation.id)
 
 
 async def _first_event(workspace: Workspace) -> Event:
@@ -115,9 +129,21 @@ METHODS: Final = {
     "read_artifact": Sample("artifact.read", lambda w, f: w.read_artifact(f.artifact)),
     "describe_artifact": Sample("artifact.read", lambda w, f: w.describe_artifact(f.artifact)),
     "list_artifacts": Sample("artifact.list", lambda w, _: w.list_artifacts()),
+    "artifacts.versions": Sample("artifact.list", lambda w, _: w.artifacts.versions("notes.txt")),
+    "artifacts.read": Sample("artifact.read", lambda w, _: w.artifacts.read("notes.txt")),
     "delegate": Sample(
         "delegation.create", lambda w, _: w.delegate(DelegationRequest(AgentId("carol"), "help")), Risk.MEDIUM
     ),
+    "delegations.accept": Sample("delegation.accept", lambda w, f: w.delegations.accept(f.delegation)),
+    "delegations.decline": Sample("delegation.decline", lambda w, f: w.delegations.decline(f.delegation)),
+    "delegations.revoke": Sample("delegation.revoke", lambda w, f: w.delegations.revoke(f.delegation), Risk.MEDIUM),
+    "delegations.list": Sample("delegation.list", lambda w, _: w.delegations.list()),
+    "sessions.progress": Sample("session.progress", lambda w, _: w.sessions.progress(status="half done", thoughts=3)),
+    "sessions.get": Sample("session.read", lambda w, f: w.sessions.get(f.conversation)),
+    "sessions.list": Sample("session.read", lambda w, _: w.sessions.list()),
+    "sessions.set_state": Sample("state.set", lambda w, _: w.sessions.set_state("cursor", {"page": 2})),
+    "sessions.get_state": Sample("state.get", lambda w, _: w.sessions.get_state(["cursor"])),
+    "sessions.delete_state": Sample("state.delete", lambda w, _: w.sessions.delete_state(["cursor"])),
     "record_loop": Sample("loop.record", lambda w, _: w.record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.8))),
     "loop_gate": Sample("loop.read", lambda w, _: w.loop_gate(PHASE)),
     "read_loops": Sample("loop.read", lambda w, _: w.read_loops(PHASE)),
@@ -130,6 +156,15 @@ METHODS: Final = {
     "complete": Sample("name.complete", lambda w, _: w.complete("memory_id", "")),
     "health": Sample("health.read", lambda w, _: w.health()),
     "conflicts": Sample("stats.read", lambda w, _: w.conflicts()),
+    "tasks.add": Sample("task.add", lambda w, _: w.tasks.add(TaskDraft("new"))),
+    "tasks.update": Sample(
+        "task.update", lambda w, f: w.tasks.update(f.task, TaskChange(result="done"), expected_version=1)
+    ),
+    "tasks.depend": Sample("task.update", lambda w, f: w.tasks.depend(f.task, no_longer=[f.memory])),
+    "tasks.get": Sample("task.read", lambda w, f: w.tasks.get(f.task)),
+    "tasks.list": Sample("task.list", lambda w, _: w.tasks.list()),
+    "documents.open": Sample("record.open", lambda w, f: w.documents.open(f.memory)),
+    "documents.link": Sample("memory.link", lambda w, f: w.documents.link(f.memory, [f.artifact])),
     "events.read": Sample("event.read", lambda w, _: w.events.read()),
     "events.follow": Sample("event.read", lambda w, _: _first_event(w)),
     "events.batches": Sample("event.read", lambda w, _: _first_batch(w)),
@@ -142,6 +177,16 @@ METHODS: Final = {
     "signals.wait_for_acknowledgements": Sample(
         "signal.await", lambda w, f: w.signals.wait_for_acknowledgements(f.sent, timeout_s=0)
     ),
+    "agents.register": Sample(
+        "agent.register", lambda w, _: w.agents.register(RegisterRequest(HANK, agent_type="coder")), Risk.MEDIUM
+    ),
+    "agents.heartbeat": Sample("agent.heartbeat", lambda w, _: w.agents.heartbeat(HANK)),
+    "agents.set_confidence": Sample("agent.confidence", lambda w, _: w.agents.set_confidence(0.5, HANK)),
+    "agents.retire": Sample("agent.retire", lambda w, _: w.agents.retire(HANK), Risk.MEDIUM),
+    "agents.get": Sample("agent.read", lambda w, _: w.agents.get(HANK)),
+    "agents.list": Sample("agent.read", lambda w, _: w.agents.list()),
+    "agents.swarms": Sample("agent.read", lambda w, _: w.agents.swarms()),
+    "agents.history": Sample("agent.history", lambda w, _: w.agents.history()),
     "query_audit": Sample("audit.query", lambda w, _: w.query_audit(), Risk.MEDIUM),
     "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
     "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),

@@ -17,9 +17,15 @@ from contextdna import (
     SessionInvalid,
     Workspace,
 )
+from contextdna.hub.agents import Agents
+from contextdna.hub.artifacts import Artifacts
+from contextdna.hub.delegations import Delegations
+from contextdna.hub.documents import Documents
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
+from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
+from contextdna.hub.tasks import Tasks
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import INSTALLATION, ProjectId
 from tests.hub.methods import METHODS, Furnished, furnish
@@ -30,7 +36,17 @@ pytestmark = pytest.mark.anyio
 SYSTEM_ONLY = {"conflicts", "query_audit", "verify_audit", "export_audit", "rotate_keys", "sweep"}
 
 
-PARTS = {"events": Events, "loops": Loops, "signals": Signals}
+PARTS = {
+    "agents": Agents,
+    "artifacts": Artifacts,
+    "events": Events,
+    "loops": Loops,
+    "signals": Signals,
+    "tasks": Tasks,
+    "documents": Documents,
+    "sessions": Sessions,
+    "delegations": Delegations,
+}
 """The parts of a workspace that belong to one noun."""
 
 

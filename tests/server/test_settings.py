@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from contextdna import HubSettings, Level, Role, SettingsInvalid
+from contextdna import HubSettings, Level, ProjectId, Role, SettingsInvalid
+from contextdna.values.settings import GatesInForce
 from contextdna_server.settings import Settings, load_settings
 
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I"
@@ -252,3 +253,17 @@ def test_reading_settings_imports_neither_yaml_nor_the_sdk() -> None:
     code = "import sys, contextdna_server.settings; print({'yaml', 'mcp', 'platformdirs'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_projects_have_gates_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "contextdna.toml").write_text("[work.gates]\nwebsite = { consensus = 0.95 }\n")
+    work = load_settings({"data": tmp_path}).to_hub_settings().work
+    assert work.gates_of(ProjectId("website")) == GatesInForce(0.75, 0.95)
+    assert work.gates_of(ProjectId("default")) == GatesInForce(0.75, 0.9)
+    monkeypatch.setenv("CONTEXTDNA_WORK__GATES", '{"app": {"confidence": 0, "consensus": 1}}')
+    work = load_settings({"data": tmp_path}).to_hub_settings().work
+    assert work.gates_of(ProjectId("app")) == GatesInForce(0.0, 1.0)
+    monkeypatch.setenv("CONTEXTDNA_WORK__GATES", '{"app": {"confidence": 2}}')
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings({"data": tmp_path})
+    assert "work.gates.app.confidence" in caught.value.message

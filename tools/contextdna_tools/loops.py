@@ -1,24 +1,42 @@
-"""Tool: record_loop_decision."""
+"""Tools: record_loop_decision, loop_status."""
+
+from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from contextdna import Decision, Loop, LoopDraft, parse_choice
-from contextdna_tools.arguments import Arguments, Scores, Texts
+from contextdna import (
+    Decision,
+    FollowUp,
+    FollowUpPage,
+    GateState,
+    Loop,
+    LoopDraft,
+    LoopRecord,
+    Loops,
+    RecordId,
+    parse_choice,
+)
+from contextdna_tools.arguments import Arguments, Scores, Texts, shown_time
 from contextdna_tools.spec import Call, Tool, hints
 
 LOOPS = {str(int(loop)): loop for loop in Loop}
 DECISIONS = {decision.value: decision for decision in Decision}
 
+_TEXT_CHARS_MAX: Final = 1000
+_NO_MORE: Final = FollowUpPage((), "")
+_ENDED: Final = "-"
+_JOINT: Final = "~"
+
 
 class RecordLoopDecision(Arguments):
-    """Record where a phase stands: your confidence, the validators' consensus, or the decision. Append-only. Tells
-    whether the gates are open and what is missing."""
+    """Record where a phase stands: your confidence, the validators' consensus, or the decision. Tells what the gates
+    lack."""
 
     loop: int = Field(description="3 confidence, 2 consensus, 4 decision")
-    phase: str = Field(description="Such as auth-design")
+    phase: str = Field(description="Such as design")
     iteration: int = Field(1, description="From 1")
-    score: float | None = Field(None, description="0..1: confidence, or consensus")
-    validators: Scores = Field({}, description="Loop 2: score by validator")
+    score: float | None = Field(None, description="0..1")
+    validators: Scores = Field({}, description="Loop 2: by validator")
     decision: str = Field("", description="Loop 4: PROCEED, DEFER, ESCALATE")
     reasoning: str = Field("", description="Why")
     blockers: Texts = Field([], description="Loop 3")
@@ -27,6 +45,7 @@ class RecordLoopDecision(Arguments):
     recommendations: Texts = Field([], description="Loop 2")
     deferred_issues: Texts = Field([], description="Loop 4")
     next_actions: Texts = Field([], description="Loop 4")
+    rests_on: Texts = Field([], description="Ids it cites")
 
 
 class GateView(BaseModel):
@@ -66,22 +85,131 @@ async def record_loop_decision(call: Call, args: RecordLoopDecision) -> LoopResu
             reasoning=args.reasoning,
             validators=args.validators,
             details=details,
+            rests_on=tuple(RecordId(i) for i in args.rests_on),
         )
     )
-    gate = outcome.gate
-    return LoopResult(
-        id=outcome.id,
-        gate=GateView(
-            open=gate.open,
-            missing=list(gate.missing),
-            confidence_gate=gate.confidence_gate,
-            consensus_gate=gate.consensus_gate,
-            confidences=gate.confidences,
-            confidence_min=gate.confidence_min,
-            consensus=gate.consensus,
-        ),
-        objections=list(outcome.objections),
+    return LoopResult(id=outcome.id, gate=_gate(outcome.gate), objections=list(outcome.objections))
+
+
+def _gate(gate: GateState) -> GateView:
+    return GateView(
+        open=gate.open,
+        missing=list(gate.missing),
+        confidence_gate=gate.confidence_gate,
+        consensus_gate=gate.consensus_gate,
+        confidences=gate.confidences,
+        confidence_min=gate.confidence_min,
+        consensus=gate.consensus,
     )
+
+
+class LoopStatusArguments(Arguments):
+    """See where a phase stands before you record or decide: what its gates lack, the latest records, open deferred
+    issues, next actions. Without a phase: what is deferred and what comes next in all phases, page by page."""
+
+    phase: str = Field("", description="Such as auth-design; empty: all")
+    iteration: int = Field(0, description="Default: the latest")
+    limit: int = Field(20, description="Of each list, 1..200")
+    cursor: str = Field("", description="Of the last answer, without a phase")
+
+
+class StandingView(BaseModel):
+    """A record that none superseded."""
+
+    id: str
+    loop: str
+    owner: str = ""
+    created_at: str = ""
+    score: float | None = None
+    decision: str | None = None
+    reasoning: str | None = None
+    validators: dict[str, float] | None = None
+    rests_on: list[str] | None = None
+
+
+class FollowUpView(BaseModel):
+    """A deferred issue or a next action, and the decision that names it."""
+
+    text: str
+    phase: str
+    iteration: int
+    decision_id: str = ""
+
+
+class StatusResult(BaseModel):
+    """Answer of loop_status."""
+
+    deferred: list[FollowUpView]
+    next_actions: list[FollowUpView]
+    cursor: str
+    phase: str | None = None
+    iteration: int | None = None
+    latest_iteration: int | None = None
+    gate: GateView | None = None
+    records: list[StandingView] | None = None
+
+
+async def loop_status(call: Call, args: LoopStatusArguments) -> StatusResult:
+    """Tell where a phase stands, or what is open in all of them."""
+    loops = call.workspace(args).loops
+    if args.cursor or not args.phase:
+        return await _follow_ups(loops, args)
+    status = await loops.status(args.phase, iteration=args.iteration, limit=args.limit)
+    return StatusResult(
+        phase=args.phase,
+        iteration=status.gate.iteration,
+        latest_iteration=status.latest_iteration,
+        gate=_gate(status.gate),
+        records=[_standing(entry) for entry in status.standing],
+        **_shown(status.deferred, status.next_actions),
+    )
+
+
+async def _follow_ups(loops: Loops, args: LoopStatusArguments) -> StatusResult:
+    """Give a page of both lists; the cursor joins theirs, and one that ended is not read again."""
+    first, _, second = args.cursor.partition(_JOINT) if args.cursor else ("", "", "")
+    if args.cursor and not (first and second):
+        first = args.cursor  # which is no cursor: refused below
+    deferred = _NO_MORE if first == _ENDED else await loops.deferred(args.phase, limit=args.limit, cursor=first)
+    actions = _NO_MORE if second == _ENDED else await loops.next_actions(args.phase, limit=args.limit, cursor=second)
+    return StatusResult(phase=args.phase or None, **_shown(deferred, actions))
+
+
+def _shown(deferred: FollowUpPage, actions: FollowUpPage) -> dict[str, Any]:
+    cursors = [page.cursor or _ENDED for page in (deferred, actions)]
+    return {
+        "deferred": [_follow_up(item) for item in deferred.items],
+        "next_actions": [_follow_up(item) for item in actions.items],
+        "cursor": "" if cursors == [_ENDED, _ENDED] else _JOINT.join(cursors),
+    }
+
+
+def _follow_up(item: FollowUp) -> FollowUpView:
+    return FollowUpView(
+        text=_clipped(item.text), phase=item.phase, iteration=item.iteration, decision_id=item.decision_id
+    )
+
+
+def _standing(entry: LoopRecord) -> StandingView:
+    record = entry.record
+    return StandingView(
+        id=record.id,
+        loop=record.type,
+        owner=record.owner_id,
+        created_at=shown_time(record.created_at),
+        score=entry.score,
+        decision=entry.decision or None,
+        reasoning=_clipped(entry.reasoning) or None,
+        validators=dict(entry.validators) or None,
+        rests_on=list(entry.rests_on) or None,
+    )
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX].rstrip()} …"
 
 
 RECORD_LOOP_DECISION = Tool("record_loop_decision", RecordLoopDecision, LoopResult, record_loop_decision, hints())
+LOOP_STATUS = Tool(
+    "loop_status", LoopStatusArguments, StatusResult, loop_status, hints(read_only=True, idempotent=True)
+)

@@ -1,17 +1,26 @@
 """Artifacts: a reference in the database, the bytes in the blob store, encrypted where the level asks for it."""
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from contextdna.domain import access
 from contextdna.domain.encryption import Binding, ProjectKeys
+from contextdna.domain.media_types import guess_media_type
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
-from contextdna.domain.validation import check_count, check_media_type, check_metadata, check_score, check_text
-from contextdna.errors import IntegrityFault, LimitExceeded
+from contextdna.domain.validation import (
+    check_agent_id,
+    check_count,
+    check_media_type,
+    check_metadata,
+    check_score,
+    check_text,
+)
+from contextdna.errors import IntegrityFault, LimitExceeded, NotFound
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.event import EventName
-from contextdna.values.ids import RecordId, SessionId
+from contextdna.values.ids import AgentId, RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS
 from contextdna.values.record import IndexedRecord, Kind, Sealed, VisibleRecord
 from contextdna.values.search import RecordFilter
@@ -20,6 +29,8 @@ from contextdna.values.settings import Limits
 _NAME_BYTES_MAX = 512
 _EXCERPT_CHARS = 300
 _INDEXED_CHARS = 50_000
+_LISTED_MAX = 200
+_VERSION_MAX = 2**31
 _TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/toml")
 
 
@@ -40,6 +51,11 @@ def check_draft(draft: ArtifactDraft, limits: Limits) -> None:
             code="artifact_too_large",
             hint="Raise limits.artifact_bytes_max, or keep a part of it.",
         )
+
+
+def typed(draft: ArtifactDraft) -> ArtifactDraft:
+    """Give an artifact a media type where it has none."""
+    return draft if draft.media_type else replace(draft, media_type=guess_media_type(draft.name, draft.data))
 
 
 def is_textual(media_type: str) -> bool:
@@ -128,7 +144,7 @@ async def attach(op: Operation, draft: ArtifactDraft, prepared: PreparedArtifact
         type=draft.media_type,
         sealed=sealed,
         importance=draft.importance,
-        subject=op.keys.name_hash(_own_name(op, draft.name), encrypted=draft.level in ENCRYPTED_LEVELS),
+        subject=op.keys.name_hash(_own_name(op.actor.agent_id, draft.name), encrypted=draft.level in ENCRYPTED_LEVELS),
         position=await _latest_version(op, draft.name) + 1,
         content_hash=prepared.content_hash,
         blob_key=prepared.blob_key,
@@ -141,14 +157,19 @@ async def attach(op: Operation, draft: ArtifactDraft, prepared: PreparedArtifact
     return open_artifact(op, VisibleRecord(record))
 
 
-def _own_name(op: Operation, name: str) -> str:
+def _own_name(owner_id: AgentId, name: str) -> str:
     """Number each owner's artifacts apart: a version must not tell of artifacts that one may not see."""
-    return f"{op.actor.agent_id}\x1f{name}"
+    return f"{owner_id}\x1f{name}"
+
+
+def _subjects(op: Operation, owner_id: AgentId, name: str) -> list[str]:
+    """Give what an owner's artifacts of a name are filed under, plain and encrypted ones."""
+    return [op.keys.name_hash(_own_name(owner_id, name), encrypted=encrypted) for encrypted in (False, True)]
 
 
 async def _latest_version(op: Operation, name: str) -> int:
     """Give the highest version of the owner's artifacts of a name, plain and encrypted ones together."""
-    subjects = [op.keys.name_hash(_own_name(op, name), encrypted=encrypted) for encrypted in (False, True)]
+    subjects = _subjects(op, op.actor.agent_id, name)
     nowhere = SessionId("")
     return max(
         [
@@ -169,14 +190,80 @@ async def reference(op: Operation, record_id: RecordId) -> tuple[Artifact, BlobO
         denied = not seen and access.hides(op.actor, await op.tx.records.refs(op.project_id, [record_id]))
         raise access.absent_error((record_id,), denied=denied)
     op.note([record_id])
-    body = op.open(seen[0].record)
-    opener = BlobOpener(op.keys, record_id, body["blob_key_id"], bytes.fromhex(body["blob_salt"]), body["sha256"])
-    return open_artifact(op, seen[0]), opener
+    return _with_opener(op, seen[0])
+
+
+def _with_opener(op: Operation, item: VisibleRecord) -> tuple[Artifact, BlobOpener]:
+    body = op.open(item.record)
+    opener = BlobOpener(op.keys, item.record.id, body["blob_key_id"], bytes.fromhex(body["blob_salt"]), body["sha256"])
+    return open_artifact(op, item), opener
+
+
+async def versions(op: Operation, name: str, *, owner_id: AgentId) -> tuple[Artifact, ...]:
+    """List the visible versions of an owner's artifact, the latest first, at most 200; the owner is the actor if none.
+
+    Raises:
+        InvalidInput: The name or the owner cannot be one.
+    """
+    found = await _visible_versions(op, name, owner_id or op.actor.agent_id)
+    op.note([item.record.id for item in found], versions=len(found))
+    return tuple(open_artifact(op, item) for item in found)
+
+
+async def version(op: Operation, name: str, number: int, *, owner_id: AgentId) -> tuple[Artifact, BlobOpener]:
+    """Give one version of an owner's artifact and what opens its bytes; number 0 is the latest visible one.
+
+    Raises:
+        NotFound: Absent, or not visible.
+        InvalidInput: The name, the owner or the number cannot be one.
+    """
+    owner = owner_id or op.actor.agent_id
+    check_count(number, name="version", maximum=_VERSION_MAX, minimum=0)
+    if number == 0:
+        hidden, seen = [], await _visible_versions(op, name, owner)
+    else:
+        hidden = await _numbered(op, name, owner, number)
+        seen = await op.tx.records.read(op.actor.reader, hidden, now=op.now)
+    if not seen:
+        raise NotFound(
+            "not found: no such version of an artifact of that name and owner",
+            hint="List the artifacts, or name their owner.",
+            record_ids=tuple(hidden),
+            denied=bool(hidden),
+        )
+    op.note([seen[0].record.id])
+    return _with_opener(op, seen[0])
+
+
+async def _visible_versions(op: Operation, name: str, owner_id: AgentId) -> list[VisibleRecord]:
+    _check_named(name, owner_id)
+    ids: list[RecordId] = []
+    for subject in _subjects(op, owner_id, name):
+        where = RecordFilter(kinds=(Kind.ARTIFACT,), subject=subject)
+        found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=_LISTED_MAX)
+        ids += [candidate.id for candidate in found]
+    seen = await op.tx.records.read(op.actor.reader, ids, now=op.now)
+    return sorted(seen, key=lambda item: item.record.position, reverse=True)[:_LISTED_MAX]
+
+
+async def _numbered(op: Operation, name: str, owner_id: AgentId, number: int) -> Sequence[RecordId]:
+    _check_named(name, owner_id)
+    ids: list[RecordId] = []
+    for subject in _subjects(op, owner_id, name):
+        ids += [
+            record.id for record in await op.tx.records.under_subject(op.project_id, Kind.ARTIFACT, subject, number)
+        ]
+    return ids
+
+
+def _check_named(name: str, owner_id: AgentId) -> None:
+    check_text(name, name="name", bytes_max=_NAME_BYTES_MAX)
+    check_agent_id(owner_id, name="owner")
 
 
 async def listing(op: Operation, *, limit: int, offset: int) -> tuple[Artifact, ...]:
     """List visible artifacts, newest first."""
-    check_count(limit, name="limit", maximum=200)
+    check_count(limit, name="limit", maximum=_LISTED_MAX)
     where = RecordFilter(kinds=(Kind.ARTIFACT,))
     found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit, offset=offset)
     seen = await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)

@@ -19,7 +19,6 @@ from contextdna.values.record import Kind, VisibleRecord
 DEFERRED: Final = "deferred_issues"
 NEXT_ACTIONS: Final = "next_actions"
 
-_SHOWN_MAX: Final = 50  # of deferred issues and of next actions in a status
 _BATCH: Final = 100
 _LOOKED_THROUGH_MAX: Final = 2000  # decisions, for one page of follow-ups
 _ALL: Final = 999_999_999  # more follow-ups than a decision can name
@@ -37,14 +36,15 @@ async def gate(op: Operation, phase: str, iteration: int) -> GateState:
     return await loops.gate_state(op, phase, iteration)
 
 
-async def status(op: Operation, phase: str, *, iteration: int) -> LoopStatus:
+async def status(op: Operation, phase: str, *, iteration: int, limit: int) -> LoopStatus:
     """Tell where a phase stands; iteration 0 means the latest one that the actor sees a record of.
 
     Raises:
         NotFound: The actor sees no record of the phase.
-        LimitExceeded: ``iteration_out_of_range``.
+        LimitExceeded: ``iteration_out_of_range`` or ``limit_out_of_range``.
     """
     check_count(iteration, name="iteration", maximum=loops.ITERATIONS_MAX, minimum=0)
+    check_count(limit, name="limit", maximum=loops.LISTED_MAX)
     latest = await loops.latest_iteration(op, phase)
     standing = await _standing(op, phase, iteration or latest)
     op.note([entry.record.id for entry in standing], phase=phase, iteration=iteration or latest)
@@ -52,8 +52,8 @@ async def status(op: Operation, phase: str, *, iteration: int) -> LoopStatus:
         gate=await loops.gate_state(op, phase, iteration or latest),
         latest_iteration=latest,
         standing=standing,
-        deferred=await _follow_ups(op, DEFERRED, phase=phase, limit=_SHOWN_MAX, cursor=""),
-        next_actions=await _follow_ups(op, NEXT_ACTIONS, phase=phase, limit=_SHOWN_MAX, cursor=""),
+        deferred=await _follow_ups(op, DEFERRED, phase=phase, limit=limit, cursor=""),
+        next_actions=await _follow_ups(op, NEXT_ACTIONS, phase=phase, limit=limit, cursor=""),
     )
 
 

@@ -15,14 +15,14 @@ class Loops:
         self._door = door
         self._caller = caller
 
-    async def status(self, phase: str, *, iteration: int = 0) -> LoopStatus:
+    async def status(self, phase: str, *, iteration: int = 0, limit: int = 50) -> LoopStatus:
         """Tell what a phase and iteration lack, what stands, and what is open; iteration 0 is the latest.
 
         Raises:
-            LimitExceeded: ``iteration_out_of_range``.
+            LimitExceeded: ``iteration_out_of_range`` or ``limit_out_of_range``.
         """
         return await self._door.read(
-            self._caller, Action.READ_LOOPS, lambda op: phases.status(op, phase, iteration=iteration)
+            self._caller, Action.READ_LOOPS, lambda op: phases.status(op, phase, iteration=iteration, limit=limit)
         )
 
     async def read(

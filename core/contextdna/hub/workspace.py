@@ -2,9 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
-
-import anyio.to_thread
 
 from contextdna.domain import (
     access,
@@ -28,6 +25,7 @@ from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
 from contextdna.hub.agents import Agents
+from contextdna.hub.artifacts import Artifacts, aside, opened_bytes
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.delegations import Delegations
 from contextdna.hub.documents import Documents
@@ -59,10 +57,7 @@ from contextdna.values.project import Conflict, ProjectOverview
 from contextdna.values.search import Context, ContextQuery
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
-R = TypeVar("R")
-
 _AFTER_THE_NEWEST = 2**63 - 1
-_ASIDE_BYTES_MIN = 256 * 1024  # a thread costs about what hashing so much does
 _LISTED_MAX = 1000
 
 
@@ -103,6 +98,7 @@ class Workspace:
         self.agents = Agents(rooms.door, caller)
         self.signals = Signals(rooms.door, rooms.stream, caller)
         self.loops = Loops(rooms.door, caller)
+        self.artifacts = Artifacts(rooms.door, rooms.blobs, caller)
         self.sessions = Sessions(rooms.door, rooms.cache, caller)
         self.delegations = Delegations(rooms.door, caller)
         self.tasks = Tasks(rooms.door, rooms.remains, caller)
@@ -275,12 +271,13 @@ class Workspace:
         Raises:
             LimitExceeded: ``artifact_too_large``.
         """
+        draft = artifacts.typed(draft)
         artifacts.check_draft(draft, self._door.settings.limits)
         record_id = new_id(IdPrefix.ARTIFACT, self._door.clock())
         keys = await self._door.admit(
             self._caller, Action.ATTACH_ARTIFACT, lambda op: access.require_level(op.actor, draft.level)
         )
-        prepared = await _aside(len(draft.data), lambda: artifacts.prepare(draft, record_id, keys))
+        prepared = await aside(len(draft.data), lambda: artifacts.prepare(draft, record_id, keys))
         async with self._blobs.keeping(prepared.blob_key, prepared.blob):
             return await self._door.write(
                 self._caller, Action.ATTACH_ARTIFACT, lambda op: artifacts.attach(op, draft, prepared)
@@ -295,8 +292,7 @@ class Workspace:
         artifact, fetch = await self._door.read(
             self._caller, Action.READ_ARTIFACT, lambda op: artifacts.reference(op, record_id)
         )
-        blob = await self._blobs.get(artifact.record.blob_key)
-        return artifact, await _aside(len(blob), lambda: fetch.open(blob))
+        return artifact, await opened_bytes(self._blobs, artifact, fetch)
 
     async def describe_artifact(self, record_id: RecordId) -> Artifact:
         """Give an artifact's reference without its bytes."""
@@ -465,8 +461,3 @@ class Workspace:
                 await self._remains.shred(report.blob_keys)
             if report.finished:
                 return purged
-
-
-async def _aside(size_bytes: int, work: Callable[[], R]) -> R:
-    """Run what takes time in proportion to many bytes on a thread, so that other callers go on."""
-    return await anyio.to_thread.run_sync(work) if size_bytes >= _ASIDE_BYTES_MIN else work()

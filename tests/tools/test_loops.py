@@ -1,0 +1,77 @@
+"""loop_status: where a phase stands, and what is open in all of them."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contextdna_tools import FULL_TOOLS
+from tests.hub.rig import ALICE, DEFAULT, ROOT
+from tests.tools.calling import Caller, calling
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def root() -> AsyncIterator[Caller]:
+    async with calling(ROOT, "auto", tools=FULL_TOOLS) as caller:
+        yield caller
+
+
+async def decide(root: Caller, phase: str, **fields: object) -> str:
+    answer = await root.ok(
+        "record_loop_decision", loop=4, phase=phase, decision="DEFER", reasoning="later", project_id=DEFAULT, **fields
+    )
+    return str(answer["id"])
+
+
+async def test_a_phase_tells_its_gate_its_records_and_what_is_open(root: Caller) -> None:
+    [memory] = (await root.ok("store_memory", content="The cache is cold.", project_id=DEFAULT))["stored"]
+    await root.ok("record_loop_decision", loop=3, phase="login", score=0.5, project_id=DEFAULT)
+    second = await root.ok("record_loop_decision", loop=3, phase="login", score=0.7, project_id=DEFAULT)
+    decision = await decide(root, "login", deferred_issues=["docs"], next_actions=["warm it"], rests_on=[memory["id"]])
+    status = await root.ok("loop_status", phase="login", project_id=DEFAULT)
+    assert (status["iteration"], status["latest_iteration"], status["gate"]["open"]) == (1, 1, False)
+    assert len(status["gate"]["missing"]) == 2
+    assert [(entry["id"], entry["loop"]) for entry in status["records"]] == [
+        (second["id"], "confidence"),
+        (decision, "decision"),
+    ]
+    assert status["records"][1]["rests_on"] == [memory["id"]]
+    shown = {"phase": "login", "iteration": 1, "decision_id": decision}
+    assert (status["deferred"], status["next_actions"]) == ([{"text": "docs", **shown}], [{"text": "warm it", **shown}])
+    assert status["cursor"] == ""
+    assert (await root.error("loop_status", phase="nowhere", project_id=DEFAULT))["code"] == "not_found"
+
+
+async def test_all_phases_tell_what_is_open_page_by_page(root: Caller) -> None:
+    for number in range(3):
+        await decide(root, f"p{number}", deferred_issues=[f"{number}a", f"{number}b"], next_actions=[f"do {number}"])
+    deferred: list[str] = []
+    actions: list[str] = []
+    cursor, pages = "", 0
+    while cursor or not pages:
+        page = await root.ok("loop_status", limit=2, cursor=cursor, project_id=DEFAULT)
+        deferred += [item["text"] for item in page["deferred"]]
+        actions += [item["text"] for item in page["next_actions"]]
+        cursor, pages = page["cursor"], pages + 1
+    assert deferred == ["2a", "2b", "1a", "1b", "0a", "0b"]
+    assert actions == ["do 2", "do 1", "do 0"]
+    assert pages == 3
+    for broken in ("x", "~", "-~", "~-"):
+        error = await root.error("loop_status", cursor=broken, project_id=DEFAULT)
+        assert error["code"] == "cursor_invalid", broken
+
+
+async def test_a_cursor_of_a_phase_goes_on_in_it(root: Caller) -> None:
+    await decide(root, "p", deferred_issues=["a", "b", "c"])
+    first = await root.ok("loop_status", phase="p", limit=2, project_id=DEFAULT)
+    rest = await root.ok("loop_status", phase="p", limit=2, cursor=first["cursor"], project_id=DEFAULT)
+    assert [item["text"] for item in (*first["deferred"], *rest["deferred"])] == ["a", "b", "c"]
+    assert (rest["cursor"], rest.get("records")) == ("", None)
+
+
+async def test_what_is_not_ones_to_see_cannot_be_cited(root: Caller) -> None:
+    [hidden] = (await root.ok("store_memory", content="mine", level="private", project_id=DEFAULT))["stored"]
+    async with calling(ALICE, "auto", hub=root.hub) as alice:
+        error = await alice.error("record_loop_decision", loop=3, phase="p", score=0.5, rests_on=[hidden["id"]])
+    assert error["code"] == "not_found"
