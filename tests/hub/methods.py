@@ -49,13 +49,13 @@ class Furnished:
     memory: RecordId
     forgotten: RecordId
     artifact: RecordId
-    task: RecordId
     sent: SignalId
     """From root to alice."""
     received: SignalId
     """From alice to root."""
     delegation: DelegationId
     """From boss to root, not accepted yet."""
+    task: RecordId
 
     @property
     def conversation(self) -> SessionId:
@@ -79,8 +79,8 @@ async def furnish(hub: Hub) -> Furnished:
     received = await hub.bind(ALICE).signals.send(SignalDraft("ready", (ROOT.agent_id,)))
     task = (await root.tasks.add(TaskDraft("a private task", level=Level.PRIVATE))).id
     await acting.sessions.set_state("cursor", {"page": 1})
-    task = await hub.bind(BOSS).delegate(DelegationRequest(ROOT.agent_id, "look after it"))
-    return Furnished(hub, handle, memory, forgotten, artifact.record.id, sent.id, received.id, task.delegation.id)
+    lent = await hub.bind(BOSS).delegate(DelegationRequest(ROOT.agent_id, "look after it"))
+    return Furnished(hub, handle, memory, forgotten, artifact.record.id, sent.id, received.id, lent.delegation.id, task)
 
 
 async def _first_event(workspace: Workspace) -> Event:

@@ -1,7 +1,7 @@
-"""Records of all four kinds, and all that the workspace reveals of them by any path."""
+"""Records of all five kinds, and all that the workspace reveals of them by any path."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,8 @@ from contextdna import (
     Principal,
     RecordId,
     SessionId,
+    TaskDraft,
+    TaskQuery,
     TurnDraft,
     Workspace,
 )
@@ -64,6 +66,9 @@ async def plant(hub: Hub, owner: Principal, kind: Kind, level: Level, label: str
             decision = Decision.DEFER if loop is Loop.DECISION else None
             draft = LoopDraft(loop, f"phase-{label}", score=0.5, decision=decision, reasoning=text)
             return Planted(RecordId((await workspace.record_loop(draft)).id), kind, level, draft.phase)
+        case Kind.TASK:
+            added = await workspace.tasks.add(TaskDraft(label, description=text, level=level))
+            return Planted(added.id, kind, level)
 
 
 async def revealed(workspace: Workspace, records: Iterable[Planted]) -> dict[str, set[str]]:
@@ -80,6 +85,9 @@ async def revealed(workspace: Workspace, records: Iterable[Planted]) -> dict[str
         "artifacts": {artifact.record.id for artifact in await workspace.list_artifacts(limit=200)},
         "bytes": await _bytes(workspace, ids[Kind.ARTIFACT]),
         "loops": await _loops(workspace, planted),
+        "tasks": {task.record.id for task in (await workspace.tasks.list(TaskQuery(limit=100))).tasks},
+        "opened tasks": await _opened(workspace.tasks.get, ids[Kind.TASK]),
+        "documents": await _opened(workspace.documents.open, [record.id for record in planted]),
         "overview": await _overview(workspace),
     }
     for argument in ("memory_id", "artifact_id", "session_id", "phase"):
@@ -106,6 +114,9 @@ def expected(visible: Iterable[Planted]) -> dict[str, set[str]]:
         "artifacts": of(Kind.ARTIFACT),
         "bytes": of(Kind.ARTIFACT),
         "loops": of(Kind.LOOP),
+        "tasks": of(Kind.TASK),
+        "opened tasks": of(Kind.TASK),
+        "documents": every,
         "overview": _counted(counts),
         "completed memory_id": of(Kind.MEMORY),
         "completed artifact_id": of(Kind.ARTIFACT),
@@ -168,6 +179,17 @@ async def _loops(workspace: Workspace, planted: list[Planted]) -> set[str]:
             seen |= {record.record.id for record in await workspace.read_loops(place)}
         except NotFound:
             continue
+    return seen
+
+
+async def _opened(opening: Callable[[RecordId], Awaitable[object]], ids: list[RecordId]) -> set[str]:
+    seen: set[str] = set()
+    for record_id in ids:
+        try:
+            await opening(record_id)
+        except NotFound:
+            continue
+        seen.add(record_id)
     return seen
 
 

@@ -25,6 +25,8 @@ from contextdna import (
     Risk,
     Role,
     SessionId,
+    TaskChange,
+    TaskDraft,
     TurnDraft,
     Workspace,
 )
@@ -111,13 +113,27 @@ ASKED: dict[str, Callable[[Workspace, RecordId], Awaitable[Any]]] = {
     "read artifact": lambda w, i: w.read_artifact(i),
     "describe artifact": lambda w, i: w.describe_artifact(i),
     "read conversation": lambda w, i: w.read_conversation(SessionId(i)),
+    "open": lambda w, i: w.documents.open(i),
+    "link": lambda w, i: w.documents.link(i, [RecordId("mem_x")]),
+    "get task": lambda w, i: w.tasks.get(i),
+    "update task": lambda w, i: w.tasks.update(i, TaskChange(result="x"), expected_version=1),
+    "depend": lambda w, i: w.tasks.depend(i, [RecordId("task_x")]),
+    "depend on": lambda w, i: w.tasks.add(TaskDraft("mine", depends_on=(i,))),
+}
+_ASKED_FOR = {
+    "read artifact": Kind.ARTIFACT,
+    "describe artifact": Kind.ARTIFACT,
+    "read conversation": Kind.TURN,
+    "get task": Kind.TASK,
+    "update task": Kind.TASK,
+    "depend": Kind.TASK,
+    "depend on": Kind.TASK,
 }
 
 
 @pytest.mark.parametrize("way", ASKED)
 async def test_what_is_hidden_answers_as_what_is_absent(hub: Hub, way: str) -> None:
-    kinds = {"read artifact": Kind.ARTIFACT, "describe artifact": Kind.ARTIFACT, "read conversation": Kind.TURN}
-    hidden = await plant(hub, WRITER, kinds.get(way, Kind.MEMORY), Level.PRIVATE, "hidden")
+    hidden = await plant(hub, WRITER, _ASKED_FOR.get(way, Kind.MEMORY), Level.PRIVATE, "hidden")
     asked = hidden.place if way == "read conversation" else hidden.id
     absent = asked[:-4] + "zzzz"
 

@@ -21,6 +21,7 @@ from contextdna.domain.validation import (
     check_tags,
 )
 from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
+from contextdna.values.document import RELATES_TO
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
@@ -36,7 +37,6 @@ from contextdna.values.project import IdempotentResult, Link
 from contextdna.values.record import IndexedRecord, Kind, Record, Tier, VisibleRecord
 from contextdna.values.settings import HubSettings
 
-RELATES_TO = "relates_to"
 _LASTING = (Tier.WORKING, Tier.EPISODIC, Tier.SEMANTIC, Tier.SHARED)  # a merge keeps the longer-lived tier
 _VERSION_MAX = 2**31
 
@@ -285,7 +285,7 @@ async def update(
         reindex=change.content is not None or change.tags is not None or _moves(op, current.level, changed.level),
     )
     if changed.level is not current.level:
-        await _end_delegated(op, record_id)
+        await end_delegated(op, record_id)
     op.leaves_remains = changed.level in ENCRYPTED_LEVELS and current.level not in ENCRYPTED_LEVELS
     op.note([record_id], version=changed.version)
     op.emit(EventName.MEMORY_UPDATED, [record_id])
@@ -342,7 +342,7 @@ def _check_new_level(op: Operation, current: Record, level: Level) -> None:
         )
 
 
-async def _end_delegated(op: Operation, record_id: RecordId) -> None:
+async def end_delegated(op: Operation, record_id: RecordId) -> None:
     """End what delegations let agents read of a record: its owner has said anew who may."""
     standing = await op.tx.grants.on_records(op.project_id, [record_id], now=op.now)
     lent = [grant.id for grant in standing if grant.delegation_id]

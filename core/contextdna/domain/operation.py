@@ -149,6 +149,7 @@ _SHAPES: Final[Mapping[Kind, Mapping[str, type]]] = {
     Kind.TURN: {"content": str},
     Kind.ARTIFACT: {"name": str, "media_type": str, "size_bytes": int, "sha256": str},
     Kind.LOOP: {"loop": str, "reasoning": str},
+    Kind.TASK: {"title": str, "description": str, "result": str, "result_ids": list},
 }
 """What a body of each kind holds at least. Plain levels carry no tag that would tell of a change."""
 

@@ -8,9 +8,9 @@ from contextdna.ports.agents import AgentTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
 from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
-from contextdna.ports.tasks import TaskTable
 from contextdna.ports.signals import SignalTable
 from contextdna.ports.states import StateTable
+from contextdna.ports.tasks import TaskTable
 from contextdna.ports.work import GrantTable, ProjectTable, SessionTable
 
 R = TypeVar("R")
