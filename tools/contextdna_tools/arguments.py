@@ -56,6 +56,12 @@ def level_of(label: str, default: Level) -> Level:
     return parse_level(label) if label else default
 
 
+def within(args: BaseModel, name: str, maximum: int) -> int:
+    """Give a count among the arguments; what the caller left to the default is never over the installation's limit."""
+    value: int = getattr(args, name)
+    return value if name in args.model_fields_set else min(value, maximum)
+
+
 def time_of(text: str, *, name: str) -> datetime | None:
     """Turn an ISO 8601 time into an aware one; a time without a zone is UTC, empty gives None.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from contextdna import AgentId, Context, ContextQuery, Hit, Kind, Level, parse_choice, parse_level
-from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of
+from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of, within
 from contextdna_tools.memories import TIERS
 from contextdna_tools.spec import Call, Tool, hints
 
@@ -76,6 +76,7 @@ class RetrieveResult(BaseModel):
 
 async def retrieve_context(call: Call, args: RetrieveContext) -> RetrieveResult:
     """Answer a question."""
+    limits = call.hub.settings.limits
     query = ContextQuery(
         text=args.query,
         kinds=tuple(parse_choice(kind, KINDS, name="kind") for kind in args.kinds),
@@ -88,8 +89,8 @@ async def retrieve_context(call: Call, args: RetrieveContext) -> RetrieveResult:
         until=time_of(args.until, name="until"),
         as_of=time_of(args.as_of, name="as_of"),
         min_importance=args.min_importance,
-        limit=args.limit,
-        max_tokens=args.max_tokens,
+        limit=within(args, "limit", limits.hits_max),
+        max_tokens=within(args, "max_tokens", limits.answer_tokens_max),
         cursor=args.cursor,
     )
     return shaped(await call.workspace(args).retrieve_context(query))

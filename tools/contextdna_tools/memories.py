@@ -33,6 +33,7 @@ from contextdna_tools.boundary import as_invalid_input
 from contextdna_tools.spec import Call, Tool, hints
 
 _CHARS_A_TOKEN = 3  # of English prose there are more: the bound errs low
+_CLIP_CHARS_MIN = 200  # below this a cut content says too little: its id is named instead
 TIERS = {tier.value: tier for tier in Tier}
 DUPLICATES = {choice.value: choice for choice in OnDuplicate}
 
@@ -141,7 +142,7 @@ class MemoryView(BaseModel):
     shared_by: str | None = None
     access_count: int | None = None
     clipped: bool | None = None
-    """True when the content was cut: the answer is bounded; read the memory's resource for the whole."""
+    """True when content was cut or metadata left out: the answer is bounded; the memory's resource has the whole."""
 
 
 class GetResult(BaseModel):
@@ -149,20 +150,42 @@ class GetResult(BaseModel):
 
     memories: list[MemoryView]
     missing: list[str]
+    left_out: list[str] | None = None
+    """There, but for the bound of the answer: to be asked for in another call."""
 
 
 async def get_memory(call: Call, args: GetMemory) -> GetResult:
     """Open memories by id."""
     found, missing = await call.workspace(args).get_memories([RecordId(i) for i in args.ids])
     room = _CHARS_A_TOKEN * call.hub.settings.limits.answer_tokens_max
-    memories = []
-    for memory in found:
-        shown = view(memory)
-        if len(shown.content) > room:
-            shown.content, shown.clipped = shown.content[:room], True
-        room -= len(shown.content)
-        memories.append(shown)
-    return GetResult(memories=memories, missing=list(missing))
+    memories: list[MemoryView] = []
+    left_out: list[str] = []
+    for shown in map(view, found):
+        if not left_out and _fits(shown, room, first=not memories):
+            memories.append(shown)
+            room -= _size(shown)
+        else:
+            left_out.append(shown.id)
+    return GetResult(memories=memories, missing=list(missing), left_out=left_out or None)
+
+
+def _fits(shown: MemoryView, room: int, *, first: bool) -> bool:
+    """Cut a memory's content to the room that is left; tell whether enough remains. The first loses metadata sooner."""
+    excess = _size(shown) - room
+    if excess <= 0:
+        return True
+    shown.clipped = True
+    if first and excess > len(shown.content) - _CLIP_CHARS_MIN:
+        shown.metadata = None
+        excess = max(_size(shown) - room, 0)
+    kept = len(shown.content) - excess
+    shown.content = shown.content[: max(kept, 0)]
+    return first or kept >= _CLIP_CHARS_MIN
+
+
+def _size(shown: MemoryView) -> int:
+    """Count the characters of a memory in the answer: content, metadata, tags and all."""
+    return len(shown.model_dump_json(exclude_none=True))
 
 
 def view(memory: Memory) -> MemoryView:

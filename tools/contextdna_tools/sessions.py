@@ -8,6 +8,7 @@ from contextdna import (
     AgentId,
     BeginRequest,
     BegunSession,
+    ContextDnaError,
     ContextQuery,
     DelegationRequest,
     InvalidInput,
@@ -18,8 +19,8 @@ from contextdna import (
     one_line,
     parse_choice,
 )
-from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time
-from contextdna_tools.boundary import as_invalid_input
+from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time, within
+from contextdna_tools.boundary import as_invalid_input, unforeseen
 from contextdna_tools.spec import Call, Tool, hints
 
 ROLES = {role.value: role for role in Role}
@@ -57,6 +58,12 @@ async def begin_session(call: Call, args: BeginSession) -> BeginResult:
     fields = {name: field for name, field in BeginSession.model_fields.items() if name not in Arguments.model_fields}
     asked = any(getattr(args, name) != field.default for name, field in fields.items())
     resumes = bool(args.session_id) and not asked
+    if args.parent and args.session_id not in ("", args.parent):
+        raise InvalidInput(
+            "session_id and parent name two sessions",
+            code="session_and_parent",
+            hint="Give parent for a new session below it, or session_id alone to resume.",
+        )
     workspace = call.workspace(args, session_id=args.parent or args.session_id)
     if resumes:
         begun = await workspace.resume_session()
@@ -72,15 +79,25 @@ async def begin_session(call: Call, args: BeginSession) -> BeginResult:
             )
         )
     return _begun(
-        begun, resumed=resumes, briefing=await _briefing(call.workspace(args, session_id=begun.handle), begun)
+        begun, resumed=resumes, briefing=await _briefing(call, call.workspace(args, session_id=begun.handle), begun)
     )
 
 
-async def _briefing(workspace: Workspace, begun: BegunSession) -> list[str]:
+async def _briefing(call: Call, workspace: Workspace, begun: BegunSession) -> list[str]:
+    """Find what is known of the task. The session stands by now: no failure here may keep its handle back."""
     if not begun.task:
         return []
-    query = ContextQuery(text=begun.task[:2000], limit=_BRIEFING_HITS, max_tokens=_BRIEFING_TOKENS)
-    context = await workspace.retrieve_context(query)
+    limits = call.hub.settings.limits
+    query = ContextQuery(
+        text=begun.task[: min(2000, limits.query_chars_max)],
+        limit=min(_BRIEFING_HITS, limits.hits_max),
+        max_tokens=min(_BRIEFING_TOKENS, limits.answer_tokens_max),
+    )
+    try:
+        context = await workspace.retrieve_context(query)
+    except Exception as error:  # noqa: BLE001 - whatever failed, the session was begun
+        known = error if isinstance(error, ContextDnaError) else unforeseen("the briefing", error)
+        return [f"No briefing: {known.message} [{known.code}]. Ask retrieve_context."]
     return [f"[{hit.record.type}] {one_line(hit.content)} ({hit.record.id})" for hit in context.hits]
 
 
@@ -218,12 +235,12 @@ async def delegate_with_context(call: Call, args: DelegateWithContext) -> Delega
             memory_ids=tuple(RecordId(i) for i in args.memory_ids),
             memory_types=tuple(args.memory_types),
             min_importance=args.min_importance,
-            limit=args.limit,
+            limit=within(args, "limit", call.hub.settings.limits.batch_max),
             include_conversations=args.include_conversations,
             expires_in_s=args.expires_in_s,
             team_id=args.team_id,
             swarm_id=args.swarm_id,
-            max_tokens=args.max_tokens,
+            max_tokens=within(args, "max_tokens", call.hub.settings.limits.answer_tokens_max),
         )
     )
     return DelegateResult(

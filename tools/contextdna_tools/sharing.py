@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from contextdna import AgentId, InvalidInput, MemorySelection, RecordId
-from contextdna_tools.arguments import Arguments, Texts, shown_time
+from contextdna_tools.arguments import Arguments, Texts, shown_time, within
 from contextdna_tools.spec import Call, Tool, hints
 
 
@@ -48,7 +48,8 @@ async def share_memories(call: Call, args: ShareMemories) -> ShareResult:
     if ids and args.memory_types:
         raise InvalidInput("memory_ids and memory_types", code="ids_and_filters", hint="Give one of the two.")
     selection = MemorySelection(memory_types=tuple(args.memory_types), min_importance=args.min_importance)
-    report = await workspace.share_memories(targets, ids, selection, limit=args.limit, expires_in_s=args.expires_in_s)
+    limit = within(args, "limit", call.hub.settings.limits.batch_max)
+    report = await workspace.share_memories(targets, ids, selection, limit=limit, expires_in_s=args.expires_in_s)
     return ShareResult(
         shared={target: len(report.memory_ids) for target in report.targets},
         memory_ids=list(report.memory_ids),

@@ -9,7 +9,7 @@ from contextdna.domain import access, retrieval, sharing
 from contextdna.domain.operation import Operation
 from contextdna.domain.sessions import BeginRequest, BegunSession, check_request, deadline, open_session
 from contextdna.domain.tokens import estimate_tokens
-from contextdna.domain.validation import check_count, check_name, check_score, check_text
+from contextdna.domain.validation import check_count, check_memory_type, check_name, check_score, check_text
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.grant import Grant
@@ -123,6 +123,8 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
     check_count(len(request.memory_ids), name="memory_ids", maximum=op.settings.limits.batch_max, minimum=0)
     check_count(request.max_tokens, name="max_tokens", maximum=op.settings.limits.answer_tokens_max, minimum=50)
     check_score(request.min_importance, name="min_importance")
+    for memory_type in request.memory_types:
+        check_memory_type(memory_type, op.settings)
     if request.child_agent_id in map(name_of, op.actor.lineage):
         raise InvalidInput(
             "the child is already in the delegation chain",

@@ -305,7 +305,8 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         _check_new_level(op, current, level)
         reader = op.actor.reader  # the owner: the new circle is the one that it belongs to now
         current = replace(current, team_id=reader.team_id, swarm_id=reader.swarm_id)
-    check_period(current.valid_from, change.valid_to)
+    check_period(current.valid_from or current.created_at, change.valid_to)
+    superseded_at = max(op.now, current.valid_from or op.now) if change.superseded_by else None
     version = current.version + 1
     record = replace(
         current,
@@ -315,7 +316,7 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         tier=change.tier or current.tier,
         level=level,
         importance=current.importance if change.importance is None else change.importance,
-        valid_to=change.valid_to or (op.now if change.superseded_by else current.valid_to),
+        valid_to=change.valid_to or superseded_at or current.valid_to,
         superseded_by=change.superseded_by or current.superseded_by,
         retention_until=_retention(op.now, change.retention_days) or current.retention_until,
         content_hash=_sameness(op, body["content"], change.memory_type or current.type, current.valid_from, level),
@@ -409,6 +410,7 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
         "metadata": draft.metadata,
     }
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
+    check_period(draft.valid_from or op.now, draft.valid_to)
     return new_record(
         op,
         record_id,

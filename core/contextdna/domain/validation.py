@@ -17,6 +17,7 @@ from contextdna.values.settings import HubSettings, Limits
 _MEDIA_TYPE: Final = re.compile(r"^[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}$")
 _JSON_DEPTH_MAX: Final = 16
 _NUL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # a NUL as JSON writes it, not the six characters
+_DAYS_MIN: Final = 1 / 24
 _DAYS_MAX: Final = 36_500.0
 _E = TypeVar("_E")
 
@@ -99,14 +100,14 @@ def check_count(value: int, *, name: str, maximum: int, minimum: int = 1) -> Non
 
 
 def check_days(value: float | None, *, name: str) -> None:
-    """Refuse a span that is not above 0 and at most a century.
+    """Refuse a span that is not from an hour to a century.
 
     Raises:
         InvalidInput: ``<name>_out_of_range``.
     """
-    if value is not None and not (math.isfinite(value) and 0.0 < value <= _DAYS_MAX):
+    if value is not None and not (math.isfinite(value) and _DAYS_MIN <= value <= _DAYS_MAX):
         raise InvalidInput(
-            f"{name} must be above 0 and at most {_DAYS_MAX:.0f}",
+            f"{name} must be from 1/24, an hour, to {_DAYS_MAX:.0f}",
             code=f"{name}_out_of_range",
             hint="Use days, e.g. 90.",
         )
