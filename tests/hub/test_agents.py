@@ -17,7 +17,6 @@ from contextdna import (
     ContextQuery,
     DelegationRequest,
     EventId,
-    EventName,
     Hub,
     InvalidInput,
     Level,
@@ -294,7 +293,6 @@ async def test_the_directory_s_changes_are_told_to_all_and_confidence_only_upwar
     assert await events_for(hub, BOB) == [(f"agent.{what}", DRONE) for what in told]
     told.insert(2, "updated")
     assert await events_for(hub, ALICE) == [(f"agent.{what}", DRONE) for what in told]
-    assert EventName.AGENT_RETIRED == "agent.retired"
 
 
 async def test_a_heartbeat_is_kept_and_nobody_is_told(hub: Hub, clock: Clock) -> None:
