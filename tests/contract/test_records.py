@@ -632,12 +632,17 @@ async def test_a_conversation_is_read_in_order_and_in_pages(database: Database) 
         make_indexed("no_session", position=8, kind=Kind.TURN),
     )
 
-    async def turns(session_id: str, after: int, limit: int) -> list[str]:
+    async def turns(session_id: str, after: int, limit: int, **more: Any) -> list[str]:
         found = await database.read(
-            lambda tx: tx.records.conversation(make_reader(), SessionId(session_id), now=NOW, after=after, limit=limit)
+            lambda tx: tx.records.conversation(
+                make_reader(), SessionId(session_id), now=NOW, after=after, limit=limit, **more
+            )
         )
         return [item.record.id for item in found]
 
+    assert await turns("s1", 0, 9, newest_first=True) == ["t4", "t3", "t2", "t1"]
+    assert await turns("s1", 1, 9, before=4) == ["t2", "t3"]
+    assert await turns("s1", 0, 2, before=4, newest_first=True) == ["t3", "t2"]
     assert await turns("s1", 0, 9) == ["t1", "t2", "t3", "t4"]
     assert await turns("s1", 1, 2) == ["t2", "t3"]
     assert await turns("s1", 4, 9) == []

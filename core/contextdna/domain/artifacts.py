@@ -207,7 +207,7 @@ async def versions(op: Operation, name: str, *, owner_id: AgentId) -> tuple[Arti
     """
     found = await _visible_versions(op, name, owner_id or op.actor.agent_id)
     op.note([item.record.id for item in found], versions=len(found))
-    return tuple(open_artifact(op, item) for item in found)
+    return tuple(op.readable(found, lambda item: open_artifact(op, item)))
 
 
 async def version(op: Operation, name: str, number: int, *, owner_id: AgentId) -> tuple[Artifact, BlobOpener]:
@@ -219,8 +219,9 @@ async def version(op: Operation, name: str, number: int, *, owner_id: AgentId) -
     """
     owner = owner_id or op.actor.agent_id
     check_count(number, name="version", maximum=_VERSION_MAX, minimum=0)
+    hidden: Sequence[RecordId] = ()
     if number == 0:
-        hidden, seen = [], await _visible_versions(op, name, owner)
+        seen = await _visible_versions(op, name, owner)
     else:
         hidden = await _numbered(op, name, owner, number)
         seen = await op.tx.records.read(op.actor.reader, hidden, now=op.now)
@@ -268,7 +269,7 @@ async def listing(op: Operation, *, limit: int, offset: int) -> tuple[Artifact, 
     found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit, offset=offset)
     seen = await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)
     op.note(artifacts=len(seen))
-    return tuple(open_artifact(op, item) for item in seen)
+    return tuple(op.readable(seen, lambda item: open_artifact(op, item)))
 
 
 def open_artifact(op: Operation, item: VisibleRecord) -> Artifact:

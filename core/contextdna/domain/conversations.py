@@ -1,16 +1,20 @@
 """Conversations: the turns of a session, in order."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from contextdna.domain import access, sessions
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
+from contextdna.domain.tool_calls import check_tool_calls, told_call
 from contextdna.domain.validation import check_count, check_metadata, check_text, parse_choice
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
+_PAGE_MAX = 200
+_POSITION_MAX = 2**53
 TURN_ROLES = {name: name for name in ("user", "assistant", "system", "tool")}
 
 
@@ -26,7 +30,9 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
     check_count(len(drafts), name="turns", maximum=limits.batch_max)
     for draft in drafts:
         parse_choice(draft.role, TURN_ROLES, name="role")
-        check_text(draft.content, name="content", bytes_max=limits.content_bytes_max)
+        check_tool_calls(draft.tool_calls, limits)
+        called = len(draft.tool_calls) > 0
+        check_text(draft.content, name="content", bytes_max=limits.content_bytes_max, empty_allowed=called)
         check_metadata(draft.metadata, limits)
         access.require_level(op.actor, draft.level)
     position = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session.id, subject="")
@@ -38,26 +44,55 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
     return ids
 
 
-async def read(op: Operation, session_id: SessionId, *, after: int, limit: int) -> tuple[Turn, ...]:
-    """Read a conversation's visible turns after a position, in order; a negative position counts from the end.
+async def read(
+    op: Operation, session_id: SessionId, *, after: int, before: int, limit: int, newest_first: bool
+) -> tuple[Turn, ...]:
+    """Read a conversation's visible turns between two positions, in order or newest first.
+
+    A negative ``after`` counts visible turns from the end: -5 begins with the fifth-last.
 
     Raises:
         NotFound: No such conversation, or none of it is visible.
+        LimitExceeded: ``limit_out_of_range``, ``after_out_of_range`` or ``before_out_of_range``.
     """
-    check_count(limit, name="limit", maximum=200)
-    reader = op.actor.reader
-    last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
-    start = after if after >= 0 else max(0, last + after)
-    seen = await op.tx.records.conversation(reader, session_id, now=op.now, after=start, limit=limit)
-    if not seen and not await op.tx.records.conversation(reader, session_id, now=op.now, after=0, limit=1):
-        raise access.absent_error((session_id,), denied=last > 0)
+    check_count(limit, name="limit", maximum=_PAGE_MAX)
+    check_count(after, name="after", maximum=_POSITION_MAX, minimum=-_PAGE_MAX)
+    check_count(before, name="before", maximum=_POSITION_MAX, minimum=0)
+    if after < 0:
+        last = await _turns(op, session_id, before=before, limit=-after, newest_first=True)
+        seen = (last if newest_first else last[::-1])[:limit]
+    else:
+        seen = await _turns(op, session_id, after=after, before=before, limit=limit, newest_first=newest_first)
+    if not seen and not await _turns(op, session_id, limit=1):
+        used = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
+        raise access.absent_error((session_id,), denied=used > 0)
     op.note([session_id], turns=len(seen))
-    return tuple(open_turn(op, item) for item in seen)
+    return tuple(op.readable(seen, lambda item: open_turn(op, item)))
+
+
+async def _turns(
+    op: Operation,
+    session_id: SessionId,
+    *,
+    limit: int,
+    after: int = 0,
+    before: int = 0,
+    newest_first: bool = False,
+) -> list[VisibleRecord]:
+    return await op.tx.records.conversation(
+        op.actor.reader,
+        session_id,
+        now=op.now,
+        after=after,
+        before=before,
+        limit=limit,
+        newest_first=newest_first,
+    )
 
 
 async def summaries(op: Operation, *, limit: int, offset: int) -> list[ConversationSummary]:
     """List conversations that have visible turns, the latest first."""
-    check_count(limit, name="limit", maximum=200)
+    check_count(limit, name="limit", maximum=_PAGE_MAX)
     found = await op.tx.records.conversations(op.actor.reader, now=op.now, limit=limit, offset=offset)
     op.note(conversations=len(found))
     return found
@@ -66,13 +101,17 @@ async def summaries(op: Operation, *, limit: int, offset: int) -> list[Conversat
 def open_turn(op: Operation, item: VisibleRecord) -> Turn:
     """Open one turn."""
     body = op.open(item.record)
-    return Turn(item.record, body["content"], body.get("metadata", {}), item.granted_by)
+    calls = tuple(body.get("tool_calls", ()))
+    return Turn(item.record, body["content"], body.get("metadata", {}), item.granted_by, calls)
 
 
 def _turn(op: Operation, draft: TurnDraft, position: int) -> IndexedRecord:
     record_id = new_id(IdPrefix.TURN, op.now)
-    body = {"content": draft.content, "metadata": dict(draft.metadata)}
+    body: dict[str, Any] = {"content": draft.content, "metadata": dict(draft.metadata)}
+    if draft.tool_calls:
+        body["tool_calls"] = [dict(call) for call in draft.tool_calls]
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
     record = new_record(op, record_id, Kind.TURN, level=draft.level, type=draft.role, sealed=sealed, position=position)
-    tokens = op.index(draft.level).tokens(draft.content, limit=op.settings.limits.indexed_tokens_max)
+    text = "\n".join((draft.content, *map(told_call, draft.tool_calls)))
+    tokens = op.index(draft.level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
     return IndexedRecord(record, tokens)

@@ -147,10 +147,11 @@ async def opened(op: Operation, items: Sequence[VisibleRecord]) -> tuple[LoopRec
     links: dict[RecordId, list[Link]] = {}
     for link in await op.tx.loops.references(op.actor.reader, ids, now=op.now) if ids else ():
         links.setdefault(link.source_id, []).append(link)
-    return tuple(
-        open_loop(op, item, superseded_by=newer.get(item.record.id, ""), links=links.get(item.record.id, ()))
-        for item in items
-    )
+
+    def opener(item: VisibleRecord) -> LoopRecord:
+        return open_loop(op, item, superseded_by=newer.get(item.record.id, ""), links=links.get(item.record.id, ()))
+
+    return tuple(op.readable(items, opener))
 
 
 def open_loop(op: Operation, item: VisibleRecord, *, superseded_by: str = "", links: Sequence[Link] = ()) -> LoopRecord:

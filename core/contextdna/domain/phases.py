@@ -181,7 +181,7 @@ async def _open_decisions(op: Operation, items: Sequence[VisibleRecord]) -> list
     """
     newer = await op.tx.loops.superseding(op.actor.reader, [item.record.id for item in items], now=op.now)
     wanted = [item for item in items if item.record.type == Loop.DECISION.label and item.record.id not in newer]
-    return [loops.open_loop(op, item) for item in wanted]
+    return op.readable(wanted, lambda item: loops.open_loop(op, item))
 
 
 def _texts(named: Any) -> list[str]:

@@ -5,12 +5,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.frequencies import rarity
 from contextdna.domain.operation import Operation
 from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
+from contextdna.domain.tool_calls import told_call
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.errors import IntegrityFault, InvalidInput
 from contextdna.values.ids import RecordId
@@ -374,6 +375,9 @@ def readable(kind: Kind, body: Mapping[str, object]) -> str:
         case Kind.TASK:
             result = f"Result: {body['result']}" if body["result"] else ""
             return "\n".join(str(part) for part in (body["title"], body["description"], result) if part)
+        case Kind.TURN:
+            calls = cast("Sequence[Mapping[str, Any]]", body.get("tool_calls", ()))
+            return "\n".join(filter(None, (str(body["content"]), *map(told_call, calls))))
         case _:
             return str(body["content"])
 

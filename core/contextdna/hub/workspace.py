@@ -249,12 +249,25 @@ class Workspace:
         """Append turns to the session's conversation."""
         return await self._door.write(self._caller, Action.LOG_TURN, lambda op: conversations.log(op, drafts))
 
-    async def read_conversation(self, session_id: SessionId, *, after: int = 0, limit: int = 50) -> tuple[Turn, ...]:
-        """Read a conversation's visible turns after a position, in order; a negative one counts from the end."""
+    async def read_conversation(
+        self,
+        session_id: SessionId,
+        *,
+        after: int = 0,
+        before: int = 0,
+        limit: int = 50,
+        newest_first: bool = False,
+    ) -> tuple[Turn, ...]:
+        """Read a conversation's visible turns behind a position and before one (0: all), in order or newest first.
+
+        A negative ``after`` counts visible turns from the end.
+        """
         return await self._door.read(
             self._caller,
             Action.READ_CONVERSATION,
-            lambda op: conversations.read(op, session_id, after=after, limit=limit),
+            lambda op: conversations.read(
+                op, session_id, after=after, before=before, limit=limit, newest_first=newest_first
+            ),
         )
 
     async def list_conversations(self, *, limit: int = 50, offset: int = 0) -> list[ConversationSummary]:
@@ -379,7 +392,12 @@ class Workspace:
         """Read the project's audit log from its end (role system); ``before_seq`` 0 starts at the newest.
 
         With ``installation`` the log of the installation itself, where refusals without a project stand.
+
+        Raises:
+            LimitExceeded: ``limit_out_of_range`` or ``before_out_of_range``.
         """
+        check_count(limit, name="limit", maximum=_LISTED_MAX)
+        check_count(before_seq, name="before", minimum=0, maximum=_AFTER_THE_NEWEST)
         await self._door.reads.settle()
         return await self._door.read(
             self._caller,

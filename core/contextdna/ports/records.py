@@ -91,9 +91,17 @@ class RecordTable(Protocol):
         ...
 
     async def conversation(
-        self, reader: Reader, session_id: SessionId, *, now: datetime, after: int, limit: int
+        self,
+        reader: Reader,
+        session_id: SessionId,
+        *,
+        now: datetime,
+        after: int,
+        limit: int,
+        before: int = 0,
+        newest_first: bool = False,
     ) -> list[VisibleRecord]:
-        """Read visible turns of a session with a position greater than ``after``, in order."""
+        """Read visible turns of a session behind a position and, unless it is 0, ``before`` one, from either end."""
         ...
 
     async def conversations(

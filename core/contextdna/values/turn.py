@@ -1,6 +1,6 @@
 """Turns: what was said in a session."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,8 @@ class TurnDraft:
     content: str
     level: Level = Level.PROJECT
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    """Each with ``name``, ``arguments`` (an object), and ``result`` where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Turn:
     content: str
     metadata: Mapping[str, Any]
     granted_by: str = ""
+    tool_calls: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,12 +144,20 @@ class InMemoryRecords:
         return dict(Counter((record.kind, record.level.label, record.type) for record in records))
 
     async def conversation(
-        self, reader: Reader, session_id: SessionId, *, now: datetime, after: int, limit: int
+        self,
+        reader: Reader,
+        session_id: SessionId,
+        *,
+        now: datetime,
+        after: int,
+        limit: int,
+        before: int = 0,
+        newest_first: bool = False,
     ) -> list[VisibleRecord]:
-        """Read visible turns of a session with a position greater than ``after``, in order."""
+        """Read visible turns of a session behind a position and, unless it is 0, ``before`` one, from either end."""
         turns = [item for row, item in self._turns(reader, now) if row.record.session_id == session_id]
-        turns = [item for item in turns if item.record.position > after]
-        return sorted(turns, key=lambda item: item.record.position)[:limit]
+        turns = [item for item in turns if item.record.position > after and not 0 < before <= item.record.position]
+        return sorted(turns, key=lambda item: item.record.position, reverse=newest_first)[:limit]
 
     async def conversations(
         self, reader: Reader, *, now: datetime, limit: int, offset: int

@@ -30,6 +30,9 @@ from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 
 
+_BEHIND_ALL = 2**63 - 1
+
+
 class Records:
     """Fulfils ``ports.records.RecordTable``."""
 
@@ -160,11 +163,20 @@ class Records:
         return {(kind_of(kind), level_of(level).label, type_): count for kind, level, type_, count in rows}
 
     async def conversation(
-        self, reader: Reader, session_id: SessionId, *, now: datetime, after: int, limit: int
+        self,
+        reader: Reader,
+        session_id: SessionId,
+        *,
+        now: datetime,
+        after: int,
+        limit: int,
+        before: int = 0,
+        newest_first: bool = False,
     ) -> list[VisibleRecord]:
-        """Read visible turns of a session with a position greater than ``after``, in order."""
-        params = (*reader_params(reader, now), session_id, after, limit)
-        return [_visible_of(row) for row in await self._rows("conversation", params)]
+        """Read visible turns of a session behind a position and, unless it is 0, ``before`` one, from either end."""
+        params = (*reader_params(reader, now), session_id, after, before or _BEHIND_ALL, limit)
+        name = "conversation_backwards" if newest_first else "conversation"
+        return [_visible_of(row) for row in await self._rows(name, params)]
 
     async def conversations(
         self, reader: Reader, *, now: datetime, limit: int, offset: int

@@ -158,8 +158,16 @@ SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_re
 -- name: conversation
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
 FROM records r INDEXED BY records_by_session LEFT JOIN record_access a ON a.seq = r.seq
-WHERE r.session_id = ?7 AND r.session_id <> '' AND r.kind = 'turn' AND r.position > ?8 AND {visible} AND {kept}
-ORDER BY r.position, r.seq LIMIT ?9
+WHERE r.session_id = ?7 AND r.session_id <> '' AND r.kind = 'turn'
+  AND r.position > ?8 AND r.position < ?9 AND {visible} AND {kept}
+ORDER BY r.position, r.seq LIMIT ?10
+
+-- name: conversation_backwards
+SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
+FROM records r INDEXED BY records_by_session LEFT JOIN record_access a ON a.seq = r.seq
+WHERE r.session_id = ?7 AND r.session_id <> '' AND r.kind = 'turn'
+  AND r.position > ?8 AND r.position < ?9 AND {visible} AND {kept}
+ORDER BY r.position DESC, r.seq DESC LIMIT ?10
 
 -- name: conversations
 -- The agent is the owner of the first visible turn: the least of (position, seq, owner) as one text.
