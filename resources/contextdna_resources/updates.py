@@ -46,10 +46,6 @@ def _agent(event: Event) -> Iterator[ResourceUri]:
     yield ResourceUri(Noun.AGENTS, event.project_id)
 
 
-def _agent(event: Event) -> Iterator[ResourceUri]:
-    yield ResourceUri(Noun.AGENT, event.project_id, event.subject)
-
-
 def _agents(event: Event) -> Iterator[ResourceUri]:
     yield ResourceUri(Noun.AGENTS, event.project_id)
 
@@ -63,6 +59,7 @@ UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.MEMORY_RESTORED: (_records, _project),
     EventName.MEMORY_SHARED: (_records, _project),
     EventName.MEMORY_UNSHARED: (_records, _project),
+    EventName.MEMORY_LINKED: (_records,),
     EventName.SESSION_BEGUN: (_agents, _project),
     EventName.SESSION_PROGRESSED: (),
     EventName.SESSION_ENDED: (_agents,),
@@ -84,9 +81,9 @@ UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.SIGNAL_SENT: (),
     EventName.SIGNAL_ACKNOWLEDGED: (),
     EventName.SIGNAL_WITHDRAWN: (),
-    EventName.AGENT_REGISTERED: (_agent, _agents, _project),
-    EventName.AGENT_UPDATED: (_agent, _agents),
-    EventName.AGENT_RETIRED: (_agent, _agents),
+    EventName.AGENT_REGISTERED: (_agent, _project),
+    EventName.AGENT_UPDATED: (_agent,),
+    EventName.AGENT_RETIRED: (_agent,),
 }
 """What each event touches; one that no resource shows has an empty row."""
 

@@ -313,8 +313,8 @@ class TestFollowing:
         async with following_live(hub.bind(ALICE, session_id=handle)) as batches:
             await hub.bind(ALICE, session_id=handle).end_session(success=True)
             await refused(anext(batches), SessionInvalid, "session_ended")
-        [denial] = [entry.draft for entry in await audit_of(hub, action="event.read") if entry.draft.risk is Risk.HIGH]
-        assert denial.outcome is Outcome.DENIED
+        [denial] = [entry.draft for entry in await audit_of(hub, installation=True, action="event.read")]
+        assert (denial.outcome, denial.risk) == (Outcome.DENIED, Risk.HIGH)
 
     async def test_who_has_no_project_follows_nothing(self, hub: Hub) -> None:
         await refused(anext(hub.bind(STRANGER, project_id=DEFAULT).events.follow()), NotFound, "project_not_found")
