@@ -59,6 +59,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "backends": Rule(frozenset({"ports", "values", "errors"}), _DRIVERS_OF_ALL_PRODUCTS | {"anyio", "cryptography"}),
     "hub": Rule(frozenset({"domain", "backends", "ports", "values", "errors"}), frozenset({"anyio"})),
+    "client": Rule(frozenset({"values", "errors"}), _MCP_EDGE - {"pydantic"} | {"anyio", "httpx2"}),
     "public": Rule(frozenset({"hub", "domain", "backends", "ports", "values", "errors"})),
     "tools": Rule(frozenset({"public"}), _MCP_EDGE | {"anyio"}),
     "resources": Rule(frozenset({"public"}), _MCP_EDGE),
@@ -66,7 +67,7 @@ RULES: Mapping[str, Rule] = {
         frozenset({"tools", "resources", "public", "hub", "domain", "backends", "ports", "values", "errors"}), None
     ),
 }
-"""Zone -> rule. `public` is contextdna/__init__.py, where core's public names are exported."""
+"""Zone -> rule. `public` is contextdna/__init__.py, where core's public names are exported; none imports `client`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def zone_of(dotted: str) -> str | None:
     first = rest.partition(".")[0]
     if not first:
         return "public"
-    return first if first in {"values", "errors", "ports", "domain", "backends", "hub"} else None
+    return first if first in {"values", "errors", "ports", "domain", "backends", "hub", "client"} else None
 
 
 def load(root: Path) -> list[Module]:

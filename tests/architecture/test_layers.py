@@ -79,6 +79,11 @@ def test_core_lists_its_public_names(product: list[Module]) -> None:
         ),
         pytest.param("contextdna.values.x", "import importlib\nimportlib.import_module('mcp')", id="import-by-name"),
         pytest.param("contextdna.values.x", "def f(name):\n    return __import__(name)", id="import-by-computed-name"),
+        pytest.param("contextdna.client.memory", "from contextdna.domain import access", id="client-to-domain"),
+        pytest.param("contextdna.client.memory", "from contextdna import Memory", id="client-to-the-front-of-core"),
+        pytest.param("contextdna.hub.x", "from contextdna.client import connect", id="hub-to-client"),
+        pytest.param("contextdna", "from contextdna.client import connect", id="front-of-core-to-client"),
+        pytest.param("contextdna_tools.memory", "from contextdna.client import connect", id="tools-to-client"),
         pytest.param("contextdna.misplaced", "", id="module-outside-the-layers"),
         pytest.param("loose", "", id="module-outside-the-packages"),
         pytest.param("contextdna_tools.memory", "import contextdna_resources", id="tools-to-resources"),
@@ -114,6 +119,10 @@ def test_a_forbidden_import_is_named(importer: str, source: str) -> None:
         (
             "contextdna_tools.memory",
             "import mcp_types\nfrom contextdna import Memory\nfrom mcp.server import MCPServer",
+        ),
+        (
+            "contextdna.client.link",
+            "import anyio, httpx2\nfrom mcp import Client\nfrom contextdna.errors import Conflict",
         ),
         ("contextdna_server.app", "from contextdna_tools import TOOLS\nfrom contextdna import open_hub\nimport click"),
     ],

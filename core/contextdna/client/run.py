@@ -1,0 +1,330 @@
+"""One execution of an agent, from its briefing to its result, with or without the server.
+
+The body runs in any case. While the server is away, questions get empty answers that say so, writes wait in memory, and
+at the end all is tried once more. What then is not stored stands in the report.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, Unpack
+
+import anyio
+
+from contextdna.client import answers, requests
+from contextdna.client.answers import (
+    QUEUED,
+    Attached,
+    Delegated,
+    Found,
+    Logged,
+    Recorded,
+    Shared,
+    Stored,
+    answer_as,
+)
+from contextdna.client.connection import Connection, Request
+from contextdna.client.errors import ClientError
+from contextdna.client.execution import Execution, Opening, RunLimits
+from contextdna.client.report import RunOutcome, RunReport, Waiting
+from contextdna.client.requests import (
+    ArtifactFields,
+    DelegationFields,
+    LoopFields,
+    MemoryFields,
+    MemoryItem,
+    QueryFields,
+    Role,
+    ShareFields,
+)
+
+LEARNINGS_MAX: Final = 20
+"""How many learnings the end of a session takes. Source: end_session."""
+
+BATCH_MAX: Final = 100
+"""How many memories a batch may have. Source: store_memory."""
+
+FAILURE_CHARS_MAX: Final = 500
+
+logger = logging.getLogger(__name__)
+
+
+def type_and_message(error: BaseException) -> str:
+    """Describe an exception as a failure pattern does: type and message, of a group those of its first three."""
+    texts = [f"{type(leaf).__name__}: {' '.join(str(leaf).split())}".removesuffix(": ") for leaf in _leaves(error)]
+    return "; ".join(texts[:3])[:FAILURE_CHARS_MAX]
+
+
+class AgentRun:
+    """One execution of an agent; made by `Memory.run`, used in `async with`.
+
+    Left normally, it ends its session with `result` and what was learned, as success patterns. Left by an exception,
+    it stores a failure pattern, ends the session without success, and lets the exception pass. Cancelled, it ends the
+    session within `RunLimits.closing_s`. Its end raises nothing of its own: `report` says what was stored.
+
+    Methods raise `Refused` for what the server would refuse whenever it were asked; that it is away, busy or full
+    raises nothing. They may be called from several tasks at once.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        opening: Opening,
+        *,
+        level: str,
+        failure_text: Callable[[BaseException], str] | None,
+        limits: RunLimits,
+    ) -> None:
+        self.execution = Execution(connection, opening, limits)
+        """What the run does with the server; of use to this package only."""
+        self._level = level
+        self._failure_text = failure_text
+        self._learnings: list[str] = []
+        self._failed = False
+        self._failure = ""
+        self._outcome = RunOutcome.RUNNING
+        self.result = ""
+        """What the work came to; stored at the end."""
+
+    # --- what it knows ---
+
+    @property
+    def session_id(self) -> str:
+        """The handle of the session, a secret; empty while none could be begun."""
+        return self.execution.session_id
+
+    @property
+    def agent_id(self) -> str:
+        """Who works, by the name that the server gives; until then the one that was asked for."""
+        return self.execution.agent_id
+
+    @property
+    def task(self) -> str:
+        """What the work is for."""
+        return self.execution.opening.task
+
+    @property
+    def briefing(self) -> str:
+        """What the memory knows about the task, as text to give to a model; empty while the server is away."""
+        begun = self.execution.begun
+        return self.execution.opening.briefing or "\n".join(begun.briefing if begun else ())
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the server was away, or could not do its work, for any part of the run so far."""
+        return self.execution.ledger.degraded
+
+    @property
+    def report(self) -> RunReport:
+        """The account of the run so far; the final one once the run is left."""
+        ledger = self.execution.ledger
+        return RunReport(
+            agent_id=self.agent_id,
+            conversation=self.execution.conversation,
+            outcome=self._outcome,
+            ended=self.execution.ended,
+            degraded=ledger.degraded,
+            stored=tuple(ledger.stored),
+            unstored=tuple(ledger.unstored),
+            waiting=len(ledger.waiting),
+            unanswered=ledger.unanswered,
+            calls=ledger.tally.calls,
+            attempts=ledger.tally.attempts,
+        )
+
+    # --- what the work does ---
+
+    async def retrieve(self, query: str = "", **fields: Unpack[QueryFields]) -> Found:
+        """Find what is known; empty and ``degraded`` when the server is away.
+
+        Raises:
+            Refused: The question is wrong, or the session is over.
+        """
+        raw = await self.execution.ask(requests.retrieve(query, **fields))
+        return answers.found(raw) if raw else Found((), degraded=True)
+
+    async def store(
+        self, content: str, *, on_duplicate: str = "merge", idempotency_key: str = "", **fields: Unpack[MemoryFields]
+    ) -> Stored:
+        """Keep a memory, now or when the server is back (status ``queued``).
+
+        Raises:
+            Refused: The server does not take it.
+        """
+        request = requests.store(content, on_duplicate=on_duplicate, idempotency_key=idempotency_key, **fields)
+        raw = await self.execution.write(Waiting("memory", request, _size(content)))
+        return answers.stored(raw)[0] if raw else QUEUED
+
+    async def store_all(self, memories: Sequence[MemoryItem], *, on_duplicate: str = "merge") -> tuple[Stored, ...]:
+        """Keep up to 100 memories, all or none, now or when the server is back.
+
+        Raises:
+            Refused: The server does not take them.
+        """
+        request = requests.store_all(memories, on_duplicate=on_duplicate, idempotency_key="")
+        size = sum(_size(item["content"]) for item in memories)
+        raw = await self.execution.write(Waiting(f"{len(memories)} memories", request, size))
+        return answers.stored(raw) if raw else (QUEUED,) * len(memories)
+
+    async def log(
+        self, role: Role, content: str, *, level: str = "", metadata: Mapping[str, Any] | None = None
+    ) -> Logged:
+        """Append a turn to the conversation, now or when the server is back, in order.
+
+        Raises:
+            Refused: The server does not take it.
+        """
+        turn = {"role": role, "content": content, "level": level, "metadata": dict(metadata or {})}
+        raw = await self.execution.write(Waiting("turn", requests.log([turn]), _size(content)))
+        return answer_as(Logged, raw) if raw else Logged(())
+
+    async def attach(self, name: str, data: str | bytes, **fields: Unpack[ArtifactFields]) -> Attached:
+        """Keep a file as a part of the result, now or when the server is back.
+
+        Raises:
+            Refused: The server does not take it.
+        """
+        size = _size(data) if isinstance(data, str) else len(data)
+        raw = await self.execution.write(Waiting(f"artifact {name}", requests.attach(name, data, **fields), size))
+        return answer_as(Attached, raw) if raw else Attached("", "", name)
+
+    async def share(self, target_agent_ids: Sequence[str], **fields: Unpack[ShareFields]) -> Shared:
+        """Let other agents read memories, now or when the server is back.
+
+        Raises:
+            Refused: They are not yours to share.
+        """
+        raw = await self.execution.write(Waiting("share", requests.share(target_agent_ids, **fields)))
+        return answer_as(Shared, raw) if raw else Shared({})
+
+    async def record_loop(self, loop: int, phase: str, **fields: Unpack[LoopFields]) -> Recorded:
+        """Record a confidence (3), a consensus (2) or a decision (4), now or when the server is back.
+
+        Raises:
+            Refused: The server does not take it, as PROCEED below a gate where that is refused.
+        """
+        item = Waiting(f"loop {loop} of {phase}", requests.record_loop(loop, phase, **fields))
+        raw = await self.execution.write(item)
+        return answer_as(Recorded, raw) if raw else Recorded("", {})
+
+    async def delegate(self, child_agent_id: str, task: str, **fields: Unpack[DelegationFields]) -> Delegated:
+        """Hand a task to a child agent; give the answer to `Memory.run` as its ``delegation``.
+
+        When the server is away, the answer has no session_id and no briefing (``degraded``). The child can work all
+        the same: its run makes the delegation when the server is back and this run still goes on.
+
+        Raises:
+            Refused: The child is in the chain already, the chain is too deep, or a named memory is not yours.
+        """
+        item = Waiting(f"delegation to {child_agent_id}", requests.delegate(child_agent_id, task, **fields))
+        raw, late = await self.execution.delegate(item)
+        known = {"child_agent_id": child_agent_id, "task": task, "degraded": late is not None, "late": late}
+        return answer_as(Delegated, raw or {"session_id": ""}, **known)
+
+    async def call(self, tool: str, *, repeatable: bool = False, **arguments: Any) -> dict[str, Any]:
+        """Call any tool of the server in this session; nothing waits here.
+
+        Raises:
+            ServerAway: The server did not answer.
+            Refused: It said no.
+        """
+        return await self.execution.call(Request(tool, arguments, repeatable))
+
+    def learn(self, lesson: str) -> None:
+        """Note what the next agent should know; stored at the end as a success pattern, when the run failed too."""
+        self.execution.require_open()
+        self._learnings.append(lesson)
+
+    def fail(self, reason: str = "") -> None:
+        """Say that the task was not done, without an exception; the reason becomes a failure pattern."""
+        self.execution.require_open()
+        self._failed = True
+        self._failure = reason
+
+    # --- begin and end ---
+
+    async def __aenter__(self) -> Self:
+        """Begin. A server that is away stops nothing.
+
+        Raises:
+            Refused: The session may not be begun, or its handle does not work.
+            RuntimeError: The run was used before.
+        """
+        if self.execution.open or self._outcome is not RunOutcome.RUNNING:
+            raise RuntimeError("a run is used once")
+        self.execution.open = True
+        try:
+            await self.execution.begin()
+        except ClientError as error:
+            if not error.retryable:
+                self.execution.open = False
+                raise
+            self.execution.ledger.degraded = True
+            logger.warning("the run goes on without the memory: %s", error.code)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End. What the body raised passes; what the end could not do stands in the report."""
+        self._outcome = self._outcome_of(error)
+        if isinstance(error, Exception):
+            self._failure = self._described(error)
+        await self.execution.close(list(self._last_writes()))
+        if not self.report.complete:
+            logger.warning("%s: %d items are not stored", self.agent_id, len(self.report.unstored))
+
+    def _described(self, error: Exception) -> str:
+        try:
+            return self._failure_text(error) if self._failure_text else ""
+        except Exception:  # noqa: BLE001 - the caller's function must not hide the error that it was to describe
+            return type(error).__name__
+
+    def _outcome_of(self, error: BaseException | None) -> RunOutcome:
+        if error is None:
+            return RunOutcome.FAILED if self._failed else RunOutcome.SUCCEEDED
+        cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+        return RunOutcome.CANCELLED if cancelled else RunOutcome.FAILED
+
+    def _last_writes(self) -> Iterator[Waiting]:
+        """Give what the end of the session does not take, then the end."""
+        success = self._outcome is RunOutcome.SUCCEEDED
+        taken = LEARNINGS_MAX if success else 0  # the end of a failed session would make them failure patterns
+        for start in range(taken, len(self._learnings), BATCH_MAX):
+            yield _patterns(self._learnings[start : start + BATCH_MAX], self._level)
+        learnings = self._learnings[:taken] if success else [self._failure] if self._failure else []
+        request = requests.end(success=success, output=self.result, learnings=learnings, level=self._level)
+        size = _size(self.result) + sum(map(_size, learnings))
+        yield Waiting(_named(self.result, learnings, success=success), request, size)
+
+
+def _patterns(lessons: Sequence[str], level: str) -> Waiting:
+    batch = [
+        MemoryItem(content=lesson, memory_type="success_pattern", importance=0.7, level=level) for lesson in lessons
+    ]
+    request = requests.store_all(batch, on_duplicate="merge", idempotency_key="")
+    return Waiting(_counted(len(batch)), request, sum(map(_size, lessons)))
+
+
+def _named(result: str, learnings: Sequence[str], *, success: bool) -> str:
+    """Name what the end of a session stores."""
+    patterns = _counted(len(learnings)) if success else "failure pattern"
+    return ", ".join(["end of session", *(["result"] if result else []), *([patterns] if learnings else [])])
+
+
+def _counted(learnings: int) -> str:
+    return "1 learning" if learnings == 1 else f"{learnings} learnings"
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

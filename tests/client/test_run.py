@@ -1,0 +1,297 @@
+"""One execution of an agent over a real server: what its end stores, whichever way it ends."""
+
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from contextdna.client import AgentRun, Memory, Refused, RunOutcome
+from tests.client.rig import FaultyServer
+
+pytestmark = pytest.mark.anyio
+
+
+async def contents(memory: Memory, *types: str) -> list[tuple[str, str]]:
+    """Give what is stored of some types, as (type, content)."""
+    found = await memory.retrieve(types=types, limit=100)
+    return sorted((hit.type, hit.content) for hit in found.hits)
+
+
+async def assert_ended(memory: Memory, run: AgentRun) -> None:
+    assert run.report.ended
+    with pytest.raises(Refused) as refused:
+        await memory.retrieve(session_id=run.session_id)
+    assert refused.value.code == "session_ended"
+
+
+def ids(run: AgentRun) -> Sequence[str]:
+    return [id_ for item in run.report.stored for id_ in item.ids]
+
+
+async def test_a_run_stores_its_result_and_its_learnings_and_ends_its_session(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone", task="Find the port of the report service") as run:
+            stored = await run.store("The report service listens on port 9000.")
+            logged = await run.log("assistant", "It answers on port 9000.", metadata={"tool": "curl"})
+            artifact = await run.attach("probe.txt", "HTTP/1.1 200 OK")
+            run.learn("Ask the service itself for its port.")
+            run.result = "Port 9000."
+        assert run.report.complete
+        assert run.report.outcome is RunOutcome.SUCCEEDED
+        assert not run.report.degraded
+        assert run.report.calls == run.report.attempts == 5
+        assert [stored.id, *logged.ids, artifact.id] == ids(run)[:3]
+        assert await contents(memory, "result", "success_pattern") == [
+            ("result", "Port 9000."),
+            ("success_pattern", "Ask the service itself for its port."),
+        ]
+        result = next(hit.id for hit in (await memory.retrieve(types=["result"])).hits)
+        assert result in ids(run)
+        assert (await memory.get([result]))[0]["relates_to"] == [artifact.id]
+        await assert_ended(memory, run)
+
+
+async def test_a_run_begins_with_what_is_known(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        await memory.store("The report service listens on port 9000.")
+        async with memory.run("drone", task="Ask the report service") as run:
+            assert "port 9000" in run.briefing
+            known = await run.retrieve("port of the report service")
+            assert not known.degraded
+            assert "port 9000" in str(known)
+
+
+async def test_an_exception_becomes_a_failure_pattern_and_passes_as_it_is(server: FaultyServer) -> None:
+    error = ConnectionRefusedError("no answer\non port 9000 " + "x" * 1000)
+    async with server.connect() as memory:
+        run = memory.run("drone", task="Ask the report service")
+        with pytest.raises(ConnectionRefusedError) as raised:  # noqa: PT012 - what is under test is the block's end
+            async with run:
+                run.learn("It is called report-service.")
+                raise error
+        assert raised.value is error
+        assert run.report.outcome is RunOutcome.FAILED
+        assert run.report.complete
+        (failure, failed), (success, lesson) = await contents(memory, "failure_pattern", "success_pattern")
+        assert failure == "failure_pattern"
+        assert failed.startswith("ConnectionRefusedError: no answer on port 9000 xxx")
+        assert len(failed) <= 500
+        assert (success, lesson) == ("success_pattern", "It is called report-service.")
+        await assert_ended(memory, run)
+
+
+async def test_an_exception_of_the_body_leaves_the_connection_as_it_is_too(server: FaultyServer) -> None:
+    error = KeyError("x")
+    with pytest.raises(KeyError) as raised:
+        async with server.connect() as memory, memory.run("drone"):
+            raise error
+    assert raised.value is error
+
+
+async def test_of_a_group_of_exceptions_the_members_are_described(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        with pytest.raises(ExceptionGroup):
+            async with memory.run("drone"):
+                raise ExceptionGroup("tasks", [ValueError("one"), ExceptionGroup("more", [OSError("two")])])
+        assert await contents(memory, "failure_pattern") == [("failure_pattern", "ValueError: one; OSError: two")]
+
+
+async def test_failures_are_not_described_where_the_caller_says_so(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        with pytest.raises(ValueError, match="secret"):
+            async with memory.run("drone", failure_text=None) as run:
+                raise ValueError("secret")
+        assert await contents(memory, "failure_pattern") == []
+        await assert_ended(memory, run)
+
+
+async def test_a_description_that_fails_itself_does_not_hide_the_error(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        with pytest.raises(ValueError, match="first"):
+            async with memory.run("drone", failure_text=lambda error: str(error.args[7])):
+                raise ValueError("first")
+        assert await contents(memory, "failure_pattern") == [("failure_pattern", "ValueError")]
+
+
+async def test_a_run_may_fail_without_an_exception(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            run.result = "Half of the files are read."
+            run.fail("The archive needs a password that nobody knows.")
+        assert run.report.outcome is RunOutcome.FAILED
+        assert await contents(memory, "failure_pattern", "result") == [
+            ("failure_pattern", "The archive needs a password that nobody knows."),
+            ("result", "Half of the files are read."),
+        ]
+
+
+async def test_more_learnings_than_the_end_takes_are_all_stored(server: FaultyServer) -> None:
+    lessons = [f"Lesson number {number} of this run." for number in range(123)]
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            for lesson in lessons:
+                run.learn(lesson)
+        assert run.report.complete
+        assert len(ids(run)) == len(set(ids(run))) == 123
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["the-run", "the-connection-too"])
+async def test_a_cancelled_run_ends_its_session(server: FaultyServer, everything: bool) -> None:
+    async with server.connect() as later:
+        async with anyio.create_task_group() as tasks:
+            begun = anyio.Event()
+            runs: list[AgentRun] = []
+
+            async def work(memory: Memory) -> None:
+                async with memory.run("drone") as run:
+                    runs.append(run)
+                    run.learn("Cancelled runs keep what they learned.")
+                    begun.set()
+                    await anyio.sleep_forever()
+
+            async def connect_and_work() -> None:
+                async with server.connect() as memory:
+                    await work(memory)
+
+            if everything:
+                tasks.start_soon(connect_and_work)
+            else:
+                tasks.start_soon(work, later)
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+        assert runs[0].report.outcome is RunOutcome.CANCELLED
+        assert runs[0].report.complete
+        assert await contents(later, "failure_pattern", "success_pattern") == [
+            ("success_pattern", "Cancelled runs keep what they learned.")
+        ]
+        await assert_ended(later, runs[0])
+
+
+async def test_a_child_works_on_what_it_was_delegated(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        await memory.store("The report service listens on port 9000.")
+        async with memory.run("queen", task="Check all services") as queen:
+            task = await queen.delegate("drone", "Check the report service")
+            assert task.chain[-2:] == ("queen", "drone")
+            async with memory.run(delegation=task) as drone:
+                assert drone.agent_id == "queen/drone"
+                assert drone.task == "Check the report service"
+                assert "port 9000" in drone.briefing
+                drone.result = "It answers."
+            assert drone.report.complete
+            found = await queen.retrieve("Does the report service answer?", types=["result"])
+            assert [(hit.owner, hit.content) for hit in found.hits] == [("queen/drone", "It answers.")]
+
+
+async def test_a_child_process_needs_only_the_handle(server: FaultyServer) -> None:
+    async with server.connect() as memory, memory.run("queen") as queen:
+        task = await queen.delegate("drone", "Check the report service")
+        async with server.connect() as elsewhere, elsewhere.run(delegation=task.session_id) as drone:
+            assert drone.agent_id == "queen/drone"
+        assert drone.report.complete
+
+
+async def test_a_run_below_another_is_in_its_session(server: FaultyServer) -> None:
+    async with server.connect() as memory, memory.run("queen", role="coordinator") as queen:
+        async with memory.run("drone", parent=queen) as drone:
+            pass
+        assert drone.report.complete
+        left_open = await memory.begin("drone", parent=queen.session_id)
+    async with server.connect() as later:
+        with pytest.raises(Refused) as refused:
+            await later.retrieve(session_id=left_open.session_id)
+        assert refused.value.code == "session_ended"
+
+
+async def test_ten_runs_share_one_connection(server: FaultyServer) -> None:
+    reports = []
+
+    async def work(memory: Memory, number: int) -> None:
+        async with memory.run(f"drone-{number}") as run:
+            await run.store(f"Drone {number} was here.")
+            run.result = f"Result of drone {number}."
+        reports.append(run.report)
+
+    async with server.connect() as memory:
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(work, memory, number)
+        assert len(reports) == 10
+        assert all(report.complete for report in reports)
+        assert len(await contents(memory, "result")) == 10
+
+
+# --- refusals ---
+
+
+async def test_a_refusal_carries_the_code_and_the_hint_of_the_server(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        with pytest.raises(Refused) as refused:
+            await memory.get(["mem_" + "0" * 22])
+        assert refused.value.code == "not_found"
+        assert refused.value.hint
+        assert not refused.value.retryable
+        stored = await memory.store("One fact.")
+        await memory.update(stored.id, expected_version=1, importance=0.9)
+        with pytest.raises(Refused) as stale:
+            await memory.update(stored.id, expected_version=1, importance=0.1)
+        assert (stale.value.code, stale.value.current_version) == ("version_conflict", 2)
+    assert server.time.waits == []
+
+
+async def test_what_is_refused_for_good_is_raised_in_the_body_and_the_run_goes_on(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            with pytest.raises(Refused) as refused:
+                await run.store("A note for some.", level="some")
+            assert refused.value.code == "level_unknown"
+            await run.store("A note for all.")
+        assert run.report.complete
+        assert not run.report.degraded
+
+
+async def test_a_run_that_may_not_begin_raises_before_its_body(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        with pytest.raises(Refused) as refused:
+            async with memory.run("drone", delegation="ses_0000000000000000000000.unknown"):
+                pytest.fail("the body ran")
+        assert refused.value.code == "session_invalid"
+
+
+async def test_a_result_that_is_refused_is_reported_and_the_session_ends_without_it(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            run.learn("half a \0 character")
+            run.result = "Done."
+        assert not run.report.complete
+        (missing,) = run.report.unstored
+        assert (missing.tool, missing.code, missing.uncertain) == ("end_session", "text_unstorable", False)
+        assert missing.arguments["output"] == "Done."
+        await assert_ended(memory, run)
+        assert await contents(memory, "result") == []
+
+
+async def test_no_text_of_the_work_is_in_the_report_as_it_is_shown(server: FaultyServer) -> None:
+    async with server.connect() as memory, memory.run("drone") as run:
+        with pytest.raises(Refused):
+            await run.store("confidential", level="nobody")
+        run.learn("confidential \0")
+    assert not run.report.complete
+    assert "confidential" not in f"{run.report} {run.report!r}"
+    assert run.session_id.partition(".")[2] not in repr(run.report)
+
+
+async def test_a_run_is_used_once_and_only_inside(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        run = memory.run("drone")
+        with pytest.raises(RuntimeError, match="not open"):
+            await run.store("too early")
+        async with run:
+            pass
+        with pytest.raises(RuntimeError, match="not open"):
+            await run.retrieve("too late")
+        with pytest.raises(RuntimeError, match="once"):
+            async with run:
+                pass
+    with pytest.raises(RuntimeError, match="not open"):
+        await memory.retrieve("too late")
