@@ -20,7 +20,7 @@ from contextdna.backends.sqlite.driver import ENGINE_VERSION, has_wal_reset_bug,
 from contextdna.domain import audit
 from contextdna.domain.encryption import Vault
 from contextdna.errors import ContextDnaError
-from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
+from contextdna.hub.opening import ARTIFACTS_FOLDER, DATABASE_FILE, KEY_FILE
 from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
@@ -174,9 +174,10 @@ def _folder_rights(folder: Path) -> Result:
     for path in (folder, folder / DATABASE_FILE):
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             return Verdict.FAIL, f"{path} is not writable", f"Run `chmod u+rw {path}`, or check its owner and the disk."
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    if os.name == "posix" and mode & 0o077:
-        return Verdict.WARN, f"{folder} is open to other users (mode {mode:04o})", f"Run `chmod 700 {folder}`."
+    for path in (folder, folder / ARTIFACTS_FOLDER, *sorted(folder.glob(f"{DATABASE_FILE}*"))):
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
+        if os.name == "posix" and mode & 0o077:
+            return Verdict.WARN, f"{path} is open to other users (mode {mode:04o})", f"Run `chmod go= {path}`."
     return _ok(f"{folder}, writable")
 
 

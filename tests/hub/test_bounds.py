@@ -1,11 +1,13 @@
 """Bounds on what a call may leave behind or cost."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from contextdna import ContextQuery, Hub, Level, MemoryDraft, open_hub
-from tests.hub.rig import ALICE, last_audit, remember, settings_in
+from contextdna import ContextQuery, Hub, IntegrityFault, Level, MemoryDraft, open_hub
+from contextdna.domain import packing
+from tests.hub.rig import ALICE, last_audit, raw_database, refused, remember, settings_in
 
 pytestmark = pytest.mark.anyio
 
@@ -81,3 +83,21 @@ async def _instructions(hub: Hub, text: str) -> int:
     await hub.bind(ALICE).retrieve_context(ContextQuery(text=text))
     await reader.thread.run(reader.thread.raw.set_progress_handler, None, 100)
     return counted
+
+
+async def test_a_body_that_unpacks_without_end_is_stopped_at_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_UNPACKED_BYTES_MAX", 1024 * 1024)
+    async with open_hub(settings_in(tmp_path / "data")) as hub:
+        memory = await remember(hub.bind(ALICE), "within the bound " * 1000)
+        assert (await hub.bind(ALICE).get_memories([memory]))[0]
+        bomb = packing.zstd.compress(b'"' + b" " * (64 * 1024 * 1024) + b'"')
+        with raw_database(tmp_path / "data") as run:
+            run("UPDATE records SET body = ? WHERE id = ?", bomb, memory)
+        tracemalloc.start()
+        try:
+            await refused(hub.bind(ALICE).get_memories([memory]), IntegrityFault, "body_unreadable")
+            assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+        finally:
+            tracemalloc.stop()

@@ -18,7 +18,17 @@ import pytest
 from click.testing import CliRunner, Result
 from mcp import Client, StdioServerParameters
 
-from contextdna import AgentId, HubSettings, Level, MemoryDraft, Principal, ProjectId, Role, SessionInvalid, open_hub
+from contextdna import (
+    AgentId,
+    HubSettings,
+    Level,
+    MemoryDraft,
+    Principal,
+    ProjectId,
+    Role,
+    SessionInvalid,
+    open_hub,
+)
 from contextdna.backends.sqlite.driver import library
 from contextdna_server.cli import COMMANDS, main
 from contextdna_server.diagnosis import Verdict, examine
@@ -320,6 +330,19 @@ def test_the_demo_says_when_its_server_does_not_start(data: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_audit_tail_escapes_what_is_not_printable(data: Path) -> None:
+    """However it came there: the line of an entry cannot pose as another one, nor steer the terminal."""
+    forged = "x\n2026-01-01 00:00:00  default  1  root  memory.get  allowed \x1b[2J\u202e\x9b1m"
+    update = f"UPDATE audit_log SET agent_id = '{forged}' WHERE seq = 1"  # noqa: S608 - written above
+    change(data, "DROP TRIGGER audit_log_keeps_on_update", update)
+    entries = answer("audit", "tail", "--data", data, "--project", "default")["entries"]
+    shown = call("audit", "tail", "--data", data, "--project", "default").stdout
+    assert len(shown.splitlines()) == len(entries) + 1  # the first look is an entry, too
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert r"x\n2026-01-01" in shown
+    assert r"\x1b[2J\u202e\x9b1m" in shown
+
+
 # doctor
 
 
@@ -329,7 +352,9 @@ def statuses(*args: str | Path, exit_code: int = 0) -> dict[str, str]:
 
 def test_doctor_finds_a_healthy_installation_fit_and_changes_nothing(data: Path) -> None:
     before = fingerprint(data)
-    assert "fail" not in statuses("--deep", "--data", data).values()
+    found = statuses("--deep", "--data", data)
+    assert "fail" not in found.values()
+    assert found["folder"] == "ok"
     assert fingerprint(data) == before
 
 
@@ -379,6 +404,16 @@ def test_doctor_warns_of_open_folders_and_fails_on_open_keys(data: Path) -> None
     (data / "master.key").chmod(0o644)
     found = statuses("--data", data, exit_code=1)
     assert (found["folder"], found["key"]) == ("warn", "fail")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+@pytest.mark.parametrize(("name", "mode"), [("contextdna.db", 0o620), ("contextdna.db", 0o604), ("artifacts", 0o755)])
+def test_doctor_warns_of_a_database_or_artifacts_open_to_others(data: Path, name: str, mode: int) -> None:
+    (data / name).chmod(mode)
+    found = {check["name"]: check for check in answer("doctor", "--data", data)["checks"]}
+    assert found["folder"]["status"] == "warn"
+    assert str(data / name) in found["folder"]["detail"]
+    assert found["folder"]["remedy"].startswith("Run `chmod go= ")
 
 
 def test_deep_doctor_finds_a_changed_audit_entry(data: Path) -> None:

@@ -89,15 +89,16 @@ async def _data(call: Call, args: AttachArtifact) -> bytes:
             return base64.b64decode(args.base64, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidInput("base64 is broken", code="base64_invalid", hint="Use standard base64.") from error
-    limit = call.hub.settings.limits.artifact_bytes_max
-    return await anyio.to_thread.run_sync(read_local_file, args.path, call.allowed_roots, limit)
+    settings = call.hub.settings
+    limit = settings.limits.artifact_bytes_max
+    return await anyio.to_thread.run_sync(read_local_file, args.path, call.allowed_roots, limit, settings.data_dir)
 
 
-def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int) -> bytes:
-    """Read a regular file inside an allowed root, following no symbolic link on the way.
+def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int, data_dir: Path | None = None) -> bytes:
+    """Read a regular file inside an allowed root, following no symbolic link on the way, and none of the data folder.
 
     Each folder is opened relative to the one before with O_NOFOLLOW, so that nothing can be swapped between a check
-    and its use.
+    and its use. Folder and files of the installation are known by device and inode, whatever leads to them.
 
     Raises:
         InvalidInput: ``path_not_allowed``, ``path_unreadable``, or ``path_unsupported`` on Windows.
@@ -108,19 +109,59 @@ def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int) -> bytes
             "local paths cannot be read safely on this system", code="path_unsupported", hint="Send text or base64."
         )
     root, parts = _inside_root(path, roots)
+    kept_back = _Kept(data_dir)
+    if kept_back.holds(root):
+        raise _not_allowed()
     folder = _opened_root(root)
     try:
         for part in parts[:-1]:
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
             os.close(folder)
             folder = inner
-        return _read_regular(parts[-1], folder, bytes_max)
+            if kept_back.is_folder(folder):
+                raise _not_allowed()
+        return _read_regular(parts[-1], folder, bytes_max, kept_back)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise _not_allowed() from error
         raise _unreadable() from error
     finally:
         os.close(folder)
+
+
+class _Kept:
+    """What no path may lead to: the data folder with the database, the key and other agents' artifacts."""
+
+    def __init__(self, data_dir: Path | None) -> None:
+        self._data_dir = data_dir
+        self._folder = _identity_of(data_dir) if data_dir else None
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a path is the data folder or lies inside it."""
+        real = path.resolve()
+        return self._folder is not None and self._folder in map(_identity_of, (real, *real.parents))
+
+    def is_folder(self, fd: int) -> bool:
+        """Tell whether an open folder is the data folder."""
+        return _identity(os.fstat(fd)) == self._folder
+
+    def is_file(self, found: os.stat_result) -> bool:
+        """Tell whether a file has another name, a hard link, inside the data folder."""
+        if found.st_nlink < 2 or self._data_dir is None:
+            return False
+        files = (Path(folder) / name for folder, _, names in os.walk(self._data_dir) for name in names)
+        return _identity(found) in map(_identity_of, files)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        return _identity(path.stat())
+    except OSError:  # gone, or not for us to look at
+        return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _opened_root(root: Path) -> int:
@@ -130,10 +171,11 @@ def _opened_root(root: Path) -> int:
         raise _unreadable() from error
 
 
-def _read_regular(name: str, folder: int, bytes_max: int) -> bytes:
+def _read_regular(name: str, folder: int, bytes_max: int, kept_back: _Kept) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or kept_back.is_file(found):
             raise _not_allowed()
         with os.fdopen(fd, "rb", closefd=False) as file:
             data = file.read(bytes_max + 1)

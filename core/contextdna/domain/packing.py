@@ -36,13 +36,21 @@ def unpack(data: bytes, codec: Codec) -> dict[str, Any]:
         IntegrityFault: The bytes are not a packed body.
     """
     try:
-        plain = zstd.decompress(data) if codec is Codec.JSON_ZSTD else data
-        body = json.loads(plain)
-    except (zstd.ZstdError, ValueError) as error:
+        body = json.loads(_inflated(data) if codec is Codec.JSON_ZSTD else data)
+    except (zstd.ZstdError, ValueError, RecursionError) as error:
         raise _unreadable() from error
-    if not isinstance(body, dict) or len(plain) > _UNPACKED_BYTES_MAX:
+    if not isinstance(body, dict):
         raise _unreadable()
     return body
+
+
+def _inflated(data: bytes) -> bytes:
+    """Decompress one whole frame, never further than the bound."""
+    frame = zstd.ZstdDecompressor()
+    plain: bytes = frame.decompress(data, _UNPACKED_BYTES_MAX)
+    if not frame.eof or frame.unused_data:
+        raise ValueError("not one whole frame within the bound")
+    return plain
 
 
 def _unreadable() -> IntegrityFault:

@@ -16,6 +16,7 @@ from contextdna.values.ids import INSTALLATION
 from contextdna_server.commands.invocation import (
     FAILED,
     Invocation,
+    printable,
     progress,
     run_async,
     table,
@@ -55,7 +56,7 @@ def _verdict(report: AuditReport) -> Iterator[str]:
     found = "intact" if report.intact else f"NOT intact: {len(report.faults)} faults"
     yield f"audit trail {found} ({report.entries} entries in {report.chains} chains)"
     for fault in report.faults:
-        yield f"  {shown_project(fault.project_id)} entry {fault.seq}: {fault.problem}"
+        yield f"  {printable(shown_project(fault.project_id))} entry {fault.seq}: {fault.problem}"
 
 
 @audit.command()

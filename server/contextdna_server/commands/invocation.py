@@ -126,9 +126,14 @@ def progress(label: str, *, total: int = 0) -> Iterator[Callable[[int], None]]:
         click.echo("", err=True)
 
 
+def printable(text: str) -> str:
+    """Escape what is not printable: text that agents chose must not forge lines or steer the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def table(rows: Iterable[tuple[str, ...]], *, indent: str = "  ") -> Iterator[str]:
-    """Lay out rows in columns."""
-    kept = [tuple(str(cell) for cell in row) for row in rows]
+    """Lay out rows in columns, their cells made printable."""
+    kept = [tuple(printable(str(cell)) for cell in row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*kept, strict=True)] if kept else []
     for row in kept:
         yield (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()

@@ -10,7 +10,7 @@ import click
 
 from contextdna import ProjectId, Workspace
 from contextdna.values.ids import INSTALLATION
-from contextdna_server.commands.invocation import Invocation, run_async, table, with_shared_options
+from contextdna_server.commands.invocation import Invocation, printable, run_async, table, with_shared_options
 from contextdna_server.commands.operator import Operator, open_as_operator, project_option, shown_project
 from contextdna_server.settings import Settings
 
@@ -92,7 +92,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield shown_project(INSTALLATION)
         yield from table([("audit entries", str(count))])
     for project in document["projects"]:
-        yield f"{project['project']}"
+        yield printable(project["project"])
         rows = [(name, _counts(project[key])) for name, key in _TALLIES]
         rows += [(name, str(project[key])) for name, key in _NUMBERS]
         yield from table(rows)
