@@ -16,7 +16,7 @@ from contextdna import Hub, Principal, Workspace
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.protocol import prompt_handlers, resource_handlers
 from contextdna_server.subscriptions import subscription_handlers
-from contextdna_tools import TOOLS, AnyTool, Call, Progress, failure, input_schema, output_schema, run_tool
+from contextdna_tools import TOOLS, AnyTool, Call, failure, input_schema, output_schema, run_tool
 
 INSTRUCTIONS = """contextdna is the shared memory of a team of agents. Before you work, ask retrieve_context what is \
 known. When you learn something that will matter later, keep it with store_memory. For work that spans calls, \
@@ -50,7 +50,7 @@ def build_server(
             request_id=f"{ctx.request_id}-{secrets.token_hex(4)}",
             trace_id=_trace_id(ctx),
             allowed_roots=allowed_roots,
-            progress=_progress(ctx),
+            progress=ctx.session.report_progress,  # does nothing where the client did not ask for it
         )
 
     def workspace_for(ctx: Context, project_id: str) -> Workspace:
@@ -96,13 +96,6 @@ def _tool_handlers(tools: tuple[AnyTool, ...], call_of: Callable[[Context], Call
         return await run_tool(tool, params.arguments or {}, call_of(ctx))
 
     return list_tools, call_tool
-
-
-def _progress(ctx: Context) -> Progress | None:
-    """Give what reports progress, where the client has sent a token to report it under."""
-    if not isinstance(ctx.meta, dict) or ctx.meta.get("progress_token") is None:
-        return None
-    return ctx.session.report_progress
 
 
 def _trace_id(ctx: Context) -> str:

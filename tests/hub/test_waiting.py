@@ -224,7 +224,6 @@ class TestForASignal:
             if not ended:
                 ended = True
                 await alice.end_session(success=True)
-                await hub.bind(BOB).signals.send(go(ALICE, name="other"))
 
         call = alice.signals.wait_for(name="go", timeout_s=LONG_S, on_progress=end, progress_every_s=0.001)
         await refused(call, SessionInvalid, "session_ended")

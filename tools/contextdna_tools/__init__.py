@@ -1,16 +1,20 @@
 """The tools: parse, call one Workspace method, shape the result."""
 
 from contextdna_tools.agents import AGENT_HISTORY, REGISTER_AGENT, RETIRE_AGENT
+from contextdna_tools.artifact_parts import GET_ARTIFACT
 from contextdna_tools.artifacts import ATTACH_ARTIFACT
 from contextdna_tools.boundary import failure, run_tool, unforeseen
 from contextdna_tools.context import RETRIEVE_CONTEXT
+from contextdna_tools.documents import FETCH, LINK_MEMORIES, SEARCH
 from contextdna_tools.loops import LOOP_STATUS, RECORD_LOOP_DECISION
 from contextdna_tools.memories import FORGET_MEMORY, GET_MEMORY, STORE_MEMORY, UPDATE_MEMORY
+from contextdna_tools.operators import LIST_PROJECTS, QUERY_AUDIT
 from contextdna_tools.schema import input_schema, output_schema
 from contextdna_tools.sessions import BEGIN_SESSION, DELEGATE, END_SESSION, LOG_TURN
 from contextdna_tools.sharing import SHARE_MEMORIES
 from contextdna_tools.signals import ACKNOWLEDGE_SIGNAL, AWAIT_SIGNAL, SEND_SIGNAL
-from contextdna_tools.spec import AnyTool, Call, Progress, Tool
+from contextdna_tools.spec import AnyTool, Call, Tool
+from contextdna_tools.tasks import ADD_TASK, LIST_TASKS, UPDATE_TASK
 
 TOOLS: tuple[AnyTool, ...] = (
     STORE_MEMORY,
@@ -30,6 +34,7 @@ TOOLS: tuple[AnyTool, ...] = (
 
 FULL_TOOLS: tuple[AnyTool, ...] = (
     *TOOLS,
+    GET_ARTIFACT,
     LOOP_STATUS,
     REGISTER_AGENT,
     RETIRE_AGENT,
@@ -37,6 +42,14 @@ FULL_TOOLS: tuple[AnyTool, ...] = (
     SEND_SIGNAL,
     ACKNOWLEDGE_SIGNAL,
     AWAIT_SIGNAL,
+    ADD_TASK,
+    UPDATE_TASK,
+    LIST_TASKS,
+    LINK_MEMORIES,
+    SEARCH,
+    FETCH,
+    LIST_PROJECTS,
+    QUERY_AUDIT,
 )
 """The full profile: the default one, and what orchestrators and operators ask for."""
 
@@ -45,7 +58,6 @@ __all__ = [
     "TOOLS",
     "AnyTool",
     "Call",
-    "Progress",
     "Tool",
     "failure",
     "input_schema",

@@ -28,7 +28,7 @@ class Call:
     allowed_roots: tuple[Path, ...] = ()
     """Folders that attach_artifact may read local files from; empty on remote transports."""
     progress: Progress | None = None
-    """None where the client has not asked for progress."""
+    """How a call that waits tells its client so."""
 
     def workspace(self, args: Arguments, *, session_id: str | None = None) -> Workspace:
         """Bind the workspace that a call's session_id and project_id name."""

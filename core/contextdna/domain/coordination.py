@@ -17,7 +17,7 @@ from contextdna.values.signal import Presence, ReceivedSignal, SignalStatus, Wai
 
 _ACKNOWLEDGEMENTS_MAX: Final = 10_000
 _PAGE: Final = 10  # of which the first that opens is the one
-_LEFT: Final = frozenset({"session.ended", "agent.retired"})  # events that may mean that a sender is gone
+_LEFT: Final = frozenset({"session.ended", "agent.retired"})  # what may end a wait, the waiter's own or that of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Watch:
             return False
         if event.name in (EventName.SIGNAL_SENT, EventName.SIGNAL_WITHDRAWN):
             return is_addressed(event.audience, self.reader)
-        return event.name in _LEFT and not {event.agent_id, event.subject, *event.audience}.isdisjoint(self.senders)
+        return may_end(event, (self.reader.agent_id, *self.senders))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Look:
     status: SignalStatus | None = None
     again_in_s: float = float("inf")
     message: str = ""
+
+
+def may_end(event: Event, agent_ids: Sequence[AgentId]) -> bool:
+    """Tell whether an event may mean that one of some agents is gone."""
+    return event.name in _LEFT and not {event.agent_id, event.subject, *event.audience}.isdisjoint(agent_ids)
 
 
 async def begin(op: Operation, *, name: str, sender: AgentId, timeout_s: float) -> Watch:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Told (seconds waited, seconds at most, what is waited for)."""
 
-LOOK_S_MAX: Final = 10.0
+LOOK_S_MAX: Final = 30.0
 """A waiter looks again after so long at the latest: its own session, or the other's, may have ended untold."""
 
 _LOOK_S_MIN: Final = 0.05
@@ -139,7 +139,10 @@ class Signals:
         changes = (EventName.SIGNAL_ACKNOWLEDGED, EventName.SIGNAL_WITHDRAWN)
         found = await self._wait(
             reader,
-            lambda event: event.subject == signal_id and event.name in changes,
+            lambda event: (
+                (event.subject == signal_id and event.name in changes)
+                or (event.project_id == reader.project_id and coordination.may_end(event, (reader.agent_id,)))
+            ),
             lambda op, _events: coordination.look_for_acknowledgements(op, signal_id, count=count),
             patience,
         )
