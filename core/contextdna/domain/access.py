@@ -152,11 +152,21 @@ async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now:
     if caller.handle:
         session = await _session_of(tx, caller, now=now)
         _require_same_project(caller, session)
-        reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, session.role)
+        role = _acting_role(principal, session)
+        reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, role)
         return Actor(reader, principal.agent_id, session.id, session.lineage)
     project_id = _own_project(caller, action)
     reader = Reader(project_id, principal.agent_id, principal.team_id, principal.swarm_id, principal.role)
     return Actor(reader, principal.agent_id, lineage=(principal.agent_id,))
+
+
+def _acting_role(principal: Principal, session: Session) -> Role:
+    """Give a session's role, or its beginner's where that is the lesser now: who was narrowed gains nothing by handles.
+
+    Another principal was handed the handle, and with it the role, by someone who had it to give.
+    """
+    roles = (session.role, principal.role) if session.principal_id == principal.agent_id else (session.role,)
+    return min(roles, key=lambda role: role.rank)
 
 
 def require_role(actor: Actor, action: Action) -> None:
@@ -255,7 +265,7 @@ async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Sess
 
 def _require_same_project(caller: Caller, session: Session) -> None:
     if caller.project_id and caller.project_id != session.project_id:
-        raise _no_project(caller)
+        raise _no_project((session.project_id,))
 
 
 def _own_project(caller: Caller, action: Action) -> ProjectId:
@@ -272,12 +282,13 @@ def _own_project(caller: Caller, action: Action) -> ProjectId:
                 hint=f"Pass project_id, one of: {', '.join(sorted(projects))}.",
             )
     if caller.project_id not in projects:
-        raise _no_project(caller)
+        raise _no_project(projects)
     return ProjectId(caller.project_id)
 
 
-def _no_project(caller: Caller) -> NotFound:
-    known = ", ".join(sorted(caller.principal.project_ids)) or "none"
+def _no_project(usable: Collection[ProjectId]) -> NotFound:
+    """Make the answer for a project that a call may not use, naming those that it may: in a session only its own."""
+    known = ", ".join(sorted(usable)) or "none"
     return NotFound(
         "no such project for this caller",
         code="project_not_found",
