@@ -4,16 +4,19 @@
 """
 
 from contextdna.domain.agents import RegisterReport, RegisterRequest, RetireReport
-from contextdna.domain.artifacts import is_textual
+from contextdna.domain.artifacts import cut_text, is_textual
 from contextdna.domain.contracts import DelegationEnd, DelegationView
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
+from contextdna.domain.documents import headline
+from contextdna.domain.endings import EndReport
 from contextdna.domain.events import EventPage
 from contextdna.domain.phases import cursor_behind
 from contextdna.domain.retrieval import one_line
 from contextdna.domain.rotation import RotationReport
-from contextdna.domain.sessions import BeginRequest, BegunSession, EndReport, SessionView
+from contextdna.domain.sessions import BeginRequest, BegunSession, SessionView
 from contextdna.domain.sharing import ShareReport
+from contextdna.domain.tool_calls import told_call
 from contextdna.domain.validation import parse_choice, parse_level
 from contextdna.errors import (
     AccessDenied,
@@ -244,11 +247,14 @@ __all__ = [
     "WorkSettings",
     "Workspace",
     "cursor_behind",
+    "cut_text",
+    "headline",
     "is_textual",
     "one_line",
     "open_hub",
     "pack_cursor",
     "parse_choice",
     "parse_level",
+    "told_call",
     "unpack_cursor",
 ]

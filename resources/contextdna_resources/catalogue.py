@@ -46,7 +46,8 @@ TEMPLATES: Final[tuple[ResourceTemplate, ...]] = (
     _templated(
         Noun.CONVERSATION,
         "Conversation",
-        "What was said in a session, page by page. session_id is the public id (ses_...), never the secret handle.",
+        "What was said in a session, page by page; cursor=latest gives the last page. session_id is the public id "
+        "(ses_...), never the secret handle.",
         mime_type=_MARKDOWN,
     ),
     _templated(Noun.ARTIFACTS, "Artifacts", "The artifacts you may see, newest first."),
@@ -58,6 +59,7 @@ TEMPLATES: Final[tuple[ResourceTemplate, ...]] = (
     ),
     _templated(Noun.MEMORY, "Memory", "A memory in full, with version, links and provenance."),
     _templated(Noun.LOOPS, "Loop records", "A phase's confidences, consensus and decisions by time, and its gates."),
+    _templated(Noun.TASK, "Task", "A task in full: status, assignee, result, and what it waits for."),
     _templated(Noun.AGENTS, "Agents", "Swarms, teams and agents: what each can do, and whether it is at work."),
     _templated(
         Noun.AGENT,

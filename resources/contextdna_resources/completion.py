@@ -40,7 +40,7 @@ async def complete(
 
 
 async def complete_name(argument_name: str, value: str, project_id: str, workspace: WorkspaceFor) -> Completion:
-    """Complete a project, session, artifact, memory or agent id, or a phase; anything else has no values.
+    """Complete a project, session, artifact, memory, task or agent id, or a phase; anything else has no values.
 
     Raises:
         InvalidInput: ``argument_too_large``.
@@ -58,7 +58,7 @@ async def complete_name(argument_name: str, value: str, project_id: str, workspa
     return Completion(values=found[:_VALUES_MAX], total=None if full else len(found), has_more=full)
 
 
-COMPLETED: Final = frozenset({"session_id", "artifact_id", "memory_id", "phase", "agent_id"})
+COMPLETED: Final = frozenset({"session_id", "artifact_id", "memory_id", "phase", "task_id", "agent_id"})
 
 
 def _arguments_of(ref_uri: str) -> tuple[str, ...]:

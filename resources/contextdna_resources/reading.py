@@ -13,6 +13,7 @@ from contextdna_resources.health import read_health
 from contextdna_resources.loops import read_loops
 from contextdna_resources.memories import read_memory
 from contextdna_resources.projects import read_project, read_projects
+from contextdna_resources.tasks import read_task
 from contextdna_resources.uris import Noun, ResourceUri, parse_uri
 
 WorkspaceFor = Callable[[str], Workspace]
@@ -31,6 +32,7 @@ READERS: Final[Mapping[Noun, Reader]] = {
     Noun.ARTIFACT: read_artifact,
     Noun.MEMORY: read_memory,
     Noun.LOOPS: read_loops,
+    Noun.TASK: read_task,
     Noun.AGENTS: read_agents,
     Noun.AGENT: read_agent,
 }

@@ -18,11 +18,13 @@ def _project(event: Event) -> Iterator[ResourceUri]:
 
 
 def _records(event: Event) -> Iterator[ResourceUri]:
-    """What is done to memories can be done to artifacts and turns too: an id says its kind."""
+    """What is done to memories can be done to artifacts, turns and tasks too: an id says its kind."""
     for record_id in event.record_ids:
         match record_id.partition("_")[0]:
             case "mem":
                 yield ResourceUri(Noun.MEMORY, event.project_id, record_id)
+            case "task":
+                yield ResourceUri(Noun.TASK, event.project_id, record_id)
             case "art":
                 yield ResourceUri(Noun.ARTIFACT, event.project_id, record_id)
                 yield ResourceUri(Noun.ARTIFACTS, event.project_id)
@@ -76,8 +78,8 @@ UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.CONFIDENCE_RECORDED: (_phase, _project),
     EventName.CONSENSUS_RECORDED: (_phase, _project),
     EventName.DECISION_RECORDED: (_phase, _project),
-    EventName.TASK_ADDED: (),
-    EventName.TASK_UPDATED: (),
+    EventName.TASK_ADDED: (_records, _project),
+    EventName.TASK_UPDATED: (_records, _project),
     EventName.SIGNAL_SENT: (),
     EventName.SIGNAL_ACKNOWLEDGED: (),
     EventName.SIGNAL_WITHDRAWN: (),
@@ -143,7 +145,7 @@ async def changes(uri: ResourceUri, workspace: Workspace) -> AsyncGenerator[None
 
 def _probe(name: EventName) -> Event:
     """Make an event that touches whatever events of its name can touch."""
-    any_record = ("mem_x", "art_x", "turn_x", "loop_x")
+    any_record = ("mem_x", "art_x", "turn_x", "loop_x", "task_x")
     return Event(EventId("x"), ProjectId("x"), name, AgentId("x"), any_record, datetime.now(UTC), subject="x")
 
 

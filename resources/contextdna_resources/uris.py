@@ -31,6 +31,7 @@ class Noun(StrEnum):
     ARTIFACT = "artifact"
     MEMORY = "memory"
     LOOPS = "loops"
+    TASK = "task"
     AGENTS = "agents"
     AGENT = "agent"
 
@@ -46,6 +47,7 @@ PATHS: Final[Mapping[Noun, tuple[str, ...]]] = {
     Noun.ARTIFACT: ("projects", "{project_id}", "artifacts", "{artifact_id}"),
     Noun.MEMORY: ("projects", "{project_id}", "memories", "{memory_id}"),
     Noun.LOOPS: ("projects", "{project_id}", "loops", "{phase}"),
+    Noun.TASK: ("projects", "{project_id}", "tasks", "{task_id}"),
     Noun.AGENTS: ("projects", "{project_id}", "agents"),
     Noun.AGENT: ("projects", "{project_id}", "agents", "{agent_id}"),
 }
@@ -60,7 +62,7 @@ class ResourceUri:
     noun: Noun
     project_id: str = ""
     item_id: str = ""
-    """The session, artifact, memory, phase or agent; empty for lists and projects."""
+    """The session, artifact, memory, phase, task or agent; empty for lists and projects."""
     cursor: str = ""
 
     def __str__(self) -> str:

@@ -90,7 +90,7 @@ async def revealed(workspace: Workspace, records: Iterable[Planted]) -> dict[str
         "documents": await _opened(workspace.documents.open, [record.id for record in planted]),
         "overview": await _overview(workspace),
     }
-    for argument in ("memory_id", "artifact_id", "session_id", "phase"):
+    for argument in ("memory_id", "artifact_id", "task_id", "session_id", "phase"):
         found[f"completed {argument}"] = set(await workspace.complete(argument, ""))
     assert sum(summary.turns for summary in conversations) == len(found["turns"])
     return found
@@ -120,6 +120,7 @@ def expected(visible: Iterable[Planted]) -> dict[str, set[str]]:
         "overview": _counted(counts),
         "completed memory_id": of(Kind.MEMORY),
         "completed artifact_id": of(Kind.ARTIFACT),
+        "completed task_id": of(Kind.TASK),
         "completed session_id": of(Kind.TURN, lambda record: record.place),
         "completed phase": of(Kind.LOOP, lambda record: record.place),
     }

@@ -63,7 +63,7 @@ async def test_lists_show_fixed_resources_and_templates_with_descriptions(rig: R
         fixed = (await client.list_resources()).resources
         templates = (await client.list_resource_templates()).resource_templates
     assert [entry.uri for entry in fixed] == ["contextdna://guide", "contextdna://health", "contextdna://projects"]
-    assert len(templates) == 7
+    assert len(templates) == 10
     assert all(entry.description and entry.title for entry in fixed)
     assert all(entry.description and entry.title for entry in templates)
 

@@ -9,9 +9,16 @@ from contextdna_resources import UPDATES, Noun, ResourceUri, updated_uris
 from contextdna_resources.updates import watched
 
 BASE = "contextdna://projects/default"
-RECORDS = ("mem_1", "art_1", "turn_1", "loop_1")
+RECORDS = ("mem_1", "art_1", "turn_1", "loop_1", "task_1")
 
-OF_RECORDS = {f"{BASE}/memories/mem_1", f"{BASE}/artifacts/art_1", f"{BASE}/artifacts", f"{BASE}/conversations", BASE}
+OF_RECORDS = {
+    f"{BASE}/memories/mem_1",
+    f"{BASE}/artifacts/art_1",
+    f"{BASE}/artifacts",
+    f"{BASE}/conversations",
+    f"{BASE}/tasks/task_1",
+    BASE,
+}
 NOTHING: set[str] = set()
 OF_PHASE = {f"{BASE}/loops/subj", BASE}
 AGENTS = f"{BASE}/agents"
@@ -43,8 +50,8 @@ TABLE = {
     EventName.CONFIDENCE_RECORDED: OF_PHASE,
     EventName.CONSENSUS_RECORDED: OF_PHASE,
     EventName.DECISION_RECORDED: OF_PHASE,
-    EventName.TASK_ADDED: NOTHING,
-    EventName.TASK_UPDATED: NOTHING,
+    EventName.TASK_ADDED: OF_RECORDS,
+    EventName.TASK_UPDATED: OF_RECORDS,
     EventName.SIGNAL_SENT: NOTHING,
     EventName.SIGNAL_ACKNOWLEDGED: NOTHING,
     EventName.SIGNAL_WITHDRAWN: NOTHING,

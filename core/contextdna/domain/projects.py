@@ -108,6 +108,8 @@ async def _names(op: Operation, argument: str) -> list[str]:
             return await _recent(op, Kind.ARTIFACT)
         case "memory_id":
             return await _recent(op, Kind.MEMORY)
+        case "task_id":
+            return await _recent(op, Kind.TASK)
         case "phase":
             return await op.tx.records.subjects(reader, Kind.LOOP, now=op.now, limit=1000)
         case "agent_id":

@@ -22,6 +22,7 @@ from contextdna.values.task import DEPENDS_ON, StoredTask, TaskChange, TaskDraft
 
 _TITLE_BYTES_MAX: Final = 1000
 _TEXT_BYTES_MAX: Final = 64 * 1024
+_IDS_MAX: Final = 100
 _VERSION_MAX: Final = 2**31
 _BEGUN: Final = (TaskStatus.IN_PROGRESS, TaskStatus.DONE)
 """What a task may become only when nothing stands in its way."""
@@ -237,8 +238,8 @@ def _check_change(change: TaskChange) -> None:
     _check_texts(title=change.title, description=change.description, result=change.result)
     if change.priority is not None:
         check_score(change.priority, name="priority")
-    for name in ("result_ids", "depend_on", "free_of"):
-        check_count(len(getattr(change, name) or ()), name=name, minimum=0, maximum=100)
+    check_count(len(change.result_ids or ()), name="result_ids", minimum=0, maximum=_IDS_MAX)
+    check_count(len(change.free_of), name="free_of", minimum=0, maximum=_IDS_MAX)
 
 
 def _check_texts(*, title: str | None, description: str | None, result: str | None) -> None:

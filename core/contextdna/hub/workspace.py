@@ -10,6 +10,7 @@ from contextdna.domain import (
     contracts,
     conversations,
     delegation,
+    endings,
     forgetting,
     loops,
     memories,
@@ -228,13 +229,13 @@ class Workspace:
         artifact_ids: Sequence[RecordId] = (),
         promote: Sequence[RecordId] = (),
         level: Level | None = None,
-    ) -> sessions.EndReport:
+    ) -> endings.EndReport:
         """End the call's session and keep what it brought; of its working memories only those in ``promote`` stay."""
         chosen = level or self._door.settings.default_level
         return await self._door.write(
             self._caller,
             Action.END_SESSION,
-            lambda op: sessions.end(
+            lambda op: endings.end(
                 op,
                 success=success,
                 output=output,

@@ -61,7 +61,7 @@ class Record:
     swarm_id: str
     session_id: SessionId
     type: str
-    """memory_type of a memory, role of a turn, media type of an artifact, loop name of a loop record, a task's status."""
+    """memory_type of a memory, role of a turn, media type of an artifact, loop name, status of a task."""
     tier: str
     importance: float
     position: int
