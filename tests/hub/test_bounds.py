@@ -92,7 +92,7 @@ async def test_a_body_that_unpacks_without_end_is_stopped_at_the_bound(
     async with open_hub(settings_in(tmp_path / "data")) as hub:
         memory = await remember(hub.bind(ALICE), "within the bound " * 1000)
         assert (await hub.bind(ALICE).get_memories([memory]))[0]
-        bomb = packing.zstd.compress(b'"' + b" " * (64 * 1024 * 1024) + b'"')
+        bomb, _ = packing.pack({"content": " " * (64 * 1024 * 1024)}, compress_over_bytes=0)
         with raw_database(tmp_path / "data") as run:
             run("UPDATE records SET body = ? WHERE id = ?", bomb, memory)
         tracemalloc.start()
