@@ -1,6 +1,7 @@
 """Contract of what sessions, delegations and grants are found and removed by, and of ``StateTable``."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -213,7 +214,7 @@ async def test_delegations_are_found_newest_first(
     assert await find(before=wanted[0].id) == wanted[1:]
 
 
-def resting(grant_id: str, on: str, **changes: object) -> Grant:
+def resting(grant_id: str, on: str, **changes: Any) -> Grant:
     return make_grant(grant_id, rests_on=GrantId(on), **changes)
 
 

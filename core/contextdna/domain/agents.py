@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from contextdna.domain import access, agent_history, sessions
+from contextdna.domain import access, agent_history, endings
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_name, check_score
 from contextdna.errors import AccessDenied, InvalidInput
@@ -131,7 +131,7 @@ async def retire(op: Operation, agent_id: AgentId) -> RetireReport:
         )
     retired = replace(agent, status=AgentStatus.RETIRED, retired_at=op.now)
     await op.tx.agents.put(retired)
-    ended, grants = await sessions.end_with_agent(op, agent.id)
+    ended, grants = await endings.end_with_agent(op, agent.id)
     await agent_history.append(op, agent.id, AgentChange.RETIRED, details={"sessions": ended, "grants": grants})
     op.note(agent=agent.id, sessions_ended=ended, grants_ended=grants)
     op.emit(EventName.AGENT_RETIRED, subject=agent.id, audience=[EVERYONE])

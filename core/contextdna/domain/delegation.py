@@ -175,17 +175,25 @@ async def _inherited(op: Operation, request: DelegationRequest) -> list[_Inherit
     )
     ranked = await _ranked(op, request, where)
     room = max(0, request.limit - len(named))
-    relevant = await _inheritable(op, [record_id for record_id in ranked if record_id not in taken])
-    turns = await _turns(op, request) if request.include_conversations and op.actor.session_id else []
-    return [*named, *relevant[:room], *turns]
+    relevant = await _first_inheritable(op, [i for i in ranked if i not in taken], most=room)
+    return [*named, *relevant, *await _turns(op, request)]
+
+
+async def _first_inheritable(op: Operation, ranked: Sequence[RecordId], *, most: int) -> list[_Inherited]:
+    """Take the best that may be handed on; what may not takes no room."""
+    chosen: list[_Inherited] = []
+    for start in range(0, len(ranked), max(most, 1)):
+        if len(chosen) >= most:
+            break
+        chosen += await _inheritable(op, ranked[start : start + most])
+    return chosen[:most]
 
 
 async def _ranked(op: Operation, request: DelegationRequest, where: RecordFilter) -> list[RecordId]:
     """Rank records for the task: how well they match it, and how important they are."""
-    if not request.limit:
-        return []
     text = request.query or request.task
-    candidates = await retrieval.best_matches(op, text, where, limit=request.limit * _CANDIDATES)
+    most = max(request.limit * _CANDIDATES, op.settings.search.candidates_max)
+    candidates = await retrieval.best_matches(op, text, where, limit=most)
     best = max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
 
     def worth(candidate: Candidate) -> float:
@@ -196,14 +204,12 @@ async def _ranked(op: Operation, request: DelegationRequest, where: RecordFilter
 
 async def _turns(op: Operation, request: DelegationRequest) -> list[_Inherited]:
     """Choose turns of the session: the last ones, and of those before the ones that matter to the task; in order."""
+    if not request.include_conversations or not op.actor.session_id or not request.limit:
+        return []
     last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=op.actor.session_id, subject="")
     latest = request.limit if last <= request.limit else -(-request.limit // _LATEST_TURNS)
-    seen = (
-        await op.tx.records.conversation(
-            op.actor.reader, op.actor.session_id, now=op.now, after=max(0, last - latest), limit=latest
-        )
-        if latest
-        else []
+    seen = await op.tx.records.conversation(
+        op.actor.reader, op.actor.session_id, now=op.now, after=max(0, last - latest), limit=latest
     )
     chosen = {item.record.id: item for item in seen}
     where = RecordFilter(kinds=(Kind.TURN,), session_id=op.actor.session_id)

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from contextdna.domain import agent_history
+from contextdna.domain import agent_history, memories, sessions, sharing
 from contextdna.domain.operation import Operation
+from contextdna.domain.validation import check_count
+from contextdna.errors import InvalidInput
 from contextdna.values.event import EventName
-from contextdna.values.ids import RecordId
+from contextdna.values.ids import AgentId, RecordId
+from contextdna.values.level import Level
+from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Reader
 from contextdna.values.record import Kind, Tier
 from contextdna.values.search import RecordFilter
@@ -16,7 +20,10 @@ from contextdna.values.session import OPEN_DELEGATIONS, DelegationStatus, Sessio
 OVERDUE_BATCH: Final = 100
 """How many overdue sessions one sweep closes in a transaction, each with all below it."""
 
+LEARNINGS_MAX: Final = 20
+
 _LAPSING_BATCH: Final = 1000
+_WORKING_MAX: Final = 10_000
 
 _TOLD: Final = {
     DelegationStatus.DECLINED: EventName.DELEGATION_DECLINED,
@@ -25,6 +32,23 @@ _TOLD: Final = {
     DelegationStatus.REVOKED: EventName.DELEGATION_REVOKED,
     DelegationStatus.EXPIRED: EventName.DELEGATION_EXPIRED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class EndReport:
+    """What the end of a session left behind."""
+
+    session: Session
+    stored: tuple[StoredMemory, ...]
+    delegation_completed: bool
+    grants_ended: int
+    children_ended: int
+    promoted: tuple[RecordId, ...] = ()
+    """Working memories of the session that are episodic now."""
+    expired: tuple[RecordId, ...] = ()
+    """Its other working memories, which are forgotten."""
+    granted: int = 0
+    """Grants that let the parent agent read what came back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +61,125 @@ class Ended:
     def __add__(self, other: "Ended") -> "Ended":
         """Count both."""
         return Ended(self.sessions + other.sessions, self.grants + other.grants)
+
+
+async def end(
+    op: Operation,
+    *,
+    success: bool,
+    output: str,
+    learnings: Sequence[str],
+    artifact_ids: Sequence[RecordId],
+    promote: Sequence[RecordId],
+    level: Level,
+) -> EndReport:
+    """End the session: keep its output and learnings as memories, complete its delegation, close its grants.
+
+    Of its working memories those in ``promote`` become episodic, the others are forgotten. What a delegated session
+    leaves is granted to the parent agent.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        NotFound: An artifact or a memory to promote is not there.
+        InvalidInput: The output or a learning cannot be stored, or ``not_working``.
+    """
+    session = await sessions.current(op)
+    if len(learnings) > LEARNINGS_MAX:
+        raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
+    await memories.require_visible(op, artifact_ids)
+    promoted = await _promote(op, session, promote)
+    expired = await lapse(op, session)
+    drafts = _drafts(session, success=success, output=output, learnings=learnings, level=level)
+    stored = await _keep(op, [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts])
+    ended = replace(
+        session,
+        status=SessionStatus.SUCCEEDED if success else SessionStatus.FAILED,
+        updated_at=op.now,
+        ended_at=op.now,
+        sealed=sessions.reseal_body(op, session, output=output, artifacts=list(artifact_ids)),
+    )
+    await op.tx.sessions.replace(ended)
+    await agent_history.session_ended(op, ended)
+    results = tuple(dict.fromkeys([*(item.id for item in stored), *artifact_ids]))
+    granted = await _hand_back(op, session, results)
+    outcome = DelegationStatus.COMPLETED if success else DelegationStatus.FAILED
+    grants_ended, completed = await release(op, ended, outcome, results)
+    below = await close_below(op, session)
+    grants_ended += below.grants
+    op.note(session_ended=session.id, success=success, grants_ended=grants_ended, children_ended=below.sessions)
+    op.emit(EventName.SESSION_ENDED, subject=session.id, audience=session.lineage)
+    return EndReport(ended, stored, completed, grants_ended, below.sessions, promoted, expired, granted)
+
+
+async def _keep(op: Operation, drafts: Sequence[MemoryDraft]) -> tuple[StoredMemory, ...]:
+    if not drafts:
+        return ()
+    memories.check_drafts(drafts, op.settings)
+    return await memories.store(op, drafts, on_duplicate=OnDuplicate.MERGE, idempotency_key="")
+
+
+async def _promote(op: Operation, session: Session, wanted: Sequence[RecordId]) -> tuple[RecordId, ...]:
+    """Make working memories of the session episodic.
+
+    Raises:
+        NotFound: One is absent or not visible.
+        InvalidInput: ``not_working``: one is another kind of record, or not of this session.
+    """
+    if not wanted:
+        return ()
+    check_count(len(wanted), name="promote", maximum=op.settings.limits.batch_max)
+    chosen = tuple(dict.fromkeys(wanted))
+    working = set(await working_memories(op, session, limit=_WORKING_MAX))
+    others = [record_id for record_id in chosen if record_id not in working]
+    await memories.require_visible(op, others)
+    if others:
+        raise InvalidInput(
+            f"not a working memory of this session: {others[0]}",
+            code="not_working",
+            hint="Promote memories that this session stored with tier working; others stay as they are.",
+        )
+    for record in await op.tx.records.take(op.project_id, chosen):
+        await memories.update(op, record.id, MemoryChange(tier=Tier.EPISODIC), expected_version=record.version)
+    return chosen
+
+
+async def _hand_back(op: Operation, session: Session, results: Sequence[RecordId]) -> int:
+    """Let the parent agent of a delegated session read what it left and owns; these grants outlive the delegation."""
+    delegation = await op.tx.sessions.get_delegation(session.delegation_id) if session.delegation_id else None
+    if delegation is None or not results:
+        return 0
+    own = [
+        record.id
+        for record in await op.tx.records.take(op.project_id, results)
+        if record.owner_id == session.agent_id and record.level is not Level.PROJECT
+    ]
+    await op.tx.grants.add([sharing.new_grant(op, record_id, delegation.parent_agent_id, None) for record_id in own])
+    return len(own)
+
+
+async def end_with_agent(op: Operation, agent_id: AgentId) -> tuple[int, int]:
+    """End every session of an agent, and all that came from one of its own; gives (sessions, grants that lapsed)."""
+    ended = Ended()
+    for session in await op.tx.sessions.with_agent(op.project_id, agent_id):
+        current_row = await op.tx.sessions.get(session.id)  # one before it may have taken it along
+        if current_row is not None:
+            ended += await close(op, current_row)
+    return ended.sessions, ended.grants
+
+
+def _drafts(
+    session: Session, *, success: bool, output: str, learnings: Sequence[str], level: Level
+) -> list[MemoryDraft]:
+    metadata: dict[str, object] = {"session": session.id, "success": success}
+    if session.delegation_id:
+        metadata |= {"delegation": session.delegation_id, "chain": list(session.lineage)}
+    drafts = []
+    if output:
+        drafts.append(MemoryDraft(output, memory_type="result", tier=Tier.EPISODIC, level=level, metadata=metadata))
+    pattern = "success_pattern" if success else "failure_pattern"
+    for learning in learnings:
+        drafts.append(MemoryDraft(learning, memory_type=pattern, level=level, importance=0.7, metadata=metadata))
+    return drafts
 
 
 async def close(
