@@ -3,7 +3,7 @@
 from contextdna_resources.catalogue import RESOURCES, TEMPLATES
 from contextdna_resources.completion import complete, complete_name
 from contextdna_resources.contents import Contents, quoted, shown_time
-from contextdna_resources.conversations import shown_turn
+from contextdna_resources.conversations import shown_turn, turn_text
 from contextdna_resources.guide import guide
 from contextdna_resources.loops import shown_gate, shown_loop
 from contextdna_resources.reading import WorkspaceFor, read_resource
@@ -31,5 +31,6 @@ __all__ = [
     "shown_loop",
     "shown_time",
     "shown_turn",
+    "turn_text",
     "updated_uris",
 ]

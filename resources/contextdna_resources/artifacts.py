@@ -1,13 +1,14 @@
 """Resources: the artifacts of a project, and one of them with its content."""
 
 import base64
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mcp_types import BlobResourceContents, TextResourceContents
 
-from contextdna import Artifact, RecordId, Workspace, is_textual
+from contextdna import Artifact, RecordId, Workspace, cut_text, is_textual
 from contextdna_resources.contents import INLINE_BYTES_MAX, Contents, json_contents, record_fields
-from contextdna_resources.paging import PAGE, cut_page, next_page, read_cursor
+from contextdna_resources.paging import PAGE, Place, bad_cursor, cut_page, next_page, read_cursor
 from contextdna_resources.uris import Noun, ResourceUri
 
 _EXCERPT_CHARS: Final = 16_000
@@ -23,20 +24,39 @@ async def read_artifacts(uri: ResourceUri, workspace: Workspace) -> Contents:
 
 
 async def read_artifact(uri: ResourceUri, workspace: Workspace) -> Contents:
-    """Give an artifact: text inline, other bytes as a blob, and what is too large as a description of itself."""
+    """Give an artifact: text inline, other bytes as a blob; a large one's description, which leads to its parts."""
+    if uri.cursor:
+        return await _read_part(uri, workspace)
     described = await workspace.describe_artifact(RecordId(uri.item_id))
     too_large = described.size_bytes > INLINE_BYTES_MAX
     if too_large and not is_textual(described.media_type):
-        return json_contents(uri, _description(described, None))  # its bytes would be loaded to be left out
+        return json_contents(uri, _description(uri, described, None))  # its bytes would be loaded to be left out
     artifact, data = await workspace.read_artifact(described.record.id)
     text = _text(artifact, data)
     if too_large:
-        return json_contents(uri, _description(artifact, text))
-    facts = {f"contextdna/{key}": value for key, value in _reference(artifact).items()}
-    if text is not None:
-        return TextResourceContents(uri=str(uri), mime_type=artifact.media_type, text=text, _meta=facts)
-    blob = base64.b64encode(data).decode()
-    return BlobResourceContents(uri=str(uri), mime_type=artifact.media_type, blob=blob, _meta=facts)
+        return json_contents(uri, _description(uri, artifact, text))
+    return _contents(uri, artifact, data if text is None else text, {})
+
+
+async def _read_part(uri: ResourceUri, workspace: Workspace) -> Contents:
+    """Give the part of an artifact that begins where the cursor says; of text, whole characters."""
+    start = read_cursor(uri).offset
+    artifact, data = await workspace.read_artifact(RecordId(uri.item_id))
+    cut = cut_text(data, start, INLINE_BYTES_MAX) if is_textual(artifact.media_type) else None
+    if start >= max(1, len(data)):
+        raise bad_cursor()
+    part, end = cut or (data[start : start + INLINE_BYTES_MAX], start + INLINE_BYTES_MAX)
+    following = next_page(uri, Place(end) if end < len(data) else None)
+    return _contents(uri, artifact, part, {"offset": start, **following})
+
+
+def _contents(uri: ResourceUri, artifact: Artifact, part: str | bytes, place: Mapping[str, Any]) -> Contents:
+    facts = {**_reference(artifact), "metadata": dict(artifact.metadata) or None, **place}
+    meta = {f"contextdna/{key}": value for key, value in facts.items() if value is not None}
+    if isinstance(part, str):
+        return TextResourceContents(uri=str(uri), mime_type=artifact.media_type, text=part, _meta=meta)
+    blob = base64.b64encode(part).decode()
+    return BlobResourceContents(uri=str(uri), mime_type=artifact.media_type, blob=blob, _meta=meta)
 
 
 def _reference(artifact: Artifact) -> dict[str, Any]:
@@ -52,15 +72,15 @@ def _reference(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _description(artifact: Artifact, text: str | None) -> dict[str, Any]:
-    whole = f"The content has {artifact.size_bytes} bytes; a read gives at most {INLINE_BYTES_MAX}."
-    part = "excerpt holds its beginning." if text is not None else "None of it is shown."
+def _description(uri: ResourceUri, artifact: Artifact, text: str | None) -> dict[str, Any]:
     return {
         **_reference(artifact),
         "metadata": dict(artifact.metadata),
         "content_included": False,
-        "note": f"{whole} {part} There is no way yet to read the rest through this server.",
+        "note": f"The content has {artifact.size_bytes} bytes, and a read gives at most {INLINE_BYTES_MAX}: "
+        "read next, and go on with each part's own contextdna/next.",
         "excerpt": None if text is None else text[:_EXCERPT_CHARS],
+        **next_page(uri, Place()),
     }
 
 

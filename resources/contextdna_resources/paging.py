@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from contextdna import InvalidInput, pack_cursor, unpack_cursor
-from contextdna_resources.uris import ResourceUri
+from contextdna_resources.uris import Noun, ResourceUri
 
 PAGE: Final = 50
 _POSITION_MAX: Final = 2**31
@@ -14,15 +14,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page starts: after ``offset`` items, and in a conversation ``chars`` into the next turn."""
+    """Where a page starts: after ``offset`` items or bytes, and in a conversation ``chars`` into the next turn.
+
+    With ``before`` a page of a conversation ends instead: with the last turn before that position.
+    """
 
     offset: int = 0
     chars: int = 0
+    before: int = 0
+
+
+LATEST: Final = "latest"
+"""The cursor of a conversation's last page."""
+AT_THE_END: Final = Place(before=_POSITION_MAX)
 
 
 def write_cursor(uri: ResourceUri, place: Place) -> str:
     """Write a place in a URI's list as a cursor."""
-    return pack_cursor(uri.noun.value, place.offset, place.chars)
+    if place == AT_THE_END:
+        return LATEST
+    ending = (place.before,) if place.before else ()
+    return pack_cursor(uri.noun.value, place.offset, place.chars, *ending)
 
 
 def read_cursor(uri: ResourceUri) -> Place:
@@ -33,17 +45,24 @@ def read_cursor(uri: ResourceUri) -> Place:
     """
     if not uri.cursor:
         return Place()
+    if uri.noun is Noun.CONVERSATION and uri.cursor == LATEST:
+        return AT_THE_END
     try:
-        noun, offset, chars = unpack_cursor(uri.cursor)
-        if noun != uri.noun.value:
+        noun, offset, chars, *ending = unpack_cursor(uri.cursor)
+        if noun != uri.noun.value or len(ending) > (uri.noun is Noun.CONVERSATION):
             raise ValueError("of another list")
-        return Place(_position(offset), _position(chars))
+        return Place(_position(offset), _position(chars), *map(_position, ending))
     except ValueError as error:
-        raise InvalidInput(
-            "the cursor is broken or belongs to another list",
-            code="cursor_invalid",
-            hint="Start without a cursor and take next_cursor from each page as it is.",
-        ) from error
+        raise bad_cursor() from error
+
+
+def bad_cursor() -> InvalidInput:
+    """Make the answer to a cursor that the list did not give out."""
+    return InvalidInput(
+        "the cursor is broken or belongs to another list",
+        code="cursor_invalid",
+        hint="Start without a cursor and take next_cursor from each page as it is.",
+    )
 
 
 def next_page(uri: ResourceUri, place: Place | None) -> dict[str, str]:

@@ -8,7 +8,16 @@ from typing import Final
 from mcp_types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
 
 from contextdna import Context, ContextQuery, Hit, InvalidInput, Kind, LoopRecord, SessionId, Workspace
-from contextdna_resources import WorkspaceFor, check_session_id, quoted, shown_gate, shown_loop, shown_time, shown_turn
+from contextdna_resources import (
+    WorkspaceFor,
+    check_session_id,
+    quoted,
+    shown_gate,
+    shown_loop,
+    shown_time,
+    shown_turn,
+    turn_text,
+)
 
 TURNS_SHOWN: Final = 20
 _ARGUMENT_CHARS_MAX: Final = 8_000
@@ -143,7 +152,10 @@ async def hand_off(arguments: Arguments, workspace: Workspace) -> str:
         "Another agent goes on where this session stands. Write the hand-off for it from what follows.",
         _DATA_NOTE,
         "# The last turns",
-        *([shown_turn(turn, _clipped(turn.content, _TURN_CHARS_MAX)) for turn in turns] or ["None that you may see."]),
+        *(
+            [shown_turn(turn, _clipped(turn_text(turn), _TURN_CHARS_MAX)) for turn in turns]
+            or ["None that you may see."]
+        ),
         "# What the session left in the memory",
         *([_hit(hit) for hit in left.hits] or ["Nothing that you may see."]),
         "# Related memories",

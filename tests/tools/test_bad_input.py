@@ -137,6 +137,7 @@ BAD: Final = {
     "no name": Bad("attach_artifact", "name_empty", {"text": MARK}),
     "broken base64": Bad("attach_artifact", "base64_invalid", {"name": "a", "base64": f"{MARK}!"}),
     "a path outside": Bad("attach_artifact", "path_not_allowed", {"path": f"/etc/{MARK}"}),
+    "an object in a store": Bad("attach_artifact", "object_unsupported", {"path": f"s3://bucket/{MARK}"}),
     "media type no such": Bad("attach_artifact", "media_type_invalid", {"name": "a", "text": "a", "media_type": MARK}),
 }
 

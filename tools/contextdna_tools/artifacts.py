@@ -3,7 +3,6 @@
 import base64
 import binascii
 import errno
-import mimetypes
 import os
 import stat
 from pathlib import Path
@@ -21,14 +20,14 @@ _OPENS_STEP_BY_STEP: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DI
 
 
 class AttachArtifact(Arguments):
-    """Keep a file or long text beside the memories: text, base64, or a local path. Gives an id and a contextdna:// URI;
-    the same name again is its next version."""
+    """Keep a file or long text beside the memories: text, base64, or a local path. Gives its id and URI; the same
+    name again is its next version."""
 
     name: str = Field("", description="File name; default the path's")
-    text: str = Field("", description="The content as text")
-    base64: str = Field("", description="The content as base64")
-    path: str = Field("", description="Inside an allowed root, stdio only")
-    media_type: str = Field("", description="Default: from the name")
+    text: str = Field("", description="As text")
+    base64: str = Field("", description="As base64")
+    path: str = Field("", description="In an allowed root; stdio only")
+    media_type: str = Field("", description="Default: guessed")
     level: str = LEVEL
     importance: float = Field(0.5, description="0..1")
     metadata: Object = Field({}, description="Any JSON")
@@ -58,7 +57,7 @@ async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
         ArtifactDraft(
             name=name,
             data=data,
-            media_type=args.media_type or _guess(name, textual=bool(args.text)),
+            media_type=args.media_type,
             level=level_of(args.level, call.hub.settings.default_level),
             importance=args.importance,
             metadata=args.metadata,
@@ -89,6 +88,12 @@ async def _data(call: Call, args: AttachArtifact) -> bytes:
             return base64.b64decode(args.base64, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidInput("base64 is broken", code="base64_invalid", hint="Use standard base64.") from error
+    if "://" in args.path:
+        raise InvalidInput(
+            "an object in a store, such as s3://, cannot be attached by this version",
+            code="object_unsupported",
+            hint="Give a local path, text or base64.",
+        )
     settings = call.hub.settings
     limit = settings.limits.artifact_bytes_max
     return await anyio.to_thread.run_sync(read_local_file, args.path, call.allowed_roots, limit, settings.data_dir)
@@ -208,11 +213,6 @@ def _not_allowed() -> InvalidInput:
 
 def _unreadable() -> InvalidInput:
     return InvalidInput("the file cannot be read", code="path_unreadable", hint="Check that it is there.")
-
-
-def _guess(name: str, *, textual: bool) -> str:
-    guessed, _ = mimetypes.guess_type(name)
-    return guessed or ("text/plain" if textual else "application/octet-stream")
 
 
 ATTACH_ARTIFACT = Tool("attach_artifact", AttachArtifact, ArtifactResult, attach_artifact, hints())

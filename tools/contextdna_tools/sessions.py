@@ -29,14 +29,14 @@ _BRIEFING_TOKENS = 800
 
 
 class BeginSession(Arguments):
-    """Start work as an agent: gives a secret session_id to pass with every later call, and a briefing. With only a
-    session_id, resume it."""
+    """Start work as an agent: gives a secret session_id to pass with every later call, and a briefing. A session_id
+    alone resumes it."""
 
     agent_id: str = Field("", description="Who works; default you")
     task: str = Field("", description="What for")
     parent: str = Field("", description="Parent's session_id")
-    team_id: str = Field("", description="Default: the parent's")
-    swarm_id: str = Field("", description="Default: the parent's")
+    team_id: str = Field("", description="Default: parent's")
+    swarm_id: str = Field("", description="Default: parent's")
     role: str = Field("agent", description="agent, coordinator or system")
     ttl_s: float | None = Field(None, description="Seconds; default 24 h")
 
@@ -85,8 +85,9 @@ async def begin_session(call: Call, args: BeginSession) -> BeginResult:
 
 async def _briefing(call: Call, workspace: Workspace, begun: BegunSession) -> list[str]:
     """Find what is known of the task. The session stands by now: no failure here may keep its handle back."""
+    so_far = [f"Progress so far: {one_line(begun.progress)}"] if begun.progress else []
     if not begun.task:
-        return []
+        return so_far
     limits = call.hub.settings.limits
     query = ContextQuery(
         text=begun.task[: min(2000, limits.query_chars_max)],
@@ -97,8 +98,8 @@ async def _briefing(call: Call, workspace: Workspace, begun: BegunSession) -> li
         context = await workspace.retrieve_context(query)
     except Exception as error:  # noqa: BLE001 - whatever failed, the session was begun
         known = error if isinstance(error, ContextDnaError) else unforeseen("the briefing", error)
-        return [f"No briefing: {known.message} [{known.code}]. Ask retrieve_context."]
-    return [f"[{hit.record.type}] {one_line(hit.content)} ({hit.record.id})" for hit in context.hits]
+        return [*so_far, f"No briefing: {known.message} [{known.code}]. Ask retrieve_context."]
+    return so_far + [f"[{hit.record.type}] {one_line(hit.content)} ({hit.record.id})" for hit in context.hits]
 
 
 def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginResult:
@@ -114,13 +115,14 @@ def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginR
 
 
 class EndSession(Arguments):
-    """Finish the session: output and learnings become memories (success_pattern or failure_pattern), its delegation
-    completes, its grants end."""
+    """Finish the session: output and learnings become memories, its delegation completes and the parent may read them,
+    its grants end."""
 
-    success: bool = Field(True, description="Whether the task was done")
+    success: bool = Field(True, description="Task done")
     output: str = Field("", description="The result")
     learnings: Texts = Field([], description="For the next agent, up to 20")
-    artifacts: Texts = Field([], description="Artifact ids of the result")
+    artifacts: Texts = Field([], description="Artifact ids")
+    promote: Texts = Field([], description="Working memories to keep; others lapse")
     level: str = LEVEL
 
 
@@ -132,6 +134,8 @@ class EndResult(BaseModel):
     delegation_completed: bool = False
     grants_ended: int = 0
     children_ended: int = 0
+    promoted: list[str] = []
+    expired: list[str] = []
 
 
 async def end_session(call: Call, args: EndSession) -> EndResult:
@@ -141,6 +145,7 @@ async def end_session(call: Call, args: EndSession) -> EndResult:
         output=args.output,
         learnings=args.learnings,
         artifact_ids=[RecordId(i) for i in args.artifacts],
+        promote=[RecordId(i) for i in args.promote],
         level=level_of(args.level, call.hub.settings.default_level),
     )
     return EndResult(
@@ -149,6 +154,8 @@ async def end_session(call: Call, args: EndSession) -> EndResult:
         delegation_completed=report.delegation_completed,
         grants_ended=report.grants_ended,
         children_ended=report.children_ended,
+        promoted=list(report.promoted),
+        expired=list(report.expired),
     )
 
 
@@ -158,13 +165,14 @@ class TurnFields(Strict):
     role: str = Field("user", description="user, assistant, system or tool")
     content: str = Field("", description="What was said")
     level: str = LEVEL
-    metadata: Object = Field({}, description="Any JSON, such as tool calls")
+    tool_calls: Objects = Field([], description="{name, arguments, result}")
+    metadata: Object = Field({}, description="Any JSON")
 
 
 class LogTurn(TurnFields, Arguments):
-    """Append to the session's conversation: one turn, or several in order. Needs a session_id."""
+    """Append one turn, or several in order, to the session's conversation. Needs a session_id."""
 
-    turns: Objects = Field([], description="Batch of objects with these fields")
+    turns: Objects = Field([], description="Objects with these fields")
 
 
 class LogResult(BaseModel):
@@ -176,12 +184,18 @@ class LogResult(BaseModel):
 
 async def log_turn(call: Call, args: LogTurn) -> LogResult:
     """Append turns."""
-    if args.turns and args.content:
+    if args.turns and (args.content or args.tool_calls):
         raise InvalidInput("content and turns together", code="content_and_turns", hint="Give one of the two.")
     default = call.hub.settings.default_level
     fields = [_turn(raw, index) for index, raw in enumerate(args.turns)] if args.turns else [args]
     drafts = [
-        TurnDraft(role=item.role, content=item.content, level=level_of(item.level, default), metadata=item.metadata)
+        TurnDraft(
+            role=item.role,
+            content=item.content,
+            level=level_of(item.level, default),
+            metadata=item.metadata,
+            tool_calls=item.tool_calls,
+        )
         for item in fields
     ]
     ids = await call.workspace(args).log_turns(drafts)
@@ -196,12 +210,12 @@ def _turn(raw: dict[str, Any], index: int) -> TurnFields:
 
 
 class DelegateWithContext(Arguments):
-    """Hand a task to a child agent with the memories it needs. Gives the child's session_id and a briefing to pass on.
-    Private memories go only when named. Ends with the child's end_session."""
+    """Hand a task to a child agent with the memories it needs. Gives its session_id and a briefing to pass on. Private
+    memories go only when named. Ends with the child's end_session."""
 
     child_agent_id: str = Field(description="Not already in the chain")
     task: str = Field(description="What to do")
-    query: str = Field("", description="What to know; default the task")
+    query: str = Field("", description="Default: the task")
     memory_ids: Texts = Field([], description="Always inherited")
     memory_types: Texts = Field([], description="Only these types")
     min_importance: float = Field(0.0, description="0..1")

@@ -63,6 +63,31 @@ def is_textual(media_type: str) -> bool:
     return media_type.startswith("text/") or media_type in _TEXTUAL or media_type.endswith(("+json", "+xml"))
 
 
+def cut_text(data: bytes, offset: int, size_bytes: int) -> tuple[str, int] | None:
+    """Cut a part out of a text that ends between two characters; gives it, and where it ends.
+
+    None where the whole is no UTF-8 text, or the part would begin within a character. A part holds one character at
+    least, so that whoever goes on where it ends comes to the end.
+    """
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return None
+    end = offset + size_bytes
+    while offset < end < len(data) and _is_within(data, end):
+        end -= 1
+    if end <= offset:
+        end = offset + 1
+        while end < len(data) and _is_within(data, end):
+            end += 1
+    return None if offset < len(data) and _is_within(data, offset) else (data[offset:end].decode(), min(end, len(data)))
+
+
+def _is_within(data: bytes, place: int) -> bool:
+    """Tell whether a place lies within a character of UTF-8, not at its beginning."""
+    return data[place] & 0b1100_0000 == 0b1000_0000
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedArtifact:
     """Whatever of an artifact takes time in proportion to its bytes, done before its transaction."""
@@ -269,7 +294,7 @@ async def listing(op: Operation, *, limit: int, offset: int) -> tuple[Artifact, 
     found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit, offset=offset)
     seen = await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)
     op.note(artifacts=len(seen))
-    return tuple(op.readable(seen, lambda item: open_artifact(op, item)))
+    return tuple(open_artifact(op, item) for item in seen)
 
 
 def open_artifact(op: Operation, item: VisibleRecord) -> Artifact:

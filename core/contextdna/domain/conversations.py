@@ -67,7 +67,7 @@ async def read(
         used = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
         raise access.absent_error((session_id,), denied=used > 0)
     op.note([session_id], turns=len(seen))
-    return tuple(op.readable(seen, lambda item: open_turn(op, item)))
+    return tuple(open_turn(op, item) for item in seen)
 
 
 async def _turns(
