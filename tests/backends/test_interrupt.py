@@ -104,3 +104,22 @@ def test_the_library_names_an_interrupt() -> None:
     error = library.OperationalError("interrupted")
     error.sqlite_errorcode = 9
     assert mapped_error(error).code == "storage_interrupted"
+
+
+async def test_a_cancelled_read_of_many_statements_frees_its_seat(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    async def endless(tx: Transaction) -> None:
+        while True:
+            await tx.records.total(PROJECT)
+            begun.set()
+
+    with anyio.fail_after(DEADLINE_S):
+        async with open_sqlite(tmp_path / "contextdna.db", readers=1) as database:
+            for _ in range(5):
+                begun.clear()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(database.read, endless)
+                    assert await anyio.to_thread.run_sync(begun.wait, DEADLINE_S)
+                    tasks.cancel_scope.cancel()
+                assert await database.read(total) == 0
