@@ -210,3 +210,13 @@ async def test_the_presence_of_an_agent_is_told_by_sight_and_sessions(database: 
     assert await presence(BOB) == Presence(minutes(1))
     assert await presence(BOB, ALICE) == Presence(minutes(5), minutes(30), minutes(5))
     assert await presence(CAROL) is None
+
+
+async def test_work_moves_the_sight_of_a_known_agent_forward_only(database: Database) -> None:
+    await database.write(lambda tx: tx.projects.see_agent(make_agent(ALICE, last_seen_at=minutes(3))))
+    for at in (minutes(5), minutes(4)):
+        await database.write(lambda tx, at=at: tx.projects.touch_agent(PROJECT, ALICE, at=at))  # type: ignore[misc]
+    await database.write(lambda tx: tx.projects.touch_agent(PROJECT, BOB, at=NOW))
+    await database.write(lambda tx: tx.projects.touch_agent(OTHER_PROJECT, ALICE, at=NOW))
+    assert await database.read(lambda tx: tx.projects.agents(PROJECT)) == [make_agent(ALICE, last_seen_at=minutes(5))]
+    assert await database.read(lambda tx: tx.projects.agents(OTHER_PROJECT)) == []

@@ -99,10 +99,10 @@ class TestSending:
         assert await names_of(hub.bind(BOB)) == ["step-0", "step-1", "step-2"]
         assert [signal.name for signal in await hub.bind(BOB).signals.pending(limit=1)] == ["step-0"]
 
-    async def test_a_circle_gets_it_and_nobody_beyond(self, hub: Hub) -> None:
-        await send(hub, ALICE, circle=Circle.TEAM, name="team")
-        await send(hub, ALICE, circle=Circle.SWARM, name="swarm")
-        await send(hub, CORA, circle=Circle.PROJECT, name="project")
+    async def test_a_circle_gets_it_and_nobody_beyond(self, hub: Hub, clock: Clock) -> None:
+        for sender, circle in ((ALICE, Circle.TEAM), (ALICE, Circle.SWARM), (CORA, Circle.PROJECT)):
+            await send(hub, sender, circle=circle, name=circle.value)
+            clock.advance(seconds=1)
         assert await names_of(hub.bind(TESS)) == ["team", "project"]
         assert await names_of(hub.bind(BOB)) == ["swarm", "project"]
         assert await names_of(hub.bind(PETE)) == ["project"]

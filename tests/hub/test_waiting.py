@@ -27,7 +27,7 @@ from contextdna import (
     Workspace,
     open_hub,
 )
-from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, TESS, Clock, audit_of, begin, refused
+from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, TESS, Clock, audit_of, begin, refused, remember
 
 pytestmark = pytest.mark.anyio
 
@@ -316,6 +316,15 @@ class TestAGoneSender:
         found = await hub.bind(BOB).signals.wait_for(sender=AgentId("alice"), timeout_s=LONG_S)
         assert found.signal is not None
         assert found.signal.id == sent.id
+
+    @pytest.mark.parametrize("in_session", [False, True])
+    async def test_one_that_does_other_work_is_not_gone(self, hub: Hub, clock: Clock, in_session: bool) -> None:
+        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE) if in_session else "")
+        await remember(alice, "begun")
+        clock.advance(seconds=1)
+        await remember(alice, "going on")
+        found = await hub.bind(BOB).signals.wait_for(sender=AgentId("alice"), timeout_s=0.1)
+        assert found.outcome is WaitOutcome.TIMED_OUT
 
     async def test_without_a_sender_to_wait_for_only_the_deadline_ends_it(self, hub: Hub, clock: Clock) -> None:
         await hub.bind(ALICE).signals.send(go(TESS))

@@ -54,7 +54,7 @@ def may_end(event: Event, agent_ids: Sequence[AgentId]) -> bool:
 
 
 async def begin(op: Operation, *, name: str, sender: AgentId, timeout_s: float) -> Watch:
-    """Begin to wait for a signal; who waits is at work.
+    """Begin to wait for a signal.
 
     Raises:
         InvalidInput: A filter or the time is wrong.
@@ -63,7 +63,6 @@ async def begin(op: Operation, *, name: str, sender: AgentId, timeout_s: float) 
     if sender:
         check_agent_id(sender, name="sender")
     _check_timeout(op, timeout_s)
-    await signals.show_life(op)
     op.note(timeout_s=timeout_s, sender=sender)
     senders = _senders(op, sender) if sender else ()
     return Watch(op.actor.reader, name, senders)
@@ -83,7 +82,6 @@ async def begin_for_acknowledgements(
         check_count(count, name="count", maximum=_ACKNOWLEDGEMENTS_MAX)
     _check_timeout(op, timeout_s)
     await signals.own(op, signal_id)
-    await signals.show_life(op)
     op.note([signal_id], timeout_s=timeout_s)
     return op.actor.reader
 

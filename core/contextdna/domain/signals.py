@@ -58,7 +58,6 @@ async def send(op: Operation, draft: SignalDraft) -> SentSignal:
         ),
     )
     await op.tx.signals.add(signal)
-    await show_life(op)
     targets = named_targets(signal)
     op.note([signal_id], targets=len(targets), circle=str(draft.circle or ""))
     op.emit(EventName.SIGNAL_SENT, subject=signal_id, audience=audience)
@@ -83,7 +82,6 @@ async def acknowledge(op: Operation, signal_id: SignalId, *, note: str) -> Ackno
             hint="Those it is for acknowledge it.",
             record_ids=(signal_id,),
         )
-    await show_life(op)
     op.note([signal_id])
     for given in await op.tx.signals.acknowledgements(op.project_id, signal_id):
         if given.agent_id == agent_id:
@@ -104,7 +102,6 @@ async def withdraw(op: Operation, signal_id: SignalId) -> bool:
         AccessDenied: ``signal_not_yours``.
     """
     signal = await own(op, signal_id)
-    await show_life(op)
     changed = await op.tx.signals.withdraw(op.project_id, signal_id, at=op.now)
     op.note([signal_id], withdrawn=int(changed))
     if changed:
@@ -177,14 +174,6 @@ async def own(op: Operation, signal_id: SignalId) -> Signal:
             record_ids=(signal_id,),
         )
     return signal
-
-
-async def show_life(op: Operation) -> None:
-    """Note that the actor is at work: others may be waiting for its signals."""
-    reader = op.actor.reader
-    await op.tx.projects.see_agent(
-        Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, op.now, op.now)
-    )
 
 
 def known_as(agent_id: AgentId, name: AgentId) -> tuple[AgentId, ...]:

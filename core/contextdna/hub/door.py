@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import anyio
@@ -32,6 +32,7 @@ Run = Callable[[Operation], Awaitable[R]]
 
 _AUDITED_IDS_MAX = 100
 _NO_ID = "(no id)"
+_SIGHTS = 3  # how often who works is noted within the time after which it would count as gone
 _REFUSAL_RISKS = {Outcome.DENIED: Risk.HIGH, Outcome.UNREADABLE: Risk.CRITICAL}
 
 
@@ -41,6 +42,7 @@ class _Attempt:
 
     actor: Actor | None = None
     denied_ids: list[str] = field(default_factory=list)
+    seen_at: datetime | None = None
 
 
 class Door:
@@ -63,7 +65,8 @@ class Door:
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
         self._remains = remains
-        self._introduced: set[tuple[ProjectId, AgentId]] = set()
+        self._seen: dict[tuple[ProjectId, AgentId, bool], datetime] = {}
+        self._see_again = timedelta(seconds=settings.work.coordinator_silence_s / _SIGHTS)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
@@ -76,7 +79,7 @@ class Door:
 
         async def unit(tx: Transaction) -> tuple[R, list[Event]]:
             op = await self._begin(tx, caller, action, attempt)
-            await self._introduce(op)
+            attempt.seen_at = await self._see(op)
             answer = await run(op)
             if op.leaves_remains:
                 self._remains.expect()  # before the commit: a cancelled caller may never come to shred them
@@ -86,8 +89,8 @@ class Door:
             return answer, op.events
 
         answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
-        if attempt.actor is not None and not attempt.actor.session_id:
-            self._introduced.add((attempt.actor.project_id, attempt.actor.agent_id))
+        if attempt.actor is not None and attempt.seen_at is not None:
+            self._seen[_sighted(attempt.actor)] = attempt.seen_at
         if events:
             await self._channel.publish(events)
         return answer
@@ -185,14 +188,22 @@ class Door:
             index = self._indexes[actor.project_id] = (spaces, Frequencies())
         return Operation(tx, actor, action, now, keys, *index, self.settings)
 
-    async def _introduce(self, op: Operation) -> None:
-        """Make a principal's own agent known to the project at its first write, so that no one can take its name."""
+    async def _see(self, op: Operation) -> datetime | None:
+        """Note now and then that an agent is at work; gives the time where that was due.
+
+        A principal's own agent is made known to the project at its first write, so that no one can take its name.
+        """
         reader = op.actor.reader
-        if op.actor.session_id or (reader.project_id, reader.agent_id) in self._introduced:
-            return
-        await op.tx.projects.see_agent(
-            Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, op.now, op.now)
-        )
+        last = self._seen.get(_sighted(op.actor))
+        if last is not None and op.now - last < self._see_again:
+            return None
+        if last is None and not op.actor.session_id:
+            await op.tx.projects.see_agent(
+                Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, op.now, op.now)
+            )
+        else:
+            await op.tx.projects.touch_agent(reader.project_id, reader.agent_id, at=op.now)
+        return op.now
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:
@@ -205,6 +216,11 @@ class Door:
 
         with anyio.CancelScope(shield=True):  # a denial is told of, even where its caller has gone
             await self.database.write(unit)
+
+
+def _sighted(actor: Actor) -> tuple[ProjectId, AgentId, bool]:
+    """Tell sightings apart: what an agent does in a session says nothing of its own team and role."""
+    return actor.project_id, actor.agent_id, bool(actor.session_id)
 
 
 def _allowed(op: Operation, caller: Caller) -> AuditDraft:

@@ -14,7 +14,6 @@ from contextdna.errors import ContextDnaError
 from contextdna.hub.door import Door
 from contextdna.hub.stream import EventStream, Listener
 from contextdna.ports.database import Transaction
-from contextdna.values.agent import Agent
 from contextdna.values.event import Event, EventName
 from contextdna.values.ids import AgentId, SignalId
 from contextdna.values.principal import Reader
@@ -185,10 +184,9 @@ class Signals:
     async def _show_life(self, reader: Reader) -> None:
         """Note that the waiter is at work: another may be waiting for it in turn."""
         now = self._door.clock()
-        agent = Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, now, now)
 
         async def unit(tx: Transaction) -> None:
-            await tx.projects.see_agent(agent)
+            await tx.projects.touch_agent(reader.project_id, reader.agent_id, at=now)
 
         with suppress(ContextDnaError):  # the next one will do
             await self._door.database.write(unit)

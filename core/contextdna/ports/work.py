@@ -30,6 +30,10 @@ class ProjectTable(Protocol):
         """Add an agent, or update where and when it was last seen; of its roles the highest is kept."""
         ...
 
+    async def touch_agent(self, project_id: ProjectId, agent_id: AgentId, *, at: datetime) -> None:
+        """Note that an agent was at work; one that is not known is left so."""
+        ...
+
     async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
         """List agents of a project, all or the named ones."""
         ...

@@ -41,6 +41,13 @@ class InMemoryProjects:
             known, team_id=agent.team_id, swarm_id=agent.swarm_id, role=role, last_seen_at=agent.last_seen_at
         )
 
+    async def touch_agent(self, project_id: ProjectId, agent_id: AgentId, *, at: datetime) -> None:
+        """Note that an agent was at work; one that is not known is left so."""
+        rows = self._sheets.agents.change()
+        known = rows.get((project_id, agent_id))
+        if known is not None and known.last_seen_at < at:
+            rows[project_id, agent_id] = replace(known, last_seen_at=at)
+
     async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
         """List agents of a project by id, all or the named ones."""
         agents = [agent for agent in self._sheets.agents.rows.values() if agent.project_id == project_id]

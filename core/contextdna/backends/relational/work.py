@@ -61,6 +61,10 @@ class Projects:
             ),
         )
 
+    async def touch_agent(self, project_id: ProjectId, agent_id: AgentId, *, at: datetime) -> None:
+        """Note that an agent was at work; one that is not known is left so."""
+        await self._run("agent_touch", (project_id, agent_id, micros(at)))
+
     async def agents(self, project_id: ProjectId, agent_ids: Sequence[AgentId] | None = None) -> list[Agent]:
         """List agents of a project, all or the named ones."""
         if agent_ids is None:

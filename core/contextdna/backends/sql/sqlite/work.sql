@@ -15,6 +15,9 @@ ON CONFLICT (project_id, id) DO UPDATE SET
   team_id = excluded.team_id, swarm_id = excluded.swarm_id, last_seen_at = excluded.last_seen_at,
   role = max(role, excluded.role) -- the names of the roles sort by rank
 
+-- name: agent_touch
+UPDATE agents SET last_seen_at = ?3 WHERE project_id = ?1 AND id = ?2 AND last_seen_at < ?3
+
 -- name: agents_all
 SELECT {agent} FROM agents WHERE project_id = ?1 ORDER BY id
 
