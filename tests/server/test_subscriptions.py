@@ -30,8 +30,10 @@ from contextdna import (
     MemoryChange,
     MemoryDraft,
     NotFound,
+    Outcome,
     Principal,
     ProjectId,
+    Role,
     StorageUnavailable,
     TurnDraft,
     Workspace,
@@ -274,6 +276,26 @@ class TestAccess:
         error = (await refusal(hub, era, uri)).error
         assert (error.code, error.data["code"]) == (-32602, code)
         assert error.data["hint"]
+
+    async def test_a_subscription_is_audited_like_a_read_and_a_refused_one_as_a_denial(
+        self, hub: Hub, era: str
+    ) -> None:
+        shown = await remember(hub.bind(ALICE), "shown")
+        hidden = await remember(hub.bind(ALICE), "hidden", level=Level.PRIVATE)
+        await refusal(hub, era, f"{BASE}/memories/{hidden}")
+        async with told_of(server_for(hub, BOB), era, f"{BASE}/memories/{shown}") as told:
+            for version in range(1, 4):
+                await touch(hub.bind(ALICE), shown, version)
+                await told.next()
+        await all_left(hub)
+        root = hub.bind(Principal(AgentId("root"), (DEFAULT,), role=Role.SYSTEM))
+        entries = [entry.draft for entry in await root.query_audit(agent_id="bob", limit=100)]
+        assert [(entry.action, entry.outcome, entry.record_ids) for entry in reversed(entries)] == [
+            ("memory.get", Outcome.DENIED, (hidden,)),
+            ("memory.get", Outcome.ALLOWED, (shown,)),
+            ("event.read", Outcome.ALLOWED, ()),
+            ("event.read", Outcome.ALLOWED, ()),
+        ]
 
     async def test_one_hidden_uri_refuses_the_whole_stream_before_it_is_acknowledged(self, hub: Hub) -> None:
         hidden = await remember(hub.bind(ALICE), "hidden", level=Level.PRIVATE)
