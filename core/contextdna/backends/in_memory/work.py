@@ -35,9 +35,12 @@ class InMemoryProjects:
     async def see_agent(self, agent: Agent) -> None:
         """Add an agent, or update where and when it was last seen; of its roles the highest is kept."""
         rows = self._sheets.agents.change()
-        known = rows.get((agent.project_id, agent.id), agent)
+        key = (agent.project_id, agent.id)
+        known = rows.get(key) or Agent(
+            agent.id, agent.project_id, "", "", agent.role, agent.first_seen_at, agent.last_seen_at
+        )
         role = max(known.role, agent.role, key=lambda role: role.rank)
-        rows[agent.project_id, agent.id] = replace(
+        rows[key] = replace(
             known, team_id=agent.team_id, swarm_id=agent.swarm_id, role=role, last_seen_at=agent.last_seen_at
         )
 

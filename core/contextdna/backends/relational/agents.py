@@ -27,6 +27,7 @@ from contextdna.values.principal import Reader, Role
 
 _ROLES: Final = {role.value: role for role in Role}
 _STATUSES: Final = {status.value: status for status in AgentStatus}
+_AFTER_ALL: Final = 2**63 - 1
 
 
 class Agents:
@@ -74,20 +75,24 @@ class Agents:
         self, reader: Reader, where: AgentHistoryFilter, *, place: int | None, newest_first: bool, limit: int
     ) -> list[AgentEntry]:
         """Read the entries that the reader may know, in the order of commit or from its end."""
-        name = "agent_history_backwards" if newest_first else "agent_history_forwards"
-        params = (
+        start = place if place is not None else _AFTER_ALL if newest_first else 0
+        params: tuple[Any, ...] = (
             reader.project_id,
             reader.agent_id,
             reader.swarm_id,
             int(reader.role is Role.SYSTEM),
             int(reader.role is Role.COORDINATOR),
-            where.agent_id,
             json_list_or_none(where.what),
             micros_or_none(where.since),
             micros_or_none(where.until),
-            place,
+            start,
             limit,
         )
+        direction = "backwards" if newest_first else "forwards"
+        if where.agent_id:
+            name, params = f"agent_history_of_one_{direction}", (*params, where.agent_id)
+        else:
+            name = f"agent_history_{direction}"
         return [_entry_of(row) for row in await self._rows(name, params)]
 
 

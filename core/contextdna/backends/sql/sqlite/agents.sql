@@ -40,10 +40,11 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 SELECT seq FROM agent_history WHERE project_id = ?1 AND id = ?2
 
 -- Parameters 1 to 5 say who reads: project, agent id, swarm, whether role system, whether coordinator.
--- fragment: known_agent_history
-SELECT h.id, h.project_id, h.agent_id, h.at, h.what, h.by_agent_id, h.session_id, h.confidence, h.details, h.seq
-FROM agent_history h
-WHERE h.project_id = ?1
+-- fragment: agent_entry
+h.id, h.project_id, h.agent_id, h.at, h.what, h.by_agent_id, h.session_id, h.confidence, h.details, h.seq
+
+-- fragment: known_agent_entry
+h.project_id = ?1
   AND (
     ?4 OR h.agent_id = ?2 OR substr(h.agent_id, 1, length(?2) + 1) = ?2 || '/'
     OR ?5 AND EXISTS (
@@ -51,16 +52,25 @@ WHERE h.project_id = ?1
       WHERE a.project_id = h.project_id AND a.id = h.agent_id AND a.role <> 'system' AND (?3 = '' OR a.swarm_id = ?3)
     )
   )
-  AND (?6 = '' OR h.agent_id = ?6)
-  AND (?7 IS NULL OR h.what IN (SELECT value FROM json_each(?7)))
-  AND (?8 IS NULL OR h.at >= ?8)
-  AND (?9 IS NULL OR h.at < ?9)
+  AND (?6 IS NULL OR h.what IN (SELECT value FROM json_each(?6)))
+  AND (?7 IS NULL OR h.at >= ?7)
+  AND (?8 IS NULL OR h.at < ?8)
 
 -- name: agent_history_forwards
-{known_agent_history} AND (?10 IS NULL OR h.seq > ?10) ORDER BY h.seq LIMIT ?11
+SELECT {agent_entry} FROM agent_history h INDEXED BY agent_history_by_project
+WHERE {known_agent_entry} AND h.seq > ?9 ORDER BY h.seq LIMIT ?10
 
 -- name: agent_history_backwards
-{known_agent_history} AND (?10 IS NULL OR h.seq < ?10) ORDER BY h.seq DESC LIMIT ?11
+SELECT {agent_entry} FROM agent_history h INDEXED BY agent_history_by_project
+WHERE {known_agent_entry} AND h.seq < ?9 ORDER BY h.seq DESC LIMIT ?10
+
+-- name: agent_history_of_one_forwards
+SELECT {agent_entry} FROM agent_history h INDEXED BY agent_history_by_agent
+WHERE {known_agent_entry} AND h.agent_id = ?11 AND h.seq > ?9 ORDER BY h.seq LIMIT ?10
+
+-- name: agent_history_of_one_backwards
+SELECT {agent_entry} FROM agent_history h INDEXED BY agent_history_by_agent
+WHERE {known_agent_entry} AND h.agent_id = ?11 AND h.seq < ?9 ORDER BY h.seq DESC LIMIT ?10
 
 -- name: sessions_with_agent
 SELECT {session} FROM sessions INDEXED BY sessions_active
