@@ -136,7 +136,7 @@ class TestSending:
             ({"expires_in_s": float("nan")}, InvalidInput, "expires_in_s_out_of_range"),
             ({"expires_in_s": 8 * 86_400.0}, InvalidInput, "expires_in_s_out_of_range"),
             ({"payload": {"a": float("inf")}}, InvalidInput, "payload_invalid"),
-            ({"payload": {"a": "\x00"}}, InvalidInput, "payload_invalid"),
+            ({"payload": {"a": "\x00"}}, InvalidInput, "text_unstorable"),
             ({"payload": {"a": "x" * 70_000}}, LimitExceeded, "payload_too_large"),
         ],
     )

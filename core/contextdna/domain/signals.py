@@ -1,20 +1,19 @@
 """Signals: sent to agents or to a circle, acknowledged once by each, seen by nobody else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from contextdna.domain import access
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_count, check_metadata, check_name, check_text
-from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput, LimitExceeded
+from contextdna.domain.validation import check_agent_id, check_count, check_json, check_name, check_text
+from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.agent import Agent, AgentStatus
 from contextdna.values.event import EVERYONE, EventName, is_addressed, swarm_audience, team_audience
 from contextdna.values.ids import UPKEEP_AGENT, AgentId, IdPrefix, SignalId, ancestors_of, delegated_id, name_of, new_id
 from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Reader, Role
-from contextdna.values.settings import Limits
 from contextdna.values.signal import (
     Acknowledged,
     Acknowledgement,
@@ -274,24 +273,7 @@ def _check(op: Operation, draft: SignalDraft) -> None:
         raise InvalidInput(
             "expires_in_s must be above 0 and at most a week", code="expires_in_s_out_of_range", hint="Use seconds."
         )
-    _check_payload(draft.payload, op.settings.limits)
-
-
-def _check_payload(payload: Mapping[str, Any], limits: Limits) -> None:
-    try:
-        check_metadata(payload, limits)
-    except LimitExceeded as error:
-        raise LimitExceeded(
-            f"the payload is over {limits.metadata_bytes_max} bytes",
-            code="payload_too_large",
-            hint="Store a memory or an artifact and send its id.",
-        ) from error
-    except InvalidInput as error:
-        raise InvalidInput(
-            "the payload is not plain JSON of moderate depth",
-            code="payload_invalid",
-            hint="Flatten it; no NaN, no NUL.",
-        ) from error
+    check_json(draft.payload, name="payload", bytes_max=op.settings.limits.metadata_bytes_max)
 
 
 def _require_in_force(op: Operation, signal: Signal) -> None:
