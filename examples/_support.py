@@ -15,6 +15,8 @@ import anyio
 from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
 
+from contextdna import client
+
 PROGRAM = (sys.executable, "-P", "-m", "contextdna_server")  # the same as the command `contextdna`
 CALL_S_MAX = 30.0
 
@@ -84,9 +86,22 @@ def expect(claim: bool, text: str) -> None:
 @asynccontextmanager
 async def open_memory(data: Path) -> AsyncIterator[Memory]:
     """Start a server on a data folder and connect to it over stdio."""
-    server = StdioServerParameters(command=PROGRAM[0], args=[*PROGRAM[1:], "serve", "--data", str(data)])
-    async with Client(server, read_timeout_seconds=CALL_S_MAX) as client:
-        yield Memory(client)
+    async with Client(server_on(data), read_timeout_seconds=CALL_S_MAX) as caller:
+        yield Memory(caller)
+
+
+def server_on(data: Path) -> StdioServerParameters:
+    """Say how a server on a data folder is started."""
+    return StdioServerParameters(command=PROGRAM[0], args=[*PROGRAM[1:], "serve", "--data", str(data)])
+
+
+async def refusal_of(call: Awaitable[Any]) -> str:
+    """Make a call of `contextdna.client` that should be refused, and give the code; empty when it was not."""
+    try:
+        await call
+    except client.Refused as error:
+        return error.code
+    return ""
 
 
 async def verify_audit(data: Path) -> None:
@@ -118,7 +133,7 @@ def run_example(story: Callable[[Path], Awaitable[None]]) -> None:
     with nullcontext(str(data)) if data else tempfile.TemporaryDirectory(prefix="contextdna-example-") as folder:
         try:
             anyio.run(story, Path(folder))
-        except* (Failed, Refused) as failures:
+        except* (Failed, Refused, client.ClientError) as failures:
             for failure in leaves(failures):
                 print(f"    FAILED: {failure}", file=sys.stderr)
             sys.exit(1)

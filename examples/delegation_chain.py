@@ -1,150 +1,192 @@
-"""A queen hands a task to a princess, who hands a part of it to a drone: what goes down, what comes back, what ends.
+"""A queen hands a task to a princess, who hands ten parts of it to ten drones at once: what goes down, and comes back.
 
 Run it with `uv run python examples/delegation_chain.py`; `--data DIR` keeps the folder to look around in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from _support import Memory, expect, open_memory, run_example, say, title, verify_audit
+import anyio
 
-KNOWN = [
-    {
-        "content": "The import of customer addresses reads CSV files in UTF-8; files from the old shop are in CP1252.",
-        "memory_type": "fact",
-        "importance": 0.8,
-    },
-    {
-        "content": "Guessing the encoding of a file line by line mixed two encodings in one address. Decide per file.",
-        "memory_type": "failure_pattern",
-        "importance": 0.9,
-    },
-    {
-        "content": "The press kit is due on the first of June.",
-        "memory_type": "event",
-        "importance": 0.3,
-    },
-]
-CREDENTIAL_NOTE = "The export of the old shop lies on the archive server; Priya opens it for whoever asks by name."
-DIARY = "I doubt that we keep the date. I will tell the owner on Monday."
+from _support import expect, refusal_of, run_example, say, server_on, title, verify_audit
+from contextdna.client import AgentRun, Delegated, Memory, RunReport, connect
+
 TASK = "Import the customer addresses of the old shop without broken characters"
-PART = "Find out which of the CSV files are not in UTF-8"
-LEARNING = "A byte between 0x80 and 0x9F that is not part of a UTF-8 sequence tells CP1252 from Latin-1."
+PART = "Find out in which encoding {} is"
+RULE = "Decide the encoding of a file as a whole. Line by line, two encodings were once mixed in one address."
+HANDOVER = "The export of the old shop lies on the archive server; Priya opens it for whoever asks by name."
+DIARY = "I doubt that we keep the date. I will tell the owner on Monday."
+LESSON = "A file that starts with the bytes FF FE is in UTF-16; try that before UTF-8 and CP1252."
+
+FILES = {
+    **{f"customers-{year}.csv": "name;city\nGrün;Köln\n".encode("cp1252") for year in range(2006, 2010)},
+    "customers-2010.csv": "name;city\nGrün;Köln\n".encode("utf-16"),
+    **{f"customers-{year}.csv": "name;city\nGrün;Köln\n".encode() for year in range(2011, 2016)},
+}
 
 
 async def story(data: Path) -> None:
-    """Delegate twice, work, and end from the bottom up."""
-    async with open_memory(data) as memory:
-        queen, note_id, diary_id = await a_queen_who_knows(memory)
-        princess = await down_to_the_princess(memory, queen, note_id, diary_id)
-        drone = await down_to_the_drone(memory, princess, note_id)
-        await back_up(memory, drone, princess, note_id)
-        await the_lesson_stays(memory, queen)
-        await an_end_from_above(memory, queen)
+    """Go down three levels and up again."""
+    async with connect(server_on(data)) as memory:
+        async with memory.run("queen", task=TASK, role="coordinator") as queen:
+            task, diary_id = await the_queen_delegates(queen)
+            reports = await the_princess_works(memory, task, diary_id)
+            await what_came_up(queen)
+            left = await queen.delegate("scout", "Look for more files of the old shop")
+            queen.result = "The addresses of the old shop are imported."
+        await the_end(memory, [*reports, queen.report], left)
     await verify_audit(data)
 
 
-async def a_queen_who_knows(memory: Memory) -> tuple[str, str, str]:
-    """Begin as the queen and store what she knows."""
-    title("The queen begins, and stores what the project knows")
-    begun = await memory.call("begin_session", agent_id="queen", role="coordinator")
-    queen = str(begun["session_id"])
-    await memory.call("store_memory", session_id=queen, memories=KNOWN)
-    say(f"{len(KNOWN)} memories for the whole project")
-    private = [{"content": text, "memory_type": "note", "level": "private"} for text in (CREDENTIAL_NOTE, DIARY)]
-    stored = (await memory.call("store_memory", session_id=queen, memories=private))["stored"]
-    say("2 private ones, encrypted")
-    return queen, str(stored[0]["id"]), str(stored[1]["id"])
+# --- the queen ---
 
 
-async def down_to_the_princess(memory: Memory, queen: str, note_id: str, diary_id: str) -> str:
-    """First delegation: relevance hands down what others may see, private memories go only when named."""
+async def the_queen_delegates(queen: AgentRun) -> tuple[Delegated, str]:
+    """Relevance hands down what others may see, private memories go only when named."""
+    title("The queen stores what she knows")
+    await queen.store(RULE, memory_type="failure_pattern", importance=0.9)
+    handover = await queen.store(HANDOVER, memory_type="note", level="private")
+    diary = await queen.store(DIARY, memory_type="note", level="private")
+    say("one memory for the whole project, two private ones, encrypted")
+
     title("She hands the task to a princess, and names one private memory")
-    given = await memory.call(
-        "delegate_with_context", session_id=queen, child_agent_id="princess", task=TASK, memory_ids=[note_id]
-    )
-    show(given)
-    princess = str(given["session_id"])
-    expect(CREDENTIAL_NOTE in given["briefing"], "the named private memory is in the briefing")
-    expect(DIARY not in given["briefing"], "the other private memory is not")
-    expect(KNOWN[1]["content"] in given["briefing"], "the failure that bears on the task is")
-    code = await memory.refusal("get_memory", session_id=princess, ids=[diary_id])
-    expect(code == "not_found", "for the princess, the queen's diary does not exist")
-    return princess
+    task = await queen.delegate("princess", TASK, memory_ids=[handover.id])
+    show(task)
+    expect(HANDOVER in task.briefing, "the private memory that was named is in the briefing")
+    expect(DIARY not in task.briefing, "the other private memory is not")
+    return task, diary.id
 
 
-async def down_to_the_drone(memory: Memory, princess: str, note_id: str) -> str:
-    """Second delegation: what was inherited may be handed on; the chain grows and cannot bite its tail."""
-    title("The princess hands a part of it to a drone")
-    given = await memory.call(
-        "delegate_with_context",
-        session_id=princess,
-        child_agent_id="drone",
-        task=PART,
-        memory_ids=[note_id],
-        min_importance=0.5,
-    )
-    show(given)
-    drone = str(given["session_id"])
-    expect(given["chain"][-3:] == ["queen", "princess", "drone"], "the chain is queen -> princess -> drone")
-    code = await memory.refusal("delegate_with_context", session_id=drone, child_agent_id="queen", task="Do it for me")
-    expect(code == "delegation_cycle", "the drone cannot hand it back to the queen")
-    code = await memory.refusal("begin_session", parent=drone, agent_id="queen", role="system")
+async def what_came_up(queen: AgentRun) -> None:
+    """The queen reads what the princess brought, and not what was between the princess and the drones."""
+    title("The queen finds the result, and what was learned on the way")
+    results = await queen.retrieve("customer addresses", types=["result"])
+    say(f"{results.hits[0].owner}: {results.hits[0].content}")
+    expect([hit.owner for hit in results.hits] == ["queen/princess"], "she sees the princess's result alone")
+    lessons = await queen.retrieve("encoding of a file", types=["success_pattern"])
+    say(f"{lessons.hits[0].owner}: {lessons.hits[0].content}")
+    expect(lessons.hits[0].content == LESSON, "the drone's lesson is the project's")
+
+
+# --- the princess ---
+
+
+async def the_princess_works(memory: Memory, task: Delegated, diary_id: str) -> list[RunReport]:
+    """Hand ten parts to ten drones, take care of the one that fails, and sum up."""
+    async with memory.run(delegation=task) as princess:
+        title("The princess begins")
+        code = await refusal_of(memory.get([diary_id], session_id=princess.session_id))
+        expect(code == "not_found", "for her, the queen's diary does not exist")
+        parts = [await princess.delegate(f"drone-{number}", PART.format(name)) for number, name in enumerate(FILES, 1)]
+        title("She hands ten parts to ten drones")
+        show(parts[0])
+        say(f"... and {len(parts) - 1} more like it")
+        expect(all(part.chain[-3:-1] == ("queen", "princess") for part in parts), "queen -> princess -> ten drones")
+        expect(HANDOVER not in parts[0].briefing, "the queen's note stays with the princess, who names it to nobody")
+        await nobody_reaches_up(memory, parts[0])
+
+        title("The ten drones work at once")
+        reports = await ten_at_once(memory, parts)
+        reports.append(await once_more(memory, princess))
+        await what_the_drones_brought(princess)
+        princess.result = "All ten files of customer addresses are imported, each in its own encoding."
+    title("The princess finishes")
+    say(str(princess.report))
+    over = await refusal_of(memory.retrieve("anything", session_id=princess.session_id))
+    expect(over == "session_ended", "her session_id opens nothing any more")
+    return [*reports, princess.report]
+
+
+async def ten_at_once(memory: Memory, parts: Sequence[Delegated]) -> list[RunReport]:
+    """Run the drones in tasks of their own, over one connection."""
+    reports: list[RunReport] = []
+
+    async def work(part: Delegated, name: str) -> None:
+        run = memory.run(delegation=part, level="private")
+        try:
+            async with run:
+                run.result = f"{name} is in {encoding_of(FILES[name])}."
+        except UnicodeDecodeError:
+            say(f"{run.agent_id} failed")
+        reports.append(run.report)
+
+    async with anyio.create_task_group() as tasks:
+        for part, name in zip(parts, FILES, strict=True):
+            tasks.start_soon(work, part, name)
+    expect(len(reports) == 10, "all ten have finished")
+    expect(sum(report.outcome == "failed" for report in reports) == 1, "one of them has met what it did not know")
+    return reports
+
+
+async def once_more(memory: Memory, princess: AgentRun) -> RunReport:
+    """The failure is a memory too: whoever tries next is told of it."""
+    title("The princess reads of the failure, and hands the file to another drone")
+    failures = await princess.retrieve(types=["failure_pattern"], kinds=["memory"], agent="queen/princess/drone-5")
+    failure = failures.hits[0]
+    say(f"{failure.owner}: {failure.content[:90]}")
+    again = await princess.delegate("drone-11", f"{PART.format('customers-2010.csv')}; UTF-8 and CP1252 both failed")
+    async with memory.run(delegation=again, level="private") as drone:
+        drone.result = f"customers-2010.csv is in {encoding_of(FILES['customers-2010.csv'], first='utf-16')}."
+        await drone.store(LESSON, memory_type="success_pattern", level="project")
+    expect(drone.report.complete, "this one finds out, and leaves a lesson for all")
+    return drone.report
+
+
+async def what_the_drones_brought(princess: AgentRun) -> None:
+    """Results of a delegation are readable for the parent, even private ones."""
+    title("What the drones found out is private, and their princess reads it")
+    found = await princess.retrieve(types=["result"])
+    for hit in sorted(found.hits, key=lambda hit: hit.content):
+        say(f"{hit.content} ({hit.owner}, {hit.level})")
+    expect(len(found.hits) == 10, "ten results, one for each file")
+    expect({hit.shared_by for hit in found.hits} == {hit.owner for hit in found.hits}, "each shared by its drone")
+
+
+async def nobody_reaches_up(memory: Memory, part: Delegated) -> None:
+    """A child has less than its parent, never more."""
+    handle = part.session_id
+    code = await refusal_of(memory.delegate("queen", "Do it for me", session_id=handle))
+    expect(code == "delegation_cycle", "a drone cannot hand its part back to the queen")
+    code = await refusal_of(memory.begin("queen", parent=handle, role="system"))
     expect(code == "session_not_allowed", "nor begin a session with more rights than it has")
-    return drone
 
 
-async def back_up(memory: Memory, drone: str, princess: str, note_id: str) -> None:
-    """The drone and the princess finish: delegations complete, grants end."""
-    title("The drone finishes")
-    ended = await memory.call(
-        "end_session",
-        session_id=drone,
-        success=True,
-        output="customers-2009.csv and customers-2011.csv are in CP1252.",
-        learnings=[LEARNING],
-    )
-    say(f"{ended['status']}; {len(ended['stored'])} memories stored; {ended['grants_ended']} grant ended")
-    expect(ended["delegation_completed"], "its delegation is completed")
-    code = await memory.refusal("get_memory", session_id=drone, ids=[note_id])
-    expect(code == "session_ended", "its session_id opens nothing any more")
-
-    title("The princess finds the drone's result, and finishes too")
-    found = await memory.call(
-        "retrieve_context", session_id=princess, query="Which customer files are in CP1252?", types=["result"]
-    )
-    say(f"{found['hits'][0]['owner']}: {found['hits'][0]['content']}")
-    expect(found["hits"][0]["owner"] == "queen/princess/drone", "the first hit is the drone's result")
-    ended = await memory.call("end_session", session_id=princess, success=True, output="All addresses are imported.")
-    expect(ended["delegation_completed"], "the delegation of the queen is completed")
+# --- the drones ---
 
 
-async def the_lesson_stays(memory: Memory, queen: str) -> None:
-    """What the chain learned is there for whoever comes next."""
-    title("The queen asks what was learned")
-    found = await memory.call(
-        "retrieve_context", session_id=queen, query="How to tell CP1252 from Latin-1", types=["success_pattern"]
-    )
-    say(found["hits"][0]["content"])
-    expect(found["hits"][0]["content"] == LEARNING, "the drone's lesson is a success_pattern of the project")
+def encoding_of(data: bytes, *, first: str = "utf-8") -> str:
+    """Find out an encoding, knowing no more than a drone does: whatever is not UTF-8 must be CP1252, and say Köln."""
+    for encoding in (first, "cp1252"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "Köln" in text:
+            return encoding.upper()
+    raise UnicodeDecodeError("cp1252", data[:2], 0, 2, "neither UTF-8 nor CP1252")
 
 
-async def an_end_from_above(memory: Memory, queen: str) -> None:
-    """When a parent ends, what it delegated ends with it."""
-    title("The queen ends while another drone still works")
-    given = await memory.call("delegate_with_context", session_id=queen, child_agent_id="drone-2", task="Tidy up")
-    ended = await memory.call("end_session", session_id=queen, success=True)
-    say(f"{ended['children_ended']} delegation revoked")
-    code = await memory.refusal("retrieve_context", session_id=given["session_id"], query="anything")
-    expect(code == "session_ended", "the drone's session ended with hers")
+# --- the end ---
 
 
-def show(given: dict[str, Any]) -> None:
+async def the_end(memory: Memory, reports: Sequence[RunReport], left: Delegated) -> None:
+    """Count, look from outside, and try what ended with its parent."""
+    title("All have finished")
+    expect(len(reports) == 13 and all(report.complete for report in reports), "13 runs, and all of each is stored")
+    async with memory.run("auditor") as auditor:
+        seen = await memory.retrieve(types=["result"], session_id=auditor.session_id)
+    owners = sorted({hit.owner for hit in seen.hits})
+    expect(owners == ["queen", "queen/princess"], "an outsider sees the results for the project, none of the drones'")
+    code = await refusal_of(memory.retrieve("anything", session_id=left.session_id))
+    expect(code == "session_ended", "a scout whom the queen had sent out at last has ended with her")
+
+
+def show(task: Delegated) -> None:
     """Print a delegation."""
-    say(f"{' -> '.join(given['chain'])} (depth {given['depth']}), until {given['expires_at']}")
-    for line in given["briefing"].splitlines():
+    say(f"{' -> '.join(task.chain)} (depth {task.depth}), until {task.expires_at}")
+    for line in task.briefing.splitlines():
         say(f"| {line}")
 
 

@@ -79,6 +79,8 @@ class FaultyServer:
         while is_alive(pid):
             assert time.monotonic() < deadline, "the server did not die"
             await anyio.sleep(0.005)
+        for _ in range(50):  # the end of its pipes is there to be seen: let the event loop see it
+            await anyio.lowlevel.checkpoint()
 
 
 def is_alive(pid: int) -> bool:

@@ -12,6 +12,8 @@ print(run.report)
 Importing `contextdna` does not import this package: whoever only embeds the hub does not pay for the protocol.
 """
 
+import logging
+
 from contextdna.client.answers import (
     Attached,
     Begun,
@@ -31,6 +33,8 @@ from contextdna.client.report import Kept, RunOutcome, RunReport, Unstored
 from contextdna.client.requests import MemoryItem
 from contextdna.client.retry import NO_RETRY, Retry
 from contextdna.client.run import AgentRun, type_and_message
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # the report says it; a program may log it too
 
 __all__ = [
     "NO_RETRY",

@@ -27,7 +27,7 @@ _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _UNAUTHORISED: Final = frozenset({401, 403})
 _WRONG_PLACE: Final = frozenset({404, 405, 410})
 _HTTP_IDLE_S_MAX: Final = 300.0
-_END_S_MAX: Final = 2.0
+_END_S_MAX: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,9 @@ class Link:
     async def _lost_while_calling(self) -> ServerAway:
         """Find out whether the request can have left: an HTTP connection that was never made carried none."""
         alone = self._open_calls == 1
-        with anyio.move_on_after(_END_S_MAX):
-            await self._over.wait()
+        if self._incoming is None:  # HTTP: what failed is known once the transport has gone down
+            with anyio.move_on_after(_END_S_MAX):
+                await self._over.wait()
         self.leave()
         unsent = alone and self._failure is not None and all(isinstance(e, _NOT_SENT) for e in _leaves(self._failure))
         return ServerAway("the server went away during the call", outcome_unknown=not unsent)
