@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ from contextdna import (
     ContextQuery,
     DelegationRequest,
     Hub,
+    IntegrityFault,
     InvalidInput,
     Kind,
     Level,
@@ -65,6 +67,11 @@ async def add(workspace: Workspace, title: str = "paint the fence", **fields: ob
 
 async def change(workspace: Workspace, task_id: RecordId, wanted: TaskChange, *, version: int = 1) -> int:
     return (await workspace.tasks.update(task_id, wanted, expected_version=version)).version
+
+
+async def round_about(workspace: Workspace, task_id: RecordId, on: RecordId) -> Conflict:
+    """Ask for a dependency that must be refused as a circle."""
+    return await refused(workspace.tasks.depend(task_id, [on]), Conflict, "task_cycle")
 
 
 async def listed(workspace: Workspace, **fields: object) -> list[str]:
@@ -182,6 +189,32 @@ class TestRights:
             change(alice, task_id, TaskChange(result_ids=(RecordId("mem_x"),)), version=2), NotFound, "not_found"
         )
 
+    async def test_whoever_sees_a_task_that_nobody_has_may_take_it(self, hub: Hub) -> None:
+        alice, bob = hub.bind(ALICE), hub.bind(BOB)
+        task_id = await add(alice, level=Level.SWARM)
+        taken = await bob.tasks.update(
+            task_id, TaskChange(take=True, status=TaskStatus.IN_PROGRESS), expected_version=1
+        )
+        assert (taken.assignee, taken.status) == ("bob", TaskStatus.IN_PROGRESS)
+        await refused(change(hub.bind(WRITER), task_id, TaskChange(take=True)), Conflict, "version_conflict")
+        tess_sees = await add(alice, level=Level.TEAM)
+        await refused(change(bob, tess_sees, TaskChange(take=True)), NotFound, "not_found")
+
+    async def test_taking_a_task_gives_no_more_to_read_than_before(self, hub: Hub) -> None:
+        alice, bob, root = hub.bind(ALICE), hub.bind(BOB), hub.bind(ROOT)
+        private, shown, given = (
+            await add(alice, level=Level.PRIVATE),
+            await add(alice),
+            await add(alice, assignee="pete"),
+        )
+        await refused(change(root, private, TaskChange(take=True)), NotFound, "not_found")
+        await change(bob, shown, TaskChange(take=True))
+        await change(alice, shown, TaskChange(level=Level.PRIVATE), version=2)
+        await refused(bob.tasks.get(shown), NotFound, "not_found")
+        await refused(change(bob, given, TaskChange(take=True)), AccessDenied, "not_owner")
+        await refused(change(bob, await add(alice), TaskChange(take=True, title="x")), AccessDenied, "not_owner")
+        await refused(change(alice, given, TaskChange(take=True, assignee="bob")), InvalidInput, "assignee_twice")
+
 
 class TestDependencies:
     async def test_a_task_begins_and_ends_only_after_what_it_depends_on(self, hub: Hub) -> None:
@@ -255,11 +288,7 @@ class TestDependencies:
         two = await add(alice, depends_on=(one,))
         three = await add(alice, depends_on=(two,))
         for on in (one, two, three):
-            error = await unchanged(
-                hub,
-                lambda on=on: refused(alice.tasks.depend(one, [on]), Conflict, "task_cycle"),
-                audited=1,  # type: ignore[misc]
-            )
+            error = await unchanged(hub, partial(round_about, alice, one, on), audited=1)
             assert error.record_ids == (one,)
 
     @pytest.mark.parametrize("number", [2, 50])
@@ -366,7 +395,8 @@ class TestChanges:
 
         async def take(name: str) -> None:
             try:
-                await change(alice, task_id, TaskChange(assignee=name, status=TaskStatus.IN_PROGRESS))
+                agent = hub.bind(Principal(AgentId(name), (DEFAULT,)))
+                await change(agent, task_id, TaskChange(take=True, status=TaskStatus.IN_PROGRESS))
                 won.append(name)
             except Conflict:
                 lost.append(name)
@@ -414,8 +444,10 @@ class TestChanges:
         task_id = await add(alice, level=Level.PRIVATE, assignee="bob")
         await change(alice, task_id, TaskChange(assignee="pete"))
         told = [(event.name.value, event.subject, event.record_ids) for event in (await alice.events.read()).events]
-        assert told == [("task.added", "bob", (task_id,)), ("task.updated", "pete", (task_id,))]
-        assert [event.name.value for event in (await bob.events.read()).events] == ["task.updated"]
+        changes = [("task.updated", "pete", (task_id,)), ("task.updated", "bob", (task_id,))]
+        assert told == [("task.added", "bob", (task_id,)), *changes]
+        [taken] = (await bob.events.read()).events
+        assert (taken.name.value, taken.subject, taken.record_ids) == ("task.updated", "bob", ())
         assert (await hub.bind(CAROL).events.read()).events == ()
         assert [entry.draft.action for entry in await audit_of(hub, record_id=task_id)][:2] == [
             "task.add",
@@ -482,6 +514,25 @@ class TestFinding:
         with raw_database(folder) as run:
             [row] = run("SELECT status, assignee, priority, owner_id FROM tasks")
         assert tuple(row) == ("open", "", 0.5, "alice")
+
+    async def test_a_task_changed_by_hand_is_told_as_damaged_and_hides_no_other(self, hub: Hub) -> None:
+        folder = hub.settings.data_dir
+        if folder is None:
+            pytest.skip("no files")
+        alice = hub.bind(ALICE)
+        for title in ("whole", "status", "due", "shape"):
+            await add(alice, title)
+        replaced = "UPDATE records SET body = CAST(replace(body, ?, ?) AS BLOB) WHERE body LIKE ?"
+        with raw_database(folder) as run:
+            run("UPDATE records SET type = 'lost' WHERE body LIKE ?", '%"status"%')
+            run(replaced, '"due_at":"', '"due_at":"x', '%"due"%')
+            run(replaced, "grant_id", "grunt_id", '%"shape"%')
+            damaged = [RecordId(row[0]) for row in run("SELECT id FROM records WHERE body NOT LIKE '%whole%'")]
+        assert await listed(alice) == ["whole"]
+        assert len(damaged) == 3
+        for task_id in damaged:
+            await refused(alice.tasks.get(task_id), IntegrityFault, "body_unreadable")
+            await refused(change(alice, task_id, DONE), IntegrityFault, "body_unreadable")
 
 
 class TestDocuments:

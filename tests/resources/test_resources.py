@@ -24,6 +24,7 @@ from contextdna import (
     RecordId,
     Risk,
     StorageUnavailable,
+    TaskDraft,
     Tier,
     Workspace,
 )
@@ -125,6 +126,23 @@ async def test_a_memory_is_given_in_full(rig: Rig) -> None:
     assert memory["metadata"] == {"k": [1]}
     assert memory["relates_to"] == [f"{BASE}/memories/{first}"]
     assert "truncated" not in memory
+
+
+async def test_a_task_is_given_in_full_to_those_who_see_it(rig: Rig) -> None:
+    tasks = rig.hub.bind(ALICE).tasks
+    first = (await tasks.add(TaskDraft("Buy paint", level=Level.PRIVATE))).id
+    draft = TaskDraft("Paint", "Two coats.", "bob", 0.9, Level.PRIVATE, depends_on=(first,))
+    second = (await tasks.add(draft)).id
+    async with rig.client(ALICE) as alice, rig.client(BOB) as bob:
+        task = await read_json(alice, f"{BASE}/tasks/{second}")
+        assert (task["title"], task["description"], task["status"]) == ("Paint", "Two coats.", "open")
+        assert (task["assignee"], task["priority"], task["version"]) == ("bob", 0.9, 1)
+        assert (task["depends_on"], task["waiting"]) == ([f"{BASE}/tasks/{first}"], 1)
+        given = await read_json(bob, f"{BASE}/tasks/{second}")
+        assert (given["shared_by"], given["waits_for"], given["waiting"]) == ("alice", [], 1)
+        hidden = await refusal(bob, f"{BASE}/tasks/{first}")
+        absent = await refusal(bob, f"{BASE}/tasks/{first[:-4]}zzzz")
+        assert code_of(hidden) == code_of(absent) == "not_found"
 
 
 async def test_a_huge_memory_is_cut_and_says_so(rig: Rig) -> None:

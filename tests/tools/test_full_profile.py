@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -168,7 +169,7 @@ async def test_the_audit_log_is_read_by_the_role_system_only(alice: Caller) -> N
         assert (await root.ok("query_audit", installation=True, project_id=DEFAULT))["entries"]
 
 
-WRONG = {
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "no title": ("add_task", {"title": " "}, "title_empty"),
     "priority": ("add_task", {"title": "x", "priority": 2}, "priority_out_of_range"),
     "assignee": ("add_task", {"title": "x", "assignee": "a b"}, "assignee_invalid"),

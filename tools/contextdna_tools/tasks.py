@@ -64,6 +64,7 @@ class UpdateTask(Arguments):
 
     id: str = Field(description="Task id")
     expected_version: int = Field(description="The version you read")
+    take: bool = Field(False, description="Make it yours")
     status: str = Field("", description="open, in_progress, blocked, done, cancelled")
     result: str | None = Field(None, description="What came of it")
     result_ids: Texts | None = Field(None, description="Ids of records it made")
@@ -84,6 +85,7 @@ async def update_task(call: Call, args: UpdateTask) -> StoredTaskView:
         description=args.description,
         status=parse_choice(args.status, STATUSES, name="status") if args.status else None,
         assignee="" if args.assignee == _NOBODY else args.assignee or None,
+        take=args.take,
         priority=args.priority,
         level=parse_level(args.level) if args.level else None,
         due_at=time_of(args.due_at, name="due_at"),

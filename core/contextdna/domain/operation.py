@@ -149,7 +149,8 @@ _SHAPES: Final[Mapping[Kind, Mapping[str, type]]] = {
     Kind.TURN: {"content": str},
     Kind.ARTIFACT: {"name": str, "media_type": str, "size_bytes": int, "sha256": str},
     Kind.LOOP: {"loop": str, "reasoning": str},
-    Kind.TASK: {"title": str, "description": str, "result": str, "result_ids": list},
+    Kind.TASK: dict.fromkeys(("title", "description", "result", "due_at", "grant_id"), str)
+    | {"session_id": str, "delegation_id": str, "result_ids": list},
 }
 """What a body of each kind holds at least. Plain levels carry no tag that would tell of a change."""
 

@@ -9,7 +9,7 @@ from typing import Final
 from contextdna.domain import access
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.operation import Operation
-from contextdna.domain.tasks import resolve_agent
+from contextdna.domain.tasks import open_body, resolve_agent
 from contextdna.domain.validation import check_count
 from contextdna.errors import InvalidInput
 from contextdna.values.ids import AgentId, DelegationId, RecordId, SessionId
@@ -84,7 +84,7 @@ async def open_tasks(op: Operation, items: Sequence[VisibleRecord]) -> list[Task
 
 
 def _open(op: Operation, item: VisibleRecord) -> Task:
-    body = op.open(item.record)
+    body = open_body(op, item.record)
     return Task(
         record=item.record,
         title=body["title"],

@@ -12,7 +12,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.sharing import new_grant
 from contextdna.domain.validation import check_agent_id, check_count, check_score, check_text
-from contextdna.errors import AccessDenied, Conflict, InvalidInput
+from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, GrantId, IdPrefix, RecordId, delegated_id, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
@@ -74,7 +74,8 @@ async def update(
 ) -> tuple[StoredTask, bool]:
     """Change a task; gives it, and whether it is encrypted now and was not before.
 
-    Its owner and the role system change what they like, its assignee status and result. Who may read it, by level or by
+    Its owner and the role system change what they like, its assignee, and who takes it when nobody has it, status and
+    result. Who may read it, by level or by
     assignment, is for its owner to say.
 
     Raises:
@@ -86,7 +87,6 @@ async def update(
     _check_change(change)
     check_count(expected_version, name="expected_version", maximum=_VERSION_MAX)
     current = await _current(op, task_id)
-    _require_may(op, current, of_assignee=change.is_of_assignee())
     if current.version != expected_version:
         raise Conflict(
             f"version {expected_version} is stale, the current version is {current.version}",
@@ -96,12 +96,14 @@ async def update(
             current_version=current.version,
             expected_version=expected_version,
         )
+    _require_may(op, current, change)
     await free(op, task_id, change.free_of)
     await depend(op, task_id, change.depend_on)
+    body = open_body(op, current)
     status = change.status or TaskStatus(current.type)
     if status in _BEGUN and status.value != current.type:
         await check_ready(op, task_id)
-    changed, body = await _apply(op, current, change)
+    changed = await _apply(op, current, body, change)
     await op.tx.records.replace(
         IndexedRecord(changed, _tokens(op, changed.level, body)), expected_version=expected_version, reindex=True
     )
@@ -109,8 +111,9 @@ async def update(
         await end_delegated(op, task_id)
     op.leaves_remains = changed.level in ENCRYPTED_LEVELS and current.level not in ENCRYPTED_LEVELS
     op.note([task_id], version=changed.version)
-    before = [current.subject] if current.subject not in ("", changed.subject) else []
-    op.emit(EventName.TASK_UPDATED, [task_id], subject=changed.subject, audience=before)
+    op.emit(EventName.TASK_UPDATED, [task_id], subject=changed.subject)
+    if current.subject not in ("", changed.subject):  # whom it was taken from is told that, not who has it now
+        op.emit(EventName.TASK_UPDATED, [task_id], subject=current.subject, audience=[current.subject])
     return StoredTask(task_id, changed.version, status, AgentId(changed.subject)), op.leaves_remains
 
 
@@ -125,13 +128,33 @@ async def change_dependencies(
         Conflict: ``task_cycle``.
         InvalidInput: ``change_empty``: neither the one nor the other.
     """
-    _check_change(TaskChange(depend_on=tuple(on), free_of=tuple(no_longer)))
+    change = TaskChange(depend_on=tuple(on), free_of=tuple(no_longer))
+    _check_change(change)
     current = await _current(op, task_id)
-    _require_may(op, current, of_assignee=False)
+    _require_may(op, current, change)
     await free(op, task_id, no_longer)
     await depend(op, task_id, on)
     op.note([task_id])
     op.emit(EventName.TASK_UPDATED, [task_id], subject=current.subject)
+
+
+def open_body(op: Operation, record: Record) -> dict[str, Any]:
+    """Open a task's body.
+
+    Raises:
+        IntegrityFault: ``body_unreadable``: the row was changed.
+    """
+    body = op.open(record)
+    try:
+        TaskStatus(record.type)
+        datetime.fromisoformat(body["due_at"] or op.now.isoformat())
+    except ValueError:
+        raise IntegrityFault(
+            "a stored task is not what was written",
+            code="body_unreadable",
+            hint="Run `contextdna doctor` and restore the data folder from a backup.",
+        ) from None
+    return body
 
 
 async def resolve_agent(op: Operation, name: str) -> AgentId:
@@ -166,17 +189,17 @@ async def _current(op: Operation, task_id: RecordId) -> Record:
     raise access.absent_error((task_id,), denied=access.hides(op.actor, refs))
 
 
-def _require_may(op: Operation, current: Record, *, of_assignee: bool) -> None:
+def _require_may(op: Operation, current: Record, change: TaskChange) -> None:
     """Refuse whoever is neither owner nor role system, nor an assignee who keeps to status and result."""
-    assigned = current.subject == op.actor.agent_id
-    if access.may_change(op.actor, current) or (assigned and of_assignee):
+    assigned = current.subject == op.actor.agent_id or (change.take and not current.subject)
+    if access.may_change(op.actor, current) or (assigned and change.is_of_assignee()):
         return
     what = "an assignee changes status and result only" if assigned else "only owner and assignee change a task"
     raise AccessDenied(what, code="not_owner", hint="Ask the owner to change it.", record_ids=(current.id,))
 
 
-async def _apply(op: Operation, current: Record, change: TaskChange) -> tuple[Record, dict[str, Any]]:
-    body = op.open(current)
+async def _apply(op: Operation, current: Record, body: dict[str, Any], change: TaskChange) -> Record:
+    """Make the next version of a task; its body is changed in place."""
     for name in ("title", "description", "result"):
         value = getattr(change, name)
         body[name] = body[name] if value is None else value
@@ -193,9 +216,9 @@ async def _apply(op: Operation, current: Record, change: TaskChange) -> tuple[Re
         access.require_level(op.actor, level)
         reader = op.actor.reader  # the owner: the new circle is the one that it belongs to now
         current = replace(current, team_id=reader.team_id, swarm_id=reader.swarm_id)
-    assignee = await _reassign(op, current, body, change.assignee)
+    assignee = await _reassign(op, current, body, change)
     version = current.version + 1
-    changed = replace(
+    return replace(
         current,
         version=version,
         updated_at=op.now,
@@ -205,20 +228,27 @@ async def _apply(op: Operation, current: Record, change: TaskChange) -> tuple[Re
         subject=assignee,
         sealed=op.seal(body, record_id=current.id, level=level, version=version, current=current),
     )
-    return changed, body
 
 
-async def _reassign(op: Operation, current: Record, body: dict[str, Any], wanted: str | None) -> AgentId:
-    """Give a task to another agent, and what it may read with it."""
-    assignee = AgentId(current.subject) if wanted is None else await resolve_agent(op, wanted)
+async def _reassign(op: Operation, current: Record, body: dict[str, Any], change: TaskChange) -> AgentId:
+    """Give a task to another agent, and what it may read with it; who takes one itself reads it already."""
+    assignee = await _next_assignee(op, current, change)
     if assignee == current.subject:
         return assignee
-    if assignee and current.level is not Level.PROJECT:  # another's task is not the role system's to show around
+    if change.take:
+        await require_visible(op, [current.id])
+    elif assignee and current.level is not Level.PROJECT:  # another's task is not the role system's to show around
         _require_owner(op, current, "only the owner lets an agent read a task of this level")
     if body["grant_id"]:
         await op.tx.grants.revoke(op.project_id, [GrantId(body["grant_id"])], at=op.now)
-    body["grant_id"] = await _let_read(op, current.id, assignee, owner=current.owner_id)
+    body["grant_id"] = "" if change.take else await _let_read(op, current.id, assignee, owner=current.owner_id)
     return assignee
+
+
+async def _next_assignee(op: Operation, current: Record, change: TaskChange) -> AgentId:
+    if change.take:
+        return AgentId(op.actor.agent_id)
+    return AgentId(current.subject) if change.assignee is None else await resolve_agent(op, change.assignee)
 
 
 def _require_owner(op: Operation, current: Record, what: str) -> None:
@@ -235,6 +265,8 @@ async def _place_of_work(op: Operation) -> Mapping[str, str]:
 def _check_change(change: TaskChange) -> None:
     if change.is_empty():
         raise InvalidInput("nothing to change", code="change_empty", hint="Give at least one new value.")
+    if change.take and change.assignee is not None:
+        raise InvalidInput("take and an assignee", code="assignee_twice", hint="Give one of the two.")
     _check_texts(title=change.title, description=change.description, result=change.result)
     if change.priority is not None:
         check_score(change.priority, name="priority")

@@ -29,6 +29,8 @@ class Tasks:
     async def update(self, task_id: RecordId, change: TaskChange, *, expected_version: int) -> StoredTask:
         """Change a task: its owner and the role system all of it, its assignee status and result.
 
+        Whoever sees a task that nobody has may take it.
+
         Raises:
             Conflict: ``version_conflict``, with ``current_version``; ``task_waits``: it cannot begin or be done before
                 what it depends on; ``task_cycle``.

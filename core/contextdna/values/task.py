@@ -54,6 +54,8 @@ class TaskChange:
     status: TaskStatus | None = None
     assignee: str | None = None
     """Empty takes it from whoever has it."""
+    take: bool = False
+    """Assign it to the caller, who sees it already."""
     priority: float | None = None
     level: Level | None = None
     due_at: datetime | None = None
@@ -69,8 +71,9 @@ class TaskChange:
         return self == TaskChange()
 
     def is_of_assignee(self) -> bool:
-        """Tell whether this is what an assignee may change: status and result."""
-        return self == TaskChange(status=self.status, result=self.result, result_ids=self.result_ids)
+        """Tell whether this is what an assignee may change, or who takes a task that nobody has: status and result."""
+        own = TaskChange(status=self.status, result=self.result, result_ids=self.result_ids, take=self.take)
+        return self == own
 
 
 @dataclass(frozen=True, slots=True)
