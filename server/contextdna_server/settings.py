@@ -181,6 +181,7 @@ class WorkSection(Section):
 
     session_ttl_s: Seconds = _WORK.session_ttl_s
     session_ttl_max_s: Seconds = _WORK.session_ttl_max_s
+    state_ttl_s: Seconds = _WORK.state_ttl_s
     delegation_depth_max: Few = _WORK.delegation_depth_max
     confidence_gate: Share = _WORK.confidence_gate
     consensus_gate: Share = _WORK.consensus_gate

@@ -218,11 +218,13 @@ def code_in(page: Path) -> str:
 
 _SUFFIXES = {
     "check_text": ("empty", "too_large"),
+    "check_json": ("invalid", "too_large"),
     "check_name": ("invalid",),
     "check_agent_id": ("invalid",),
     "check_score": ("out_of_range",),
     "check_count": ("out_of_range",),
     "check_days": ("out_of_range",),
+    "check_json": ("invalid", "too_large"),
     "parse_choice": ("unknown",),
     "time_of": ("invalid",),
 }

@@ -10,6 +10,7 @@ from contextdna_tools.loops import LOOP_STATUS, RECORD_LOOP_DECISION
 from contextdna_tools.memories import FORGET_MEMORY, GET_MEMORY, STORE_MEMORY, UPDATE_MEMORY
 from contextdna_tools.operators import LIST_PROJECTS, QUERY_AUDIT
 from contextdna_tools.schema import input_schema, output_schema
+from contextdna_tools.session_parts import GET_STATE, SET_STATE, UPDATE_DELEGATION, UPDATE_SESSION
 from contextdna_tools.sessions import BEGIN_SESSION, DELEGATE, END_SESSION, LOG_TURN
 from contextdna_tools.sharing import SHARE_MEMORIES
 from contextdna_tools.signals import ACKNOWLEDGE_SIGNAL, AWAIT_SIGNAL, SEND_SIGNAL
@@ -35,6 +36,10 @@ TOOLS: tuple[AnyTool, ...] = (
 FULL_TOOLS: tuple[AnyTool, ...] = (
     *TOOLS,
     GET_ARTIFACT,
+    UPDATE_SESSION,
+    SET_STATE,
+    GET_STATE,
+    UPDATE_DELEGATION,
     LOOP_STATUS,
     REGISTER_AGENT,
     RETIRE_AGENT,

@@ -32,7 +32,7 @@ class BeginSession(Arguments):
     """Start work as an agent: gives a secret session_id to pass with every later call, and a briefing. A session_id
     alone resumes it."""
 
-    agent_id: str = Field("", description="Who works; default you")
+    agent_id: str = Field("", description="Default: you")
     task: str = Field("", description="What for")
     parent: str = Field("", description="Parent's session_id")
     team_id: str = Field("", description="Default: parent's")
@@ -115,8 +115,7 @@ def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginR
 
 
 class EndSession(Arguments):
-    """Finish the session: output and learnings become memories, its delegation completes and the parent may read them,
-    its grants end."""
+    """Finish the session: output and learnings become memories, its delegation completes, its grants end."""
 
     success: bool = Field(True, description="Task done")
     output: str = Field("", description="The result")
@@ -211,15 +210,15 @@ def _turn(raw: dict[str, Any], index: int) -> TurnFields:
 
 class DelegateWithContext(Arguments):
     """Hand a task to a child agent with the memories it needs. Gives its session_id and a briefing to pass on. Private
-    memories go only when named. Ends with the child's end_session."""
+    memories go only when named. Ends with its end_session."""
 
     child_agent_id: str = Field(description="Not already in the chain")
     task: str = Field(description="What to do")
     query: str = Field("", description="Default: the task")
     memory_ids: Texts = Field([], description="Always inherited")
-    memory_types: Texts = Field([], description="Only these types")
+    memory_types: Texts = Field([], description="Only these")
     min_importance: float = Field(0.0, description="0..1")
-    limit: int = Field(30, description="Memories at most")
+    limit: int = Field(30, description="At most")
     include_conversations: bool = Field(False, description="This session's turns too")
     expires_in_s: float | None = Field(None, description="Deadline in seconds")
     team_id: str = Field("", description="Default yours")

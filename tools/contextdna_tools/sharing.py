@@ -8,14 +8,14 @@ from contextdna_tools.spec import Call, Tool, hints
 
 
 class ShareMemories(Arguments):
-    """Let other agents read memories you own: by ids, or the most important of some types. Grants, not copies, never
-    passed on."""
+    """Let agents read memories you own: by ids, or the most important of some types. Grants, not copies; never passed
+    on."""
 
     target_agent_ids: Texts = Field(description="Who may read")
-    memory_ids: Texts = Field([], description="Which; or use memory_types")
-    memory_types: Texts = Field([], description="Share by type")
-    min_importance: float = Field(0.7, description="With memory_types")
-    limit: int = Field(20, description="With memory_types, 1..100")
+    memory_ids: Texts = Field([], description="Which")
+    memory_types: Texts = Field([], description="Or by type")
+    min_importance: float = Field(0.7, description="By type")
+    limit: int = Field(20, description="By type, 1..100")
     expires_in_s: float | None = Field(None, description="Default: until revoked")
     revoke: bool = Field(False, description="Take back; no ids: all")
 
