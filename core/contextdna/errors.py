@@ -9,7 +9,8 @@
     ├── Conflict              the state moved on: stale version, duplicate, reused idempotency key
     ├── IntegrityFault        stored data or a key is not what it must be
     ├── SettingsInvalid       the configuration names something impossible
-    └── StorageUnavailable    the engine cannot do it now (busy, full, read-only, too old, too new)
+    ├── StorageUnavailable    the engine cannot do it now (busy, full, read-only, too old, too new)
+    └── ClientError           what contextdna.client raises; drawn in its errors.py
 
 Each carries ``code`` (stable, for programs), ``hint`` (what to do next) and ``retryable``.
 No error text holds memory text, a key or a token.

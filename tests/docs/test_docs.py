@@ -16,6 +16,7 @@ import click
 import pytest
 from pydantic import BaseModel
 
+import contextdna.client  # noqa: F401 - its errors are a part of the tree
 from contextdna.errors import ContextDnaError
 from contextdna.values.level import LEVELS_BY_LABEL
 from contextdna.values.memory import MEMORY_TYPES

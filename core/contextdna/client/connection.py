@@ -22,12 +22,13 @@ class Request:
     """One tool call.
 
     ``repeatable`` says that carrying it out twice is the same as once, so that it may be sent again when nobody knows
-    whether it arrived.
+    whether it arrived. ``within_s`` is how long one answer may take, when not as long as others.
     """
 
     tool: str
     arguments: dict[str, Any] = field(repr=False)
     repeatable: bool = False
+    within_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class Connection:
         except ClientError:
             self._drop(link)
             raise
-        return await link.call(request.tool, request.arguments)
+        return await link.call(request.tool, request.arguments, within_s=request.within_s)
 
     def _current(self) -> Link:
         if self._tasks is None:

@@ -102,7 +102,7 @@ class Link:
             self._raise_for_status(_UNAUTHORISED | _WRONG_PLACE)
             raise ServerAway(f"the server cannot be reached: {_named(self._failure)}")
 
-    async def call(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, tool: str, arguments: dict[str, Any], *, within_s: float | None = None) -> dict[str, Any]:
         """Call a tool once.
 
         Raises:
@@ -116,7 +116,7 @@ class Link:
         self._open_calls += 1
         answers = self._answers
         try:
-            with anyio.fail_after(self._target.timeout_s):
+            with anyio.fail_after(within_s or self._target.timeout_s):
                 result = await client.call_tool(tool, arguments)
             self._answers += 1
         except TimeoutError:
@@ -168,7 +168,7 @@ class Link:
             raise Refused(
                 f"the server answered with HTTP status {self._status}", code="unauthorised", hint="Check the token."
             )
-        raise Refused(f"HTTP status {self._status}: no MCP server there", code="no_server_there", hint="Check the URL.")
+        raise Refused(f"no MCP server there: HTTP status {self._status}", code="no_server_there", hint="Check the URL.")
 
     def _transport(self) -> Any:
         server = self._target.server

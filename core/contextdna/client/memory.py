@@ -241,15 +241,18 @@ class Memory:
         """Record a confidence (3), a consensus (2) or a decision (4): record_loop_decision."""
         return answer_as(Recorded, await self._call(requests.record_loop(loop, phase, **fields), session_id))
 
-    async def call(self, tool: str, *, repeatable: bool = False, **arguments: Any) -> dict[str, Any]:
+    async def call(
+        self, tool: str, *, repeatable: bool = False, within_s: float | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Call any tool of the server by its name, and give its structured answer.
 
         Args:
             tool: Its name, such as await_signal.
             repeatable: Whether it may be called again when nobody knows whether the first call arrived.
+            within_s: How long the answer may take, for tools that wait; default as for all.
             arguments: As the tool takes them, session_id included.
         """
-        return await self._call(Request(tool, arguments, repeatable))
+        return await self._call(Request(tool, arguments, repeatable, within_s))
 
     async def _call(self, request: Request, session_id: str = "") -> dict[str, Any]:
         if session_id:

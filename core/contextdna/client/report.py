@@ -118,7 +118,7 @@ class Ledger:
         self.degraded = True
         size = sum(waiting.size for waiting in self.waiting) + item.size
         if len(self.waiting) >= self.waiting_max or size > self.waiting_bytes_max:
-            self.unstored.append(_unstored(item, "backlog_full", f"too much waits; at first: {error.message}"))
+            self.unstored.append(_unstored(item, code="backlog_full", message=f"too much waits: {error.message}"))
         else:
             self.waiting.append(item)
 
@@ -129,7 +129,7 @@ class Ledger:
     def give_up(self, item: Waiting, error: ClientError) -> Unstored:
         """Note what is not stored, or perhaps; gives the note."""
         self.degraded = self.degraded or error.retryable
-        missing = _unstored(item, error.code, error.message)
+        missing = _unstored(item, code=error.code, message=error.message)
         self.unstored.append(missing)
         return missing
 
@@ -140,5 +140,5 @@ class Ledger:
         self.waiting.clear()
 
 
-def _unstored(item: Waiting, code: str, message: str) -> Unstored:
+def _unstored(item: Waiting, *, code: str, message: str) -> Unstored:
     return Unstored(item.what, item.request.tool, code, message, item.uncertain, item.request.arguments)

@@ -223,14 +223,16 @@ class AgentRun:
         known = {"child_agent_id": child_agent_id, "task": task, "degraded": late is not None, "late": late}
         return answer_as(Delegated, raw or {"session_id": ""}, **known)
 
-    async def call(self, tool: str, *, repeatable: bool = False, **arguments: Any) -> dict[str, Any]:
-        """Call any tool of the server in this session; nothing waits here.
+    async def call(
+        self, tool: str, *, repeatable: bool = False, within_s: float | None = None, **arguments: Any
+    ) -> dict[str, Any]:
+        """Call any tool of the server in this session; nothing waits here. Arguments as for `Memory.call`.
 
         Raises:
             ServerAway: The server did not answer.
             Refused: It said no.
         """
-        return await self.execution.call(Request(tool, arguments, repeatable))
+        return await self.execution.call(Request(tool, arguments, repeatable, within_s))
 
     def learn(self, lesson: str) -> None:
         """Note what the next agent should know; stored at the end as a success pattern, when the run failed too."""
