@@ -1,12 +1,10 @@
 """Whatever agents store, share, delegate and take back: the workspace reveals what the pure rule allows."""
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,19 +19,16 @@ from contextdna import (
     ProjectId,
     RecordId,
     Role,
-    open_hub,
 )
 from contextdna.values.principal import Reader
 from contextdna.values.record import RecordRef
 from contextdna.values.visibility import visible
 from tests.hub.revealing import LOOPS, Planted, expected, plant, revealed
-from tests.hub.rig import Clock, settings_in
+from tests.hub.rig import Clock
+from tests.property.conftest import Installation
 
 AGENTS: Final = ("anna", "ben", "cleo")
 CIRCLES: Final = ("", "red", "blue")
-WORLDS: Final = 1000
-"""Projects of the one installation: each world has its own."""
-
 HOUR: Final = 3600.0
 
 R = TypeVar("R")
@@ -232,36 +227,10 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
         assert seen == expected(world.seen_by(reader)), reader
 
 
-@pytest.fixture(scope="module", params=["in_memory", "sqlite"])
-def installation(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[asyncio.Runner, Hub, Clock, Iterator[ProjectId]]]:
-    """Open one hub for all worlds of a backend."""
-    folder = tmp_path_factory.mktemp("worlds") if request.param == "sqlite" else None
-    projects = tuple(ProjectId(f"world{number}") for number in range(WORLDS))
-    clock = Clock()
-    with asyncio.Runner() as runner:
-        opened: asyncio.Future[Hub] = runner.get_loop().create_future()
-        close = asyncio.Event()
-
-        async def hold() -> None:  # opens and closes in one task, as its task group asks
-            async with open_hub(settings_in(folder, projects=projects), clock=clock) as hub:
-                opened.set_result(hub)
-                await close.wait()
-
-        async def wait_for(waited: asyncio.Future[R]) -> R:
-            return await waited
-
-        holding = runner.get_loop().create_task(hold())
-        yield runner, runner.run(wait_for(opened)), clock, iter(projects)
-        close.set()
-        runner.run(wait_for(holding))
-
-
 @settings(max_examples=150)
 @given(data=st.data())
 def test_every_path_reveals_what_the_rule_allows_and_nothing_else(
-    installation: tuple[asyncio.Runner, Hub, Clock, Iterator[ProjectId]], data: st.DataObject
+    installation: Installation, data: st.DataObject
 ) -> None:
     runner, hub, clock, projects = installation
     runner.run(live(hub, clock, next(projects), data))
