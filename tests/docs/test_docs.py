@@ -225,7 +225,6 @@ _SUFFIXES = {
     "check_score": ("out_of_range",),
     "check_count": ("out_of_range",),
     "check_days": ("out_of_range",),
-    "check_json": ("invalid", "too_large"),
     "parse_choice": ("unknown",),
     "time_of": ("invalid",),
 }

@@ -178,8 +178,12 @@ async def _loops(workspace: Workspace, planted: list[Planted]) -> set[str]:
     for place in dict.fromkeys(record.place for record in planted if record.kind is Kind.LOOP):
         try:
             seen |= {record.record.id for record in await workspace.read_loops(place)}
+            status = await workspace.loops.status(place)
+            assert {record.record.id for record in status.standing} <= seen
         except NotFound:
             continue
+    by_time = await workspace.loops.read(limit=200)
+    assert {record.record.id for record in by_time.records} == seen
     return seen
 
 

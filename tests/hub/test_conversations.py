@@ -76,7 +76,7 @@ async def test_what_counts_from_the_end_counts_only_what_the_reader_sees(hub: Hu
 
 
 @pytest.mark.parametrize("asked", [{"after": -201}, {"after": 2**60}, {"before": -1}, {"limit": 201}, {"limit": 0}])
-async def test_a_range_is_bounded(hub: Hub, asked: dict[str, int]) -> None:
+async def test_a_range_is_bounded(hub: Hub, asked: dict[str, Any]) -> None:
     _, conversation = await talk(hub, "a")
     [name] = asked
     await refused(hub.bind(BOB).read_conversation(conversation, **asked), LimitExceeded, f"{name}_out_of_range")
@@ -102,7 +102,7 @@ async def test_turns_keep_their_tool_calls_and_are_found_by_them(hub: Hub, level
     assert (await hub.bind(BOB).retrieve_context(ContextQuery("quokka"))).hits == () or level is Level.PROJECT
 
 
-DEEP: Final = {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {}}}}}}}}}}}}}}}
+DEEP: Final[Any] = {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {}}}}}}}}}}}}}}}
 WRONG: Final[dict[str, tuple[str, Any]]] = {
     "no object": ("tool_calls_invalid", ["grep"]),
     "no name": ("tool_calls_invalid", [{"arguments": {}}]),
