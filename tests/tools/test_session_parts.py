@@ -1,0 +1,138 @@
+"""Progress, working state, delegations and shares through the tools, in both protocol eras."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from contextdna import Hub, Principal, open_hub
+from contextdna_tools import FULL_TOOLS
+from tests.hub.rig import ALICE, BOB, PETE, settings_in
+from tests.tools.calling import calling
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Give a protocol era: with 2026-07-28 where both can, or the initialize handshake."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def hub(anyio_backend: str) -> AsyncIterator[Hub]:
+    async with open_hub(settings_in(None)) as opened:
+        yield opened
+
+
+def connect(principal: Principal, mode: str, hub: Hub) -> Any:
+    return calling(principal, mode, hub=hub, tools=FULL_TOOLS)
+
+
+async def test_progress_is_told_and_stands_in_the_briefing_of_a_resumed_session(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        session = (await alice.ok("begin_session", task="climb"))["session_id"]
+        told = await alice.ok("update_session", session_id=session, status="half\nway", thoughts=3)
+        assert told == {"status": "active", "thoughts": 3, "progress": "half\nway"}
+        assert (await alice.ok("update_session", session_id=session, thoughts=2))["thoughts"] == 5
+        resumed = await alice.ok("begin_session", session_id=session)
+        assert resumed["briefing"][0] == "Progress so far: half way"
+        assert (await alice.error("update_session", session_id=session))["code"] == "progress_empty"
+        assert (await alice.error("update_session", thoughts=1))["code"] == "session_required"
+
+
+@pytest.mark.parametrize("value", [False, 0, "", "null", '{"a":1}', [], {"deep": [1, None]}, 1.5])
+async def test_state_comes_back_as_it_was_sent(hub: Hub, mode: str, value: Any) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        session = (await alice.ok("begin_session"))["session_id"]
+        kept = await alice.ok("set_state", session_id=session, key="key", value=value)
+        assert (kept["key"], kept["version"], bool(kept["expires_at"])) == ("key", 1, True)
+        answer = await alice.ok("get_state", session_id=session, keys=["key", "other"])
+        assert answer == {"state": {"key": value}, "missing": ["other"]}
+        assert type(answer["state"]["key"]) is type(value)
+
+
+async def test_state_is_removed_and_what_is_unclear_is_refused(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        session = (await alice.ok("begin_session"))["session_id"]
+        await alice.ok("set_state", session_id=session, key="key", value=1, ttl_s=60)
+        removed = await alice.ok("set_state", session_id=session, key="key", delete=True)
+        assert removed["deleted"] is True
+        assert (await alice.ok("set_state", session_id=session, key="key", delete=True))["deleted"] is False
+        assert await alice.ok("get_state", session_id=session) == {"state": {}, "missing": []}
+        for arguments, code in (
+            ({"key": "key"}, "value_missing"),
+            ({"key": "key", "value": None}, "value_missing"),
+            ({"key": "key", "value": 1, "delete": True}, "value_and_delete"),
+            ({"key": "a key", "value": 1}, "key_invalid"),
+            ({"key": "key", "value": "x" * 70_000}, "value_too_large"),
+            ({"key": "key", "value": 1, "ttl_s": -1}, "ttl_out_of_range"),
+        ):
+            assert (await alice.error("set_state", session_id=session, **arguments))["code"] == code
+
+
+async def test_working_memories_are_promoted_or_forgotten_at_the_end(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        session = (await alice.ok("begin_session"))["session_id"]
+        kept, lost = [
+            (await alice.ok("store_memory", content=text, tier="working", session_id=session))["stored"][0]["id"]
+            for text in ("kept", "lost")
+        ]
+        ended = await alice.ok("end_session", session_id=session, promote=[kept])
+        assert (ended["promoted"], ended["expired"]) == ([kept], [lost])
+
+
+async def test_a_delegation_from_its_beginning_to_its_results(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        given = await alice.ok("delegate_with_context", child_agent_id="carol", task="count")
+        child = given["session_id"]
+        [line] = (await alice.ok("update_delegation", direction="given"))["delegations"]
+        assert (line["id"], line["status"], line["task"]) == (given["delegation_id"], "pending", "count")
+        assert (await alice.ok("update_delegation", action="accept", session_id=child))["status"] == "accepted"
+        assert (await alice.error("update_delegation", action="decline", session_id=child))["code"] == (
+            "delegation_accepted"
+        )
+        await alice.ok("update_session", session_id=child, status="at seven", thoughts=7)
+        [line] = (await alice.ok("update_delegation", status="accepted"))["delegations"]
+        assert (line["progress"], line["thoughts"]) == ("at seven", 7)
+        ended = await alice.ok("end_session", session_id=child, output="nine", level="private")
+        [line] = (await alice.ok("update_delegation"))["delegations"]
+        assert (line["status"], line["results"]) == ("completed", ended["stored"])
+        [hit] = (await alice.ok("retrieve_context", query="nine"))["hits"]
+        assert (hit["id"], hit["shared_by"], hit["owner"]) == (ended["stored"][0], "alice/carol", "alice/carol")
+
+
+async def test_a_delegation_is_declined_or_revoked(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        for action in ("decline", "revoke"):
+            given = await alice.ok("delegate_with_context", child_agent_id="carol", task=action)
+            named = {"session_id": given["session_id"]} if action == "decline" else {}
+            if action == "revoke":
+                named = {"delegation_id": given["delegation_id"]}
+            over = await alice.ok("update_delegation", action=action, **named)
+            assert (over["status"], over["sessions_ended"]) == (f"{action}d", 1)
+            error = await alice.error("get_state", session_id=given["session_id"])
+            assert error["code"] == "session_ended"
+        assert (await alice.error("update_delegation", action="end"))["code"] == "action_unknown"
+        assert (await alice.error("update_delegation", direction="up"))["code"] == "direction_unknown"
+        assert (await alice.error("update_delegation", status="over"))["code"] == "status_unknown"
+
+
+async def test_a_share_by_type_takes_what_is_important_and_no_more_than_twenty(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice, connect(BOB, mode, hub) as bob, connect(PETE, mode, hub) as pete:
+        drafts = [
+            {"content": f"lesson {number}", "memory_type": "lesson", "level": "private", "importance": importance}
+            for number, importance in enumerate([0.69, 0.7, *[0.9] * 22])
+        ]
+        await alice.ok("store_memory", memories=drafts)
+        shared = await alice.ok("share_memories", target_agent_ids=["bob"], memory_types=["lesson"])
+        assert shared["shared"] == {"bob": 20}
+        hits = (await bob.ok("retrieve_context", query="lesson", limit=100, max_tokens=8000))["hits"]
+        assert len(hits) == 20
+        assert {(hit["shared_by"], hit["owner"]) for hit in hits} == {("alice", "alice")}
+        assert all("shared by alice" in hit["why"] for hit in hits)
+        assert (await pete.ok("retrieve_context", query="lesson"))["hits"] == []
+        every = await alice.ok("share_memories", target_agent_ids=["pete"], memory_types=["lesson"], limit=100)
+        assert every["shared"] == {"pete": 23}
+        error = await bob.error("share_memories", target_agent_ids=["pete"], memory_ids=[hits[0]["id"]])
+        assert error["code"] == "not_owner"
