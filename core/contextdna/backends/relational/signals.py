@@ -45,7 +45,7 @@ class Signals:
             ),
         )
         await self._run_many(
-            "signal_target_add", [(signal.project_id, target, signal.id) for target in signal.audience]
+            "signal_target_add", [(signal.project_id, signal.id, target) for target in signal.audience]
         )
 
     async def get(self, project_id: ProjectId, signal_id: SignalId) -> Signal | None:

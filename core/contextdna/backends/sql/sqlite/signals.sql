@@ -11,19 +11,18 @@ INSERT INTO signals (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: signal_target_add
-INSERT INTO signal_targets (project_id, target, signal_id) VALUES (?, ?, ?)
+INSERT INTO signal_targets (project_id, signal_id, target) VALUES (?, ?, ?)
 
 -- name: signal_get
 SELECT {signal} FROM signals s WHERE s.project_id = ?1 AND s.id = ?2
 
 -- name: signals_pending
-SELECT {signal} FROM signals s
-WHERE s.project_id = ?1
-  AND s.id IN (
-    SELECT t.signal_id FROM signal_targets t
-    WHERE t.project_id = ?1 AND t.target IN (SELECT value FROM json_each(?2))
-  )
-  AND s.sender_id <> ?3 AND s.expires_at > ?4 AND s.withdrawn_at IS NULL
+SELECT {signal} FROM (
+  SELECT DISTINCT signal_id FROM signal_targets INDEXED BY signal_targets_by_target
+  WHERE project_id = ?1 AND target IN (SELECT value FROM json_each(?2))
+) AS t
+CROSS JOIN signals s ON s.project_id = ?1 AND s.id = t.signal_id -- in this order: what is for others is never read
+WHERE s.sender_id <> ?3 AND s.expires_at > ?4 AND s.withdrawn_at IS NULL
   AND (?5 = '' OR s.name = ?5)
   AND (?6 IS NULL OR s.sender_id IN (SELECT value FROM json_each(?6)))
   AND NOT EXISTS (
@@ -51,8 +50,7 @@ WHERE project_id = ?1 AND expires_at <= ?2 ORDER BY expires_at, id LIMIT ?3
 DELETE FROM signals WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
 
 -- name: signal_targets_delete
-DELETE FROM signal_targets INDEXED BY signal_targets_by_signal
-WHERE project_id = ?1 AND signal_id IN (SELECT value FROM json_each(?2))
+DELETE FROM signal_targets WHERE project_id = ?1 AND signal_id IN (SELECT value FROM json_each(?2))
 
 -- name: signal_acknowledgements_delete
 DELETE FROM acknowledgements WHERE project_id = ?1 AND signal_id IN (SELECT value FROM json_each(?2))

@@ -273,12 +273,12 @@ CREATE INDEX signals_by_end ON signals (project_id, expires_at);
 -- The audiences again, one row each: what waits for an agent is found without reading every signal.
 CREATE TABLE signal_targets (
   project_id TEXT NOT NULL,
-  target TEXT NOT NULL,
   signal_id TEXT NOT NULL,
-  PRIMARY KEY (project_id, target, signal_id)
+  target TEXT NOT NULL,
+  PRIMARY KEY (project_id, signal_id, target)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX signal_targets_by_signal ON signal_targets (project_id, signal_id);
+CREATE INDEX signal_targets_by_target ON signal_targets (project_id, target, signal_id);
 
 CREATE TABLE acknowledgements (
   project_id TEXT NOT NULL,
