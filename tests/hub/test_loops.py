@@ -300,3 +300,23 @@ async def test_each_project_has_its_own_gates_beside_the_defaults(clock: Clock, 
         await refused(hub.bind(swarmed, project_id=OTHER).record_loop(proceed), Conflict, "gate_closed")
         await hub.bind(swarmed, project_id=OTHER).record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.8))
         assert (await hub.bind(swarmed, project_id=OTHER).record_loop(proceed)).objections == ()
+
+
+async def test_another_swarm_opens_no_gate_and_takes_no_record_of_ours(hub: Hub) -> None:
+    other = Principal(AgentId("zoe"), (DEFAULT,), swarm_id="sink")
+    await record(hub, ALICE, Loop.CONFIDENCE, score=0.95)
+    ours = await record(hub, ALICE, Loop.CONSENSUS, validators={"v1": 0.2})
+    theirs = await record(hub, other, Loop.CONSENSUS, validators={"v1": 0.99})
+    assert (theirs.supersedes, theirs.gate.consensus, theirs.gate.confidences) == ("", 0.99, 0)
+    gate = await hub.bind(ALICE).loop_gate(PHASE)
+    assert (gate.consensus, gate.open) == (0.2, False)
+    of_none = await record(hub, PETE, Loop.CONFIDENCE, score=0.9)
+    assert of_none.gate.consensus == 0.2, "who has no swarm is judged by the lowest of all"
+    assert (await record(hub, ALICE, Loop.CONSENSUS, validators={"v1": 0.3})).supersedes == ours.id
+
+
+async def test_a_consensus_says_no_more_than_its_validators(hub: Hub) -> None:
+    draft = LoopDraft(Loop.CONSENSUS, PHASE, score=0.95, validators={"v1": 0.1, "v2": 0.0})
+    await refused(hub.bind(ALICE).record_loop(draft), InvalidInput, "score_above_validators")
+    outcome = await record(hub, ALICE, Loop.CONSENSUS, score=0.95)
+    assert outcome.objections == ("the consensus names no validators",)

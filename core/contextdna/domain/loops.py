@@ -12,7 +12,7 @@ from contextdna.domain import access, memories
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
-from contextdna.errors import Conflict, InvalidInput
+from contextdna.errors import Conflict, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.level import Level
@@ -41,6 +41,7 @@ _RECORDED = {
 ITERATIONS_MAX = 10_000
 LISTED_MAX = 200
 _VALIDATORS_MAX = 100
+_ROUNDING = 0.005
 _REASONING_BYTES_MAX = 64 * 1024
 
 
@@ -67,10 +68,20 @@ def check_draft(draft: LoopDraft, op: Operation) -> LoopDraft:
             raise InvalidInput("loop 4 needs a decision", code="decision_missing", hint="PROCEED, DEFER or ESCALATE.")
         return draft
     if draft.score is None and draft.validators and draft.loop is Loop.CONSENSUS:
-        draft = replace(draft, score=sum(draft.validators.values()) / len(draft.validators))
+        draft = replace(draft, score=_mean(draft.validators))
+    if draft.loop is Loop.CONSENSUS and draft.validators and (draft.score or 0) > _mean(draft.validators) + _ROUNDING:
+        raise InvalidInput(
+            f"the score is above the validators' mean of {_mean(draft.validators):.2f}",
+            code="score_above_validators",
+            hint="Leave score out: it is the validators' mean. A lower one may be given.",
+        )
     if draft.score is None:
         raise InvalidInput(f"{draft.loop.label} needs a score", code="score_missing", hint="Give a number 0 to 1.")
     return draft
+
+
+def _mean(validators: Mapping[str, float]) -> float:
+    return sum(validators.values()) / len(validators)
 
 
 async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
@@ -171,12 +182,13 @@ def open_loop(op: Operation, item: VisibleRecord, *, superseded_by: str = "", li
     )
 
 
-_Place: TypeAlias = tuple[str, str]
-"""What one record of an iteration takes from the one before: its loop, and its agent where each agent has its own."""
+_Place: TypeAlias = tuple[str, str, str]
+"""Whose place a record takes in its iteration: its loop, and its swarm and agent where each has its own."""
 
 
 def _place(record: Record) -> _Place:
-    return (record.type, record.owner_id if record.type == Loop.CONFIDENCE.label else "")
+    swarm_id = "" if record.type == Loop.DECISION.label else record.swarm_id
+    return (record.type, swarm_id, record.owner_id if record.type == Loop.CONFIDENCE.label else "")
 
 
 async def _standing(op: Operation, phase: str, iteration: int) -> dict[_Place, Record]:
@@ -187,11 +199,10 @@ async def _standing(op: Operation, phase: str, iteration: int) -> dict[_Place, R
 
 def _judged(op: Operation, phase: str, iteration: int, standing: Mapping[_Place, Record]) -> GateState:
     gates = op.settings.work.gates_of(op.project_id)
-    confidences = [_score(op, held) for (loop, _), held in standing.items() if loop == Loop.CONFIDENCE.label]
-    held = standing.get((Loop.CONSENSUS.label, ""))
-    consensus = _score(op, held) if held else None
-    lowest = min(confidences, default=None)
-    missing = []
+    confidences, damaged = _scores(op, Loop.CONFIDENCE, standing)
+    agreed, more_damaged = _scores(op, Loop.CONSENSUS, standing)
+    lowest, consensus = min(confidences, default=None), min(agreed, default=None)
+    missing = ["a loop record is damaged and cannot be judged"] if damaged or more_damaged else []
     if lowest is None:
         missing.append("no confidence (loop 3) is recorded")
     elif lowest < gates.confidence:
@@ -212,8 +223,23 @@ def _judged(op: Operation, phase: str, iteration: int, standing: Mapping[_Place,
     )
 
 
-def _score(op: Operation, record: Record) -> float:
-    return float(op.open(record)["score"])
+def _scores(op: Operation, loop: Loop, standing: Mapping[_Place, Record]) -> tuple[list[float], bool]:
+    """Read the scores of a loop that count for the actor; gives them, and whether one cannot be read.
+
+    One swarm neither opens nor closes another's gates: who has a swarm is judged by its records alone, who has none by
+    those of all.
+    """
+    own = op.actor.reader.swarm_id
+    records = [
+        VisibleRecord(record)
+        for (label, swarm_id, _), record in standing.items()
+        if label == loop.label and own in ("", swarm_id)
+    ]
+    try:
+        scores = op.readable(records, lambda item: float(op.open(item.record)["score"]))
+    except IntegrityFault:
+        scores = []
+    return scores, len(scores) < len(records)
 
 
 def _links(op: Operation, record_id: RecordId, former: Record | None, rests_on: Sequence[RecordId]) -> tuple[Link, ...]:
@@ -230,6 +256,8 @@ def _objections(draft: LoopDraft, gate: GateState) -> tuple[str, ...]:
     objections: list[str] = []
     if draft.decision is Decision.PROCEED:
         objections += [f"PROCEED although {reason}" for reason in gate.missing]
+    if draft.loop is Loop.CONSENSUS and not draft.validators:
+        objections.append("the consensus names no validators")
     if draft.decision is Decision.DEFER and not draft.details.get("deferred_issues"):
         objections.append("DEFER names no deferred_issues")
     if draft.decision is Decision.ESCALATE and not draft.reasoning:
