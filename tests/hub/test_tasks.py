@@ -36,6 +36,7 @@ from contextdna import (
     Workspace,
     open_hub,
 )
+from contextdna.domain import dependencies
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -281,6 +282,17 @@ class TestDependencies:
         alice = hub.bind(ALICE)
         many = tuple(RecordId(f"task_{number}") for number in range(101))
         await refused(add(alice, depends_on=many), LimitExceeded, "task_dependencies_too_many")
+
+    async def test_what_is_looked_through_for_circles_is_bounded(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alice = hub.bind(ALICE)
+        monkeypatch.setattr(dependencies, "REACH_MAX", 3)
+        chain = [await add(alice)]
+        for _ in range(3):
+            chain.append(await add(alice, depends_on=(chain[-1],)))
+        await alice.tasks.depend(await add(alice), [chain[2]])
+        await refused(alice.tasks.depend(await add(alice), [chain[3]]), LimitExceeded, "task_dependencies_too_many")
 
     async def test_a_task_does_not_wait_for_itself(self, hub: Hub) -> None:
         alice = hub.bind(ALICE)

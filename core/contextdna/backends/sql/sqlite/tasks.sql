@@ -15,7 +15,7 @@
 
 -- name: tasks_by_priority
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
-FROM records r INDEXED BY records_by_task LEFT JOIN record_access a ON a.seq = r.seq
+FROM records r INDEXED BY records_by_priority LEFT JOIN record_access a ON a.seq = r.seq
 WHERE r.kind = 'task' AND {task_wanted}
   AND (?12 = '' OR (-r.importance, r.created_at, r.id) > (-?10, ?11, ?12))
 ORDER BY r.importance DESC, r.created_at, r.id LIMIT ?13
@@ -35,10 +35,12 @@ WHERE l.project_id = ?1 AND l.source_id IN (SELECT value FROM json_each(?2))
 ORDER BY l.source_id, l.target_id
 
 -- name: tasks_reach
--- UNION meets each task once, so the walk ends even where rows written by hand go round.
+-- UNION meets each task once, so the walk ends even where rows written by hand go round. CROSS JOIN keeps the order:
+-- else each step goes through all links of the project.
 WITH RECURSIVE met (id) AS (
   SELECT value FROM json_each(?2)
   UNION
-  SELECT l.target_id FROM met JOIN links l ON l.project_id = ?1 AND l.source_id = met.id AND l.relation = 'depends_on'
+  SELECT l.target_id FROM met CROSS JOIN links l
+  WHERE l.project_id = ?1 AND l.source_id = met.id AND l.relation = 'depends_on'
 )
 SELECT id FROM met LIMIT ?3

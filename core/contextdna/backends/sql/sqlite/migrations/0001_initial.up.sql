@@ -160,6 +160,7 @@ CREATE INDEX records_by_session ON records (project_id, session_id, kind, positi
 CREATE INDEX records_by_subject ON records (project_id, subject, kind, position) WHERE subject <> '';
 CREATE INDEX records_by_loop ON records (project_id, created_at) WHERE kind = 'loop';
 CREATE INDEX records_by_task ON records (project_id, created_at, id) WHERE kind = 'task';
+CREATE INDEX records_by_priority ON records (project_id, importance DESC, created_at, id) WHERE kind = 'task';
 CREATE INDEX records_by_retention ON records (project_id, retention_until) WHERE retention_until IS NOT NULL;
 CREATE INDEX records_by_deletion ON records (project_id, deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX records_by_idleness ON records (project_id, updated_at) WHERE tier IN ('working', 'episodic');
