@@ -1,11 +1,26 @@
 """One execution of an agent over a real server: what its end stores, whichever way it ends."""
 
+import asyncio
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
+from mcp import StdioServerParameters
 
-from contextdna.client import AgentRun, Memory, Refused, RunOutcome
+from contextdna.client import (
+    AgentRun,
+    AnswerInvalid,
+    ClientError,
+    Memory,
+    Refused,
+    Retry,
+    RunOutcome,
+    ServerAway,
+    connect,
+)
 from tests.client.rig import FaultyServer
 
 pytestmark = pytest.mark.anyio
@@ -269,6 +284,63 @@ async def test_a_result_that_is_refused_is_reported_and_the_session_ends_without
         assert missing.arguments["output"] == "Done."
         await assert_ended(memory, run)
         assert await contents(memory, "result") == []
+
+
+@pytest.mark.parametrize("wrong", [object(), float("nan"), "\ud800"], ids=["object", "nan", "surrogate"])
+async def test_what_cannot_be_sent_is_refused_without_losing_the_connection(
+    server: FaultyServer, wrong: object
+) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            pid = server.pid
+            with pytest.raises(Refused) as refused:
+                await run.store("A fact.", metadata={"wrong": wrong})
+            assert refused.value.code == "arguments_not_json"
+            assert (await run.store("A fact.")).status == "stored"
+            run.result = "half a character: \ud800"
+        assert server.pid == pid
+        assert [(item.code, item.uncertain) for item in run.report.unstored] == [("arguments_not_json", False)]
+        await assert_ended(memory, run)
+
+
+async def test_a_run_ends_its_session_when_asyncio_cancels_its_task(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        run = memory.run("drone")
+        begun = asyncio.Event()
+
+        async def work() -> None:
+            async with run:
+                begun.set()
+                await asyncio.sleep(3600)
+
+        task = asyncio.create_task(work())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert run.report.outcome is RunOutcome.CANCELLED
+        await assert_ended(memory, run)
+
+
+async def test_another_server_is_told_from_a_contextdna_server() -> None:
+    program = Path(__file__).parents[1] / "server" / "stdio_program.py"
+    with TemporaryDirectory() as notes:
+        other = StdioServerParameters(command=sys.executable, args=["-P", str(program), notes])
+        async with connect(other, retry=Retry(attempts=1)) as memory:
+            with pytest.raises(AnswerInvalid):
+                await memory.call("echo", text="hello")
+            with pytest.raises(ClientError) as missing:
+                await memory.store("A fact.")
+        assert not missing.value.retryable
+
+
+async def test_a_tool_that_waits_is_waited_for_as_long_as_asked(server: FaultyServer) -> None:
+    async with server.connect(attempts=1) as memory:
+        await memory.retrieve("the server is there")
+        server.order("retrieve_context", "hangs")
+        with pytest.raises(ServerAway) as away:
+            await memory.call("retrieve_context", repeatable=True, within_s=0.1, query="anything")
+        assert away.value.code == "server_timeout"
 
 
 async def test_no_text_of_the_work_is_in_the_report_as_it_is_shown(server: FaultyServer) -> None:

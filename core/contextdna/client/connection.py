@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -78,6 +79,7 @@ class Connection:
             AnswerInvalid: It is another server, or another version.
             RuntimeError: The connection is not open.
         """
+        _require_json(request)
         if not patient:
             self._fail_in_a_pause()
         tally.calls += 1
@@ -129,6 +131,22 @@ class Connection:
     def _note_failure(self, error: ClientError, *, last: bool) -> None:
         if isinstance(error, ServerAway) and last:
             self._paused_until = self._retry.clock() + self._retry.pause_s
+
+
+def _require_json(request: Request) -> None:
+    """Refuse what cannot be sent: the SDK's transport would break off the connection over it, at each try.
+
+    Raises:
+        Refused: ``arguments_not_json``.
+    """
+    try:
+        json.dumps(request.arguments, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Refused(
+            f"{request.tool}: the arguments are not JSON",
+            code="arguments_not_json",
+            hint="Use text without lone surrogates, finite numbers, booleans, None, and lists and dicts of them.",
+        ) from error
 
 
 def _marked(error: ClientError, unknown: bool) -> bool:
