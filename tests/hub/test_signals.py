@@ -346,9 +346,7 @@ class TestAtRest:
             await send(hub, ALICE, BOB)
             with raw_database(folder) as run:
                 run('UPDATE signals SET audience = \'["bob","tess"]\'')
-                run(
-                    "INSERT INTO signal_targets (project_id, target, signal_id) SELECT project_id, 'tess', id FROM signals"
-                )
+                run("INSERT INTO signal_targets SELECT project_id, id, 'tess' FROM signals")
             await refused(hub.bind(TESS).signals.pending(), IntegrityFault, "body_unreadable")
 
     async def test_a_damaged_signal_hides_no_other(self, folder: Path) -> None:
