@@ -17,7 +17,7 @@ class RetrieveContext(Arguments):
     with reasons; no query gives the newest."""
 
     query: str = Field("", description='"Quoted" words must occur')
-    kinds: Texts = Field([], description="memory, turn, artifact, loop")
+    kinds: Texts = Field([], description="memory, turn, artifact, loop, task")
     types: Texts = Field([], description="Memory types")
     tiers: Texts = Field([], description="Tiers")
     levels: Texts = Field([], description="By name")
