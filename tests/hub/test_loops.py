@@ -106,13 +106,15 @@ async def test_consensus_and_decisions_supersede_whoever_recorded_them(hub: Hub)
 
 
 async def test_supersession_shows_only_to_those_who_may_see_both(hub: Hub) -> None:
-    other_swarm = replace(BOB, agent_id=AgentId("olga"), swarm_id="dive")
-    first = await record(hub, ALICE, Loop.CONSENSUS, score=0.5)
-    second = await record(hub, other_swarm, Loop.CONSENSUS, score=0.9)
-    assert second.supersedes == ""
-    assert (await in_phase(hub.bind(ALICE)))[first.id].superseded_by == ""
-    assert (await in_phase(hub.bind(other_swarm)))[second.id].supersedes == ""
-    assert second.gate.consensus == 0.9
+    first = await decide(hub, ALICE)
+    second = await decide(hub, ROOT)
+    third = await record(hub, ALICE, Loop.DECISION, decision=Decision.ESCALATE, reasoning="again")
+    assert third.supersedes == "", "it took the place of one that alice may not see"
+    own = await in_phase(hub.bind(ALICE))
+    assert {entry.superseded_by + entry.supersedes for entry in own.values()} == {""}
+    seen = await in_phase(hub.bind(ROOT))
+    assert (seen[first].superseded_by, seen[second].superseded_by) == (second, third.id)
+    assert (seen[second].supersedes, seen[RecordId(third.id)].supersedes) == (first, second)
 
 
 async def test_superseded_decisions_of_others_stay_open_for_who_may_not_see_what_superseded_them(hub: Hub) -> None:
