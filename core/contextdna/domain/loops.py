@@ -1,7 +1,7 @@
 """Loop records and their gates: confidence (loop 3), consensus (loop 2), decision (loop 4).
 
-Append-only: a new record of the same phase, iteration and loop (a consensus: of the same swarm; a confidence: of the same
-agent too) supersedes the former one by a link from new to old; the old row stays as it is.
+Append-only: a new record of the same phase, iteration and loop (a consensus: of the same swarm; a confidence: of the
+same agent too) supersedes the former one by a link from new to old; the old row stays as it is.
 """
 
 from collections.abc import Mapping, Sequence
