@@ -183,7 +183,8 @@ class Execution:
             if not self.open:
                 raise ServerAway("the run that delegated is over", code="parent_over")
             raw = await self.call(request, patient=patient)
-            self.ledger.unstored.remove(missing)
+            if missing in self.ledger.unstored:  # a second run of the same child has nothing left to make up for
+                self.ledger.unstored.remove(missing)
             return raw
 
         return delegate
