@@ -391,12 +391,14 @@ class TestResults:
         lent = (await hub.bind(BOB).attach_artifact(ArtifactDraft("old.txt", b"there", level=MINE))).record.id
         await hub.bind(BOB).share_memories([AgentId("queen/carol")], [lent])
         end = await child.end_session(success=True, artifact_ids=[own, lent])
-        assert end.granted == 1
+        assert end.granted == 1, "the memory that names it is for the project"
         _, data = await hub.bind(QUEEN).read_artifact(own)
         assert data == b"here"
         await refused(hub.bind(QUEEN).read_artifact(lent), NotFound, "not_found")
         [view] = await hub.bind(QUEEN).delegations.list()
-        assert view.result_ids == (own,)
+        assert view.result_ids == (end.stored[0].id, own)
+        [found] = (await hub.bind(QUEEN).retrieve_context(ContextQuery(str(own)))).hits[:1]
+        assert found.record.id == end.stored[0].id
 
     async def test_what_came_back_outlives_the_delegation_goes_to_the_parent_alone_and_no_further(
         self, hub: Hub, clock: Clock

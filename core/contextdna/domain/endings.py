@@ -89,6 +89,8 @@ async def end(
     await memories.require_visible(op, artifact_ids)
     promoted = await _promote(op, session, promote)
     expired = await lapse(op, session)
+    if artifact_ids and not output and not learnings:
+        output = f"Result: {', '.join(artifact_ids)}"  # or nothing that can be found would name them
     drafts = _drafts(session, success=success, output=output, learnings=learnings, level=level)
     stored = await _keep(op, [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts])
     ended = replace(
@@ -96,7 +98,6 @@ async def end(
         status=SessionStatus.SUCCEEDED if success else SessionStatus.FAILED,
         updated_at=op.now,
         ended_at=op.now,
-        sealed=sessions.reseal_body(op, session, output=output, artifacts=list(artifact_ids)),
     )
     await op.tx.sessions.replace(ended)
     await agent_history.session_ended(op, ended)

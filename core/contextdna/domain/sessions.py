@@ -10,7 +10,7 @@ from contextdna.domain.validation import check_agent_id, check_count, check_name
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput, SessionInvalid
 from contextdna.values.agent import Agent
 from contextdna.values.event import EventName
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, name_of, new_id, new_secret
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.principal import Reader, Role
 from contextdna.values.record import Sealed
@@ -56,8 +56,6 @@ class SessionView:
     """Where it stands now: one past its end has expired, whether or not it is closed already."""
     task: str
     progress: str
-    output: str
-    artifact_ids: tuple[RecordId, ...]
 
 
 async def begin(op: Operation, request: BeginRequest) -> BegunSession:
@@ -293,14 +291,11 @@ def view(op: Operation, session: Session) -> SessionView:
     except IntegrityFault:  # one damaged row must not hide the others; the audit entry tells
         op.note(unreadable=int(op.details.get("unreadable", 0)) + 1)
         body = {}
-    artifacts = body.get("artifacts", ())
     return SessionView(
         session=session,
         status=session.standing(op.now),
         task=str(body.get("task", "")),
         progress=str(body.get("progress", "")),
-        output=str(body.get("output", "")),
-        artifact_ids=tuple(artifacts) if isinstance(artifacts, list) else (),
     )
 
 

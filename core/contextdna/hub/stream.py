@@ -15,9 +15,9 @@ from contextdna.values.event import Event
 
 logger = logging.getLogger(__name__)
 
-POLL_S: Final = 0.05
+POLL_S: Final = 0.1
 """How often other processes' commits are looked for while someone listens: half of it is the median delay. One look
-costs about 0.1 ms, so this keeps a waiting process under 1 % of a core."""
+costs 0.1 ms, and with it a waiting process stays at about 1 % of a core (``benchmarks.signal_latency``)."""
 
 _BATCH: Final = 500
 _BUFFER_MAX: Final = 1000

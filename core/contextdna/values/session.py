@@ -42,7 +42,7 @@ class Session:
     expires_at: datetime
     ended_at: datetime | None
     sealed: Sealed
-    """The task, how far it has come and, once ended, the output."""
+    """The task, and how far it has come. What it left are records of their own, each with its level."""
     thoughts: int = 0
     """How many thoughts its agent has counted."""
     state_version: int = 0
