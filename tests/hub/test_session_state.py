@@ -175,6 +175,16 @@ async def test_it_is_read_from_the_cache_until_it_changes(hub: Hub) -> None:
     assert (await held(hub, handle)).version == 2
 
 
+async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
+    handle = await begin(hub, ALICE)
+    alice = hub.bind(ALICE, session_id=handle)
+    noise = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(20_000))
+    for key in ("a", "b"):
+        await alice.sessions.set_state(key, noise)
+    assert await state_of(alice) == {"a": noise, "b": noise}
+    assert await hub._rooms.cache.get(f"state:{public(handle)}") is None
+
+
 async def test_a_snapshot_of_another_session_or_version_does_not_count(hub: Hub) -> None:
     handle, other = await begin(hub, ALICE), await begin(hub, ALICE)
     alice = hub.bind(ALICE, session_id=handle)

@@ -27,6 +27,11 @@ class StateSnapshot:
     version: int
     rows: tuple[StateRow, ...]
 
+    @property
+    def size_bytes(self) -> int:
+        """How much the sealed values hold."""
+        return sum(len(row.sealed.data) for row in self.rows)
+
 
 async def put(op: Operation, key: str, value: Any, *, ttl_s: float | None) -> StateEntry:
     """Keep a value under a key of the session, over what stands there.

@@ -31,6 +31,7 @@ from contextdna.values.ids import UPKEEP_AGENT
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import HubSettings
 
+_CACHED_MAX: Final = 1000  # each of at most 64 KiB
 DATABASE_FILE = "contextdna.db"
 KEY_FILE = "master.key"
 ARTIFACTS_FOLDER = "artifacts"
@@ -100,7 +101,7 @@ async def open_hub(
         door = Door(database=database, vault=vault, channel=channel, settings=settings, clock=clock, remains=remains)
         await _prepare(database, vault, settings, clock)
         stream = EventStream(database, channel)
-        hub = Hub(Rooms(door, blobs, remains, stream, InProcessCache()))
+        hub = Hub(Rooms(door, blobs, remains, stream, InProcessCache(entries_max=_CACHED_MAX)))
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None

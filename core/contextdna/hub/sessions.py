@@ -11,6 +11,7 @@ from contextdna.values.ids import AgentId, SessionId
 from contextdna.values.session import SessionStatus, StateEntry
 
 _HELD_S: Final = 300.0
+_HELD_BYTES_MAX: Final = 64 * 1024  # of one session; a larger state is read from the database each time
 
 
 class Sessions:
@@ -81,7 +82,7 @@ class Sessions:
         entries, snapshot = await self._door.read(
             self._caller, Action.GET_STATE, lambda op: states.read(op, keys, held)
         )
-        if snapshot is not held:
+        if snapshot is not held and snapshot.size_bytes <= _HELD_BYTES_MAX:
             await self._cache.set(name, snapshot, ttl_s=_HELD_S)
         return entries
 
