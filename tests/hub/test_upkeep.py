@@ -33,7 +33,9 @@ KEY = hashlib.sha256(BYTES).hexdigest()
 
 
 def upkeep_of(hub: Hub) -> Upkeep:
-    return Upkeep(hub._door, hub._rooms.blobs, hub._rooms.remains, lambda project_id: hub.bind(ROOT, project_id=project_id))
+    return Upkeep(
+        hub._door, hub._rooms.blobs, hub._rooms.remains, lambda project_id: hub.bind(ROOT, project_id=project_id)
+    )
 
 
 async def blobs_of(hub: Hub) -> set[str]:

@@ -29,7 +29,6 @@ from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, Vis
 from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 
-
 _BEHIND_ALL = 2**63 - 1
 
 
