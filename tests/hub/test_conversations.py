@@ -130,8 +130,10 @@ async def test_wrong_tool_calls_are_refused_and_nothing_is_kept(hub: Hub, what: 
 
 
 def expect_one_order(turns: list[Turn], written: int) -> None:
-    """No turn is lost or comes twice, positions run from 1, and what a writer logged last is its last."""
-    assert [turn.record.position for turn in turns] == list(range(1, written + 1))
+    """No turn is lost or comes twice, positions rise, and what a writer logged last is its last."""
+    positions = [turn.record.position for turn in turns]
+    assert positions == sorted(set(positions))
+    assert len(positions) == written
     assert len({turn.content for turn in turns}) == written
     numbers: dict[str, list[int]] = defaultdict(list)
     for turn in turns:

@@ -8,6 +8,8 @@ import pytest
 
 from contextdna import (
     AccessDenied,
+    AgentId,
+    BeginRequest,
     Conflict,
     Hub,
     IntegrityFault,
@@ -21,7 +23,11 @@ from contextdna import (
     Principal,
     ReadAudit,
     RecordId,
+    Risk,
+    Role,
+    SessionInvalid,
     StoreStatus,
+    TurnDraft,
     open_hub,
 )
 from contextdna.hub import reads
@@ -31,6 +37,7 @@ from tests.hub.rig import (
     BOB,
     DEFAULT,
     OTHER,
+    PETE,
     ROOT,
     Clock,
     audit_of,
@@ -223,3 +230,46 @@ async def test_a_sweep_goes_on_until_old_events_are_gone(folder: Path, clock: Cl
         await hub.bind(ROOT, project_id=DEFAULT).sweep()
         with raw_database(folder) as run:
             assert run("SELECT count(*) FROM events") == [(0,)]
+
+
+async def test_taking_back_what_one_may_not_see_is_logged_as_a_denial(hub: Hub) -> None:
+    memory = await remember(hub.bind(ALICE), "mine", level=Level.PRIVATE)
+    report = await hub.bind(BOB).revoke_shares([PETE.agent_id], [memory])
+    assert report.changed == 0
+    allowed, denied = (await audit_of(hub))[-2:]
+    assert (allowed.draft.outcome, allowed.draft.record_ids) == (Outcome.ALLOWED, ())
+    assert (denied.draft.outcome, denied.draft.risk, denied.draft.record_ids) == (Outcome.DENIED, Risk.HIGH, (memory,))
+
+
+class TestNames:
+    """A coordinator may begin sessions under names that nobody bears, until somebody does."""
+
+    async def test_a_coordinator_stops_acting_as_whoever_turns_out_to_be_of_another_swarm(self, hub: Hub) -> None:
+        coordinator = Principal(AgentId("coord"), (DEFAULT,), swarm_id="sink", role=Role.COORDINATOR)
+        for victim in (Principal(AgentId("vera"), (DEFAULT,), swarm_id="lift"), ROOT):
+            handle = await begin(hub, coordinator, victim.agent_id)
+            acting = hub.bind(coordinator, session_id=handle)
+            await remember(acting, "nobody bears the name yet")
+            secret = await remember(hub.bind(victim, project_id=DEFAULT), "mine", level=Level.PRIVATE)
+            await refused(acting.get_memories([secret]), SessionInvalid, "session_ended")
+
+    async def test_a_coordinator_goes_on_as_agents_of_its_swarm(self, hub: Hub) -> None:
+        coordinator = Principal(AgentId("coord"), (DEFAULT,), swarm_id="lift", role=Role.COORDINATOR)
+        handle = await begin(hub, coordinator, "nora")
+        await remember(hub.bind(Principal(AgentId("nora"), (DEFAULT,), swarm_id="lift")), "here I am")
+        await remember(hub.bind(coordinator, session_id=handle), "and so am I")
+
+    async def test_nobody_begins_under_the_path_of_an_agent_that_another_will_bring_in(self, hub: Hub) -> None:
+        coordinator = Principal(AgentId("coord"), (DEFAULT,), swarm_id="lift", role=Role.COORDINATOR)
+        request = BeginRequest(AgentId("queen/drone"))
+        await refused(hub.bind(coordinator).begin_session(request), AccessDenied, "session_not_allowed")
+
+
+async def test_a_position_is_not_given_out_again_after_a_purge(hub: Hub, clock: Clock) -> None:
+    acting = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+    ids = await acting.log_turns([TurnDraft("user", text) for text in ("one", "two")])
+    session = (await acting.read_conversation((await acting.sessions.get()).session.id))[0].record.session_id
+    await acting.forget_memories([ids[1]], purge=True)
+    clock.advance(seconds=1)
+    await acting.log_turns([TurnDraft("user", "three")])
+    assert [turn.content for turn in await acting.read_conversation(session, after=2)] == ["three"]

@@ -260,7 +260,28 @@ async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Sess
         raise SessionInvalid(f"the session has ended ({session.status})", code="session_ended")
     if session.expires_at <= now:
         raise SessionInvalid("the session has expired", code="session_expired")
+    await _require_still_coordinated(tx, principal, session)
     return session
+
+
+async def _require_still_coordinated(tx: Transaction, principal: Principal, session: Session) -> None:
+    """Refuse a handle that a coordinator got for an agent that turned out not to be of its swarm, or to rank higher.
+
+    A coordinator may begin a session under a name that the project has not seen. When whoever bears that name comes,
+    the coordinator must not go on reading as it.
+    """
+    if len(session.lineage) < 2 or session.delegation_id:
+        return
+    beginner_id = session.lineage[-2]
+    if principal.role is Role.SYSTEM and principal.agent_id == beginner_id:
+        return
+    known = {agent.id: agent for agent in await tx.projects.agents(session.project_id, session.lineage[-2:])}
+    beginner, agent = known.get(beginner_id), known.get(session.agent_id)
+    if beginner is None or agent is None or beginner.role is not Role.COORDINATOR:
+        return
+    reader = Reader(session.project_id, beginner.id, beginner.team_id, beginner.swarm_id, beginner.role)
+    if not coordinates(reader, agent):
+        raise SessionInvalid("the session's agent is not of its coordinator's swarm", code="session_ended")
 
 
 def _require_same_project(caller: Caller, session: Session) -> None:

@@ -35,7 +35,9 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
         check_text(draft.content, name="content", bytes_max=limits.content_bytes_max, empty_allowed=called)
         check_metadata(draft.metadata, limits)
         access.require_level(op.actor, draft.level)
-    position = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session.id, subject="")
+    last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session.id, subject="")
+    # At least the age of the session in ms: a position is not given out again after its turn was purged.
+    position = max(last, int((op.now - session.created_at).total_seconds() * 1000))
     turns = [_turn(op, draft, position + number) for number, draft in enumerate(drafts, start=1)]
     await op.tx.records.insert(turns)
     ids = tuple(turn.record.id for turn in turns)

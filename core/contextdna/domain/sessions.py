@@ -10,7 +10,7 @@ from contextdna.domain.validation import check_agent_id, check_count, check_name
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput, SessionInvalid
 from contextdna.values.agent import Agent
 from contextdna.values.event import EventName
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, name_of, new_id, new_secret
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, is_below, name_of, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.principal import Reader, Role
 from contextdna.values.record import Sealed
@@ -119,6 +119,12 @@ async def _team_in_own_swarm(op: Operation, agent_id: AgentId) -> str:
                 hint="Begin sessions for agents of your own swarm, or delegate under a new name.",
             )
         return known.team_id
+    if agent_id != name_of(agent_id) and not is_below(agent_id, caller.agent_id):
+        raise AccessDenied(
+            "a path names an agent that another one brought in, and this one is not known",
+            code="session_not_allowed",
+            hint="Begin it under a bare name, or for an agent below your own.",
+        )
     return caller.team_id
 
 

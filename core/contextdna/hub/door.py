@@ -83,7 +83,7 @@ class Door:
             answer = await run(op)
             if op.leaves_remains:
                 self._remains.expect()  # before the commit: a cancelled caller may never come to shred them
-            await audit.append(tx, op.keys, [_allowed(op, caller)])
+            await audit.append(tx, op.keys, [_allowed(op, caller), *_hidden(op, caller)])
             if op.events:
                 await tx.events.append(op.events)
             return answer, op.events
@@ -272,6 +272,14 @@ def _refused(
 def _audited_ids(named: Sequence[str]) -> tuple[str, ...]:
     """Keep ids of ours and phases that are known; whatever else a caller named may be a secret or a text."""
     return tuple(name if is_id(name) else _NO_ID for name in named[:_AUDITED_IDS_MAX])
+
+
+def _hidden(op: Operation, caller: Caller) -> list[AuditDraft]:
+    """Make the entry of hidden records that a call named beside what it changed."""
+    if not op.denied_ids:
+        return []
+    error = NotFound("hidden", record_ids=tuple(op.denied_ids), denied=True)
+    return [_refused(op.project_id, at=op.now, caller=caller, action=op.action, actor=op.actor, error=error)]
 
 
 def _outcome(error: ContextDnaError) -> Outcome:
