@@ -434,3 +434,11 @@ class TestResults:
         await refused(hub.bind(QUEEN).get_memories([memory]), NotFound, "not_found")
         [view] = await hub.bind(QUEEN).delegations.list()
         assert (view.status, view.result_ids) == (DelegationStatus.REVOKED, ())
+
+
+async def test_a_search_by_agent_finds_what_ones_own_delegate_of_that_name_stored(hub: Hub) -> None:
+    report = await delegate(hub.bind(QUEEN), CAROL, "count")
+    memory = await remember(acting(hub, report, QUEEN), "seven geese")
+    context = await hub.bind(QUEEN).retrieve_context(ContextQuery("geese", owner_id=CAROL))
+    assert [hit.record.id for hit in context.hits] == [memory]
+    assert not (await hub.bind(BOB).retrieve_context(ContextQuery("geese", owner_id=CAROL))).hits

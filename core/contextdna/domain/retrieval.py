@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.frequencies import rarity
+from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
 from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
 from contextdna.domain.tool_calls import told_call
@@ -73,7 +74,8 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     check_query(query, op)
     cursor = _read_cursor(query, op)
     plan = await _plan(op, query.text)
-    page = await _page(op, _filter(op, query), plan, cursor, limit=query.limit)
+    where = replace(_filter(op, query), owner_id=await meant_agent(op, query.owner_id))
+    page = await _page(op, where, plan, cursor, limit=query.limit)
     wanted = [entry.candidate.id for entry in page.entries]
     seen = {item.record.id: item for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
     hits, used, tokens = _fit(op, page.entries, seen, plan, max_tokens=query.max_tokens)

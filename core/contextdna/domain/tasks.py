@@ -8,13 +8,14 @@ from typing import Any, Final
 from contextdna.domain import access
 from contextdna.domain.dependencies import check_ready, depend, free, require_tasks
 from contextdna.domain.memories import end_delegated, require_visible
+from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.sharing import new_grant
 from contextdna.domain.validation import check_agent_id, check_count, check_score, check_text
 from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
-from contextdna.values.ids import AgentId, GrantId, IdPrefix, RecordId, delegated_id, new_id
+from contextdna.values.ids import AgentId, GrantId, IdPrefix, RecordId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record
@@ -166,8 +167,7 @@ async def resolve_agent(op: Operation, name: str) -> AgentId:
     if not name:
         return AgentId("")
     check_agent_id(name, name="assignee")
-    own = delegated_id(op.actor.agent_id, AgentId(name))
-    return own if await op.tx.projects.agents(op.project_id, [own]) else AgentId(name)
+    return await meant_agent(op, AgentId(name))
 
 
 async def _let_read(op: Operation, task_id: RecordId, assignee: AgentId, *, owner: AgentId) -> str:
