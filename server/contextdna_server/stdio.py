@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
@@ -46,7 +46,13 @@ UNANSWERED_METHODS: Final = frozenset({"subscriptions/listen"})
 logger = logging.getLogger(__name__)
 
 
-async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+async def serve_stdio(
+    server: Server[Any],
+    *,
+    grace_s: float = 5.0,
+    message_bytes_max: int = MESSAGE_BYTES_MAX,
+    waiting_tools: Collection[str] = (),
+) -> None:
     """Serve one MCP client on standard input and output until it leaves or a signal asks to stop.
 
     Ends normally on end of input, SIGTERM, SIGINT, and when the client closes its end of the output, so that the
@@ -58,6 +64,7 @@ async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0, message_byte
         grace_s: Seconds that calls already running get to finish before they are cancelled. A signal that
             arrives while they finish cancels them at once.
         message_bytes_max: A longer line is answered with ``message_too_large``.
+        waiting_tools: Tools that only wait for something: at the end their calls get no grace.
     """
     shutdown = _Shutdown()
     async with anyio.create_task_group() as tasks:
@@ -66,7 +73,7 @@ async def serve_stdio(server: Server[Any], *, grace_s: float = 5.0, message_byte
         with ExitStack() as claims:
             stdin = _claim_stdin(claims, shutdown, message_bytes_max)
             stdout = _claim_stdout(claims, shutdown)
-            await _run(server, stdin, stdout, _OpenCalls(shutdown, grace_s))
+            await _run(server, stdin, stdout, _OpenCalls(shutdown, grace_s, waiting_tools))
         tasks.cancel_scope.cancel()
 
 
@@ -189,9 +196,10 @@ class _PipeWriter:
 class _OpenCalls:
     """The calls that were received and are not answered yet."""
 
-    def __init__(self, shutdown: _Shutdown, grace_s: float) -> None:
+    def __init__(self, shutdown: _Shutdown, grace_s: float, waiting_tools: Collection[str]) -> None:
         self._shutdown = shutdown
         self._grace_s = grace_s
+        self._waiting_tools = waiting_tools
         self._ids: set[str] = set()  # text, as a cancellation may name 7 as "7"
         self._finishing = False
         self._all_answered = anyio.Event()
@@ -201,12 +209,18 @@ class _OpenCalls:
 
     def received(self, item: SessionMessage) -> None:
         match item:
-            case SessionMessage(message=JSONRPCRequest(id=call_id, method=method)) if method not in UNANSWERED_METHODS:
-                self.opened(call_id)
+            case SessionMessage(message=JSONRPCRequest() as request) if not self._waits(request):
+                self.opened(request.id)
             case SessionMessage(message=JSONRPCNotification(method="notifications/cancelled", params=params)):
                 self._close(str((params or {}).get("requestId")))
             case _:
                 pass
+
+    def _waits(self, request: JSONRPCRequest) -> bool:
+        """Tell whether a call goes on until something happens, or the server ends."""
+        if request.method == "tools/call":
+            return (request.params or {}).get("name") in self._waiting_tools
+        return request.method in UNANSWERED_METHODS
 
     def sent(self, item: SessionMessage) -> None:
         if isinstance(item.message, JSONRPCResponse | JSONRPCError):

@@ -32,6 +32,7 @@ from contextdna import (
     Swarm,
     Team,
 )
+from contextdna.values.ids import UPKEEP_AGENT
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -421,9 +422,8 @@ async def test_operators_cannot_lock_themselves_out(hub: Hub) -> None:
     await refused(hub.bind(ROOT, session_id=lesser).agents.retire(), AccessDenied, "operator_not_retired")
     second = replace(ROOT, agent_id=AgentId("second"))
     await register(hub, second)
-    await register(hub, ROOT, "contextdna")
-    for name in ("second", "contextdna"):
-        await hub.bind(ROOT).agents.retire(AgentId(name))
+    await hub.bind(ROOT).agents.retire(AgentId("second"))
+    await refused(register(hub, ROOT, UPKEEP_AGENT), InvalidInput, "agent_id_invalid")
     await refused(hub.bind(second).begin_session(BeginRequest(AgentId("second"))), AccessDenied, "agent_retired")
     await register(hub, second)
     await hub.bind(second).begin_session(BeginRequest(AgentId("second")))

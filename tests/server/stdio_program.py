@@ -48,7 +48,7 @@ async def shout(_arguments: dict[str, Any]) -> str:
 
 
 async def slow(_arguments: dict[str, Any]) -> str:
-    """Run until the test writes `release`."""
+    """Run until the test writes `release`; also served as `wait`, a tool that only waits."""
     (NOTES / "started").touch()
     try:
         while not (NOTES / "release").exists():  # noqa: ASYNC110 - another process sets it
@@ -60,13 +60,13 @@ async def slow(_arguments: dict[str, Any]) -> str:
     return "done"
 
 
-TOOLS = {"size": size, "echo": echo, "shout": shout, "slow": slow}
+TOOLS = {"size": size, "echo": echo, "shout": shout, "slow": slow, "wait": slow}
 
 
 async def main() -> None:
     server: Server[Any] = Server("stdio-program", on_list_tools=list_tools, on_call_tool=call_tool)
     try:
-        await serve_stdio(server, grace_s=GRACE_S)
+        await serve_stdio(server, grace_s=GRACE_S, waiting_tools={"wait"})
         os.write(1, b"")  # descriptor 1 is usable again
     finally:
         (NOTES / "closed").touch()

@@ -460,6 +460,20 @@ def test_cancelled_call_does_not_hold_up_the_end(start: Callable[..., Program]) 
     program.assert_ended_well()
 
 
+@pytest.mark.parametrize("end", ["input", "signal"])
+def test_a_call_that_only_waits_does_not_hold_up_the_end(start: Callable[..., Program], end: str) -> None:
+    program = start(grace_s=10 * DEADLINE_S)
+    program.initialize()
+    program.send(call(2, "wait"))
+    wait_until((program.notes / "started").exists)
+    if end == "input":
+        program.stdin.close()
+    else:
+        program.process.send_signal(signal.SIGTERM)
+    program.assert_ended_well()
+    assert (program.notes / "cancelled").exists()
+
+
 def test_client_that_closes_stdout_ends_the_server_quietly(start: Callable[..., Program]) -> None:
     program = start()
     program.initialize()

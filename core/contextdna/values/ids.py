@@ -19,8 +19,8 @@ AgentEntryId = NewType("AgentEntryId", str)
 # The installation's own audit chain and keys live under the empty project id.
 INSTALLATION: Final = ProjectId("")
 
-UPKEEP_AGENT: Final = AgentId("contextdna")
-"""Whom the installation itself acts as."""
+UPKEEP_AGENT: Final = AgentId("(upkeep)")
+"""Whom the installation itself acts as; no agent can bear this name."""
 
 NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 

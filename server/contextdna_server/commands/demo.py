@@ -23,7 +23,7 @@ ENV_PREFIX = "CONTEXTDNA_"
 @click.command()
 @with_shared_options
 def demo(invocation: Invocation) -> None:
-    """Show in a minute what contextdna does: a server in its own process, a client, a queen, and a drone.
+    """Play a short story with a real server and client.
 
     It works in a folder that is removed afterwards. With --data DIR it works there, in the project "demo", and stays.
     """

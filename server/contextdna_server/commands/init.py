@@ -49,7 +49,7 @@ Source: the hosts' documentation of MCP servers, November 2026.
 
 
 @click.command()
-@click.argument("host", type=click.Choice(HOSTS))
+@click.argument("host", type=click.Choice(HOSTS), metavar="HOST")
 @click.option("--write", is_flag=True, help="Write the file; the one before stays as NAME.bak.")
 @click.option(
     "--scope",
@@ -58,11 +58,19 @@ Source: the hosts' documentation of MCP servers, November 2026.
     show_default=True,
     help="For you everywhere, or for who works in this folder.",
 )
-@click.option("--project", "projects", multiple=True, metavar="NAME", help="Projects that the server adds.")
+@click.option(
+    "--project", "projects", multiple=True, metavar="NAME", help="A project that the server adds; may be repeated."
+)
+@click.option("--tools", type=click.Choice(["default", "full"]), help="Which tools the server lists in this host.")
 @with_shared_options
-def init(invocation: Invocation, host: Host, write: bool, scope: str, projects: tuple[str, ...]) -> None:
-    """Print, or write with --write, the configuration that makes HOST start the server."""
-    entry = _entry(invocation, projects)
+def init(
+    invocation: Invocation, host: Host, write: bool, scope: str, projects: tuple[str, ...], tools: str | None
+) -> None:
+    """Print, or write with --write, the configuration that makes HOST start the server.
+
+    HOST is claude-desktop, claude-code, cursor, vscode or codex.
+    """
+    entry = _entry(invocation, projects, tools)
     try:
         path = _path(host, scope)
         if write:
@@ -123,8 +131,8 @@ def _platform() -> Platform:
     return "darwin" if sys.platform == "darwin" else "win32" if sys.platform == "win32" else "linux"
 
 
-def _entry(invocation: Invocation, projects: tuple[str, ...]) -> Entry:
-    """Say all that this shell knows and the host will not: folder, settings file, projects, other variables."""
+def _entry(invocation: Invocation, projects: tuple[str, ...], tools: str | None) -> Entry:
+    """Say all that this shell knows and the host will not: folder, settings file, projects, tools, other variables."""
     from contextdna_server.settings import default_data_dir, environment, settings_file, settings_variables
 
     settings = invocation.settings(more_projects=projects)
@@ -136,6 +144,8 @@ def _entry(invocation: Invocation, projects: tuple[str, ...]) -> Entry:
         args += ["--config", str(config.absolute())]
     for project in projects:
         args += ["--project", project]
+    if tools:
+        args += ["--tools", tools]
     return Entry(command, args, settings_variables(environment()))
 
 

@@ -51,9 +51,9 @@ def make(invocation: Invocation) -> None:
 def rotate(invocation: Invocation, projects: tuple[str, ...], master: bool) -> None:
     """Add a data key to each project and re-encrypt its records under it.
 
-    The bytes of artifacts, and the task and output of sessions, are not re-encrypted: they stay under the older data
-    keys, which are kept and still open them. Keys under an older master key are wrapped under the current one. Servers
-    may keep running.
+    The bytes of artifacts, signals, and the task, progress and working state of sessions, are not re-encrypted: they
+    stay under the older data keys, which are kept and still open them. Keys under an older master key are wrapped
+    under the current one. Servers may keep running.
     """
     settings = invocation.settings()
     if master:

@@ -13,7 +13,10 @@ from contextdna_server.settings import Settings
 
 @click.group()
 def migrate() -> None:
-    """Show or change the version of the database's schema (``serve`` brings it up by itself)."""
+    """Show or change the schema's version.
+
+    `contextdna serve` brings it up by itself.
+    """
 
 
 @migrate.command()

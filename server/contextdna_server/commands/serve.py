@@ -80,7 +80,7 @@ async def _open_and_serve(settings: Settings) -> None:
     with collector_resting():
         from contextdna_server.app import build_server
         from contextdna_server.stdio import MESSAGE_BYTES_MAX, serve_stdio
-        from contextdna_tools import FULL_TOOLS, TOOLS
+        from contextdna_tools import FULL_TOOLS, TOOLS, WAITING_TOOLS
     async with open_hub(settings.to_hub_settings()) as hub:
         server = build_server(
             hub,
@@ -88,7 +88,11 @@ async def _open_and_serve(settings: Settings) -> None:
             tools=FULL_TOOLS if settings.tools.profile == "full" else TOOLS,
             allowed_roots=settings.artifacts.allowed_roots,
         )
-        await serve_stdio(server, message_bytes_max=max(MESSAGE_BYTES_MAX, settings.limits.artifact_bytes_max * 3 // 2))
+        await serve_stdio(
+            server,
+            message_bytes_max=max(MESSAGE_BYTES_MAX, settings.limits.artifact_bytes_max * 3 // 2),
+            waiting_tools=WAITING_TOOLS,
+        )
 
 
 async def _cancel_at_signal(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:

@@ -21,9 +21,10 @@ _CONFLICTS_MAX = 1000
 @project_option
 @with_shared_options
 def stats(invocation: Invocation, projects: tuple[str, ...]) -> None:
-    """Count records by kind, level and type as the role system sees them, and tell the sizes on disk.
+    """Count what the installation holds, and tell the sizes on disk.
 
-    Private and team records of agents are not counted: not even the role system sees them.
+    Records are counted by kind, level and type as the role system sees them: private and team records of agents are
+    not counted.
     """
     settings = invocation.settings()
 
@@ -72,7 +73,7 @@ async def _project(workspace: Workspace, project_id: ProjectId) -> dict[str, Any
         "by_level": dict(overview.records_by_level),
         "by_type": dict(overview.records_by_type),
         "audit_entries": newest[0].seq if newest else 0,
-        "conflicts": len(await workspace.conflicts(limit=_CONFLICTS_MAX)),
+        "stale_updates_refused": len(await workspace.conflicts(limit=_CONFLICTS_MAX)),
     }
 
 
@@ -99,7 +100,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 _TALLIES = (("kinds", "by_kind"), ("levels", "by_level"), ("types", "by_type"))
-_NUMBERS = (("agents", "agents"), ("audit entries", "audit_entries"), ("lost writes", "conflicts"))
+_NUMBERS = (("agents", "agents"), ("audit entries", "audit_entries"), ("stale updates refused", "stale_updates_refused"))
 
 
 def _counts(tally: Mapping[str, int]) -> str:

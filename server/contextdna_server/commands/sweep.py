@@ -13,7 +13,10 @@ from contextdna_server.commands.operator import open_as_operator, project_option
 @project_option
 @with_shared_options
 def sweep(invocation: Invocation, projects: tuple[str, ...]) -> None:
-    """Purge for good what retention says is over, as a running server does now and then."""
+    """Purge what retention says is over, and close overdue sessions.
+
+    A running server does both by itself.
+    """
     settings = invocation.settings()
 
     async def run() -> dict[ProjectId, int]:
