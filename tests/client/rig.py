@@ -14,8 +14,10 @@ from mcp import StdioServerParameters
 
 from contextdna.client import Memory, Retry, connect
 
-PROGRAM = Path(__file__).with_name("faulty_server.py")
+LAUNCHER = Path(__file__).with_name("launcher.py")
 DEADLINE_S = 60
+CONTENT_BYTES_MAX = 64 * 1024
+"""What a memory may hold in the servers of these tests."""
 
 
 @dataclass
@@ -44,19 +46,25 @@ class Time:
 class FaultyServer:
     """The orders for a server, and how to start it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, waiting: Path) -> None:
         self.folder = folder
+        self._waiting = waiting
         self.time = Time()
 
     @property
     def parameters(self) -> StdioServerParameters:
-        return StdioServerParameters(command=sys.executable, args=["-P", str(PROGRAM), str(self.folder)])
+        return StdioServerParameters(
+            command=sys.executable, args=["-I", "-S", str(LAUNCHER), str(self._waiting), str(self.folder)]
+        )
 
     def connect(self, *, timeout_s: float = DEADLINE_S, **retry: Any) -> Memory:
         return connect(self.parameters, retry=self.time.retry(**retry), timeout_s=timeout_s, connect_s=DEADLINE_S)
 
     def order(self, tool: str, fault: str) -> None:
         (self.folder / f"{tool}.{fault}").touch()
+
+    def is_ordered(self, tool: str, fault: str) -> bool:
+        return (self.folder / f"{tool}.{fault}").exists()
 
     def withdraw(self, tool: str, fault: str) -> None:
         (self.folder / f"{tool}.{fault}").unlink()

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import uvicorn
+from mcp import StdioServerParameters
 
 from contextdna import Hub, open_hub
 from contextdna.client import Memory, Refused, ServerAway, connect
@@ -149,10 +150,8 @@ async def test_no_error_shows_the_url_or_the_token(site: Site) -> None:
     assert TOKEN not in repr(memory)
 
 
-def test_a_token_is_only_for_a_url(tmp_path: Path) -> None:
-    from tests.client.rig import FaultyServer
-
+def test_a_token_is_only_for_a_url() -> None:
     with pytest.raises(ValueError, match="token"):
-        connect(FaultyServer(tmp_path).parameters, token=TOKEN)
+        connect(StdioServerParameters(command="contextdna"), token=TOKEN)
     with pytest.raises(ValueError, match="timeout_s"):
         connect("http://localhost/mcp", timeout_s=0)

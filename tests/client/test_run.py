@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,11 +18,12 @@ from contextdna.client import (
     Memory,
     Refused,
     Retry,
+    RunLimits,
     RunOutcome,
     ServerAway,
     connect,
 )
-from tests.client.rig import FaultyServer
+from tests.client.rig import CONTENT_BYTES_MAX, DEADLINE_S, FaultyServer
 
 pytestmark = pytest.mark.anyio
 
@@ -273,34 +275,169 @@ async def test_a_run_that_may_not_begin_raises_before_its_body(server: FaultySer
         assert refused.value.code == "session_invalid"
 
 
-async def test_a_result_that_is_refused_is_reported_and_the_session_ends_without_it(server: FaultyServer) -> None:
+async def test_what_the_end_refuses_is_reported_and_the_session_ends_without_it(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone", level="nobody") as run:
+            run.learn("One.")
+            run.learn("Two.")
+            run.result = "Done."
+        assert [(item.what, item.code, item.uncertain) for item in run.report.unstored] == [
+            ("1 learning", "level_unknown", False),
+            ("1 learning", "level_unknown", False),
+            ("result", "level_unknown", False),
+        ]
+        assert run.report.unstored[2].arguments["output"] == "Done."
+        await assert_ended(memory, run)
+        assert await contents(memory) == []
+
+
+TOO_LARGE = "x" * (CONTENT_BYTES_MAX + 1)
+
+
+async def test_a_result_that_is_too_large_takes_no_lesson_with_it(server: FaultyServer) -> None:
+    async with server.connect() as memory, memory.run("queen") as queen:
+        task = await queen.delegate("drone", "Read all files")
+        async with memory.run(delegation=task) as run:
+            run.learn("Files may be large.")
+            run.result = TOO_LARGE
+        assert [(item.what, item.code) for item in run.report.unstored] == [("result", "content_too_large")]
+        assert await contents(memory, "success_pattern") == [("success_pattern", "Files may be large.")]
+        await assert_ended(memory, run)
+
+
+async def test_a_lesson_that_is_too_large_takes_nothing_with_it(server: FaultyServer) -> None:
+    lessons = [f"Lesson number {number}." for number in range(22)]
     async with server.connect() as memory:
         async with memory.run("drone") as run:
-            run.learn("half a \0 character")
+            for lesson in [*lessons[:2], TOO_LARGE, *lessons[2:], TOO_LARGE]:
+                run.learn(lesson)
             run.result = "Done."
-        assert not run.report.complete
-        (missing,) = run.report.unstored
-        assert (missing.tool, missing.code, missing.uncertain) == ("end_session", "text_unstorable", False)
-        assert missing.arguments["output"] == "Done."
+        assert [(item.what, item.code) for item in run.report.unstored] == [("1 learning", "content_too_large")] * 2
+        assert await contents(memory, "result") == [("result", "Done.")]
+        assert await contents(memory, "success_pattern") == sorted(("success_pattern", lesson) for lesson in lessons)
         await assert_ended(memory, run)
-        assert await contents(memory, "result") == []
 
 
-@pytest.mark.parametrize("wrong", [object(), float("nan"), "\ud800"], ids=["object", "nan", "surrogate"])
-async def test_what_cannot_be_sent_is_refused_without_losing_the_connection(
-    server: FaultyServer, wrong: object
+async def test_an_artifact_that_is_gone_at_the_end_takes_nothing_with_it(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            artifact = await run.attach("probe.txt", "HTTP/1.1 200 OK")
+            await run.call("forget_memory", ids=[artifact.id])
+            run.result = "Done."
+        assert [(item.what, item.code) for item in run.report.unstored] == [
+            ("which artifacts belong to the result", "not_found")
+        ]
+        assert await contents(memory, "result") == [("result", "Done.")]
+        await assert_ended(memory, run)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [(None, ""), (" \n", ""), ({"port": 9000, "für": None}, '{"port": 9000, "für": null}'), (3, "3"), ([], "[]")],
+    ids=["none", "blank", "dict", "number", "list"],
+)
+async def test_a_result_that_is_no_text_is_kept_as_json(server: FaultyServer, value: object, kept: str) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            run.result = value
+            assert run.result == kept
+        assert run.report.complete
+        assert await contents(memory, "result") == ([("result", kept)] if kept else [])
+
+
+async def test_lessons_and_reasons_may_be_values_too(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        async with memory.run("drone") as run:
+            run.learn({"port": 9000})
+            run.fail(OSError("no answer\0"))
+        assert run.report.complete
+        assert await contents(memory, "failure_pattern", "success_pattern") == [
+            ("failure_pattern", "OSError: no answer\ufffd"),
+            ("success_pattern", '{"port": 9000}'),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        (object(), "arguments_not_json"),
+        (float("nan"), "arguments_not_json"),
+        ("\ud800", "text_unstorable"),
+        ("a\0b", "text_unstorable"),
+    ],
+    ids=["object", "nan", "surrogate", "nul"],
+)
+async def test_what_cannot_be_stored_is_refused_at_once_and_the_run_goes_on(
+    server: FaultyServer, wrong: object, code: str
 ) -> None:
     async with server.connect() as memory:
         async with memory.run("drone") as run:
             pid = server.pid
-            with pytest.raises(Refused) as refused:
+            for refused in (run.learn, run.fail, partial(setattr, run, "result")):
+                with pytest.raises(Refused) as error:
+                    refused(wrong)
+                assert error.value.code == code
+            with pytest.raises(Refused) as empty:
+                run.learn("")
+            assert empty.value.code == "content_empty"
+            with pytest.raises(Refused) as unsent:
                 await run.store("A fact.", metadata={"wrong": wrong})
-            assert refused.value.code == "arguments_not_json"
-            assert (await run.store("A fact.")).status == "stored"
-            run.result = "half a character: \ud800"
+            assert unsent.value.code == ("text_unstorable" if wrong == "a\0b" else "arguments_not_json")
+            run.result = "Done."
         assert server.pid == pid
-        assert [(item.code, item.uncertain) for item in run.report.unstored] == [("arguments_not_json", False)]
-        await assert_ended(memory, run)
+        assert run.report.complete
+        assert run.report.outcome is RunOutcome.SUCCEEDED
+        assert await contents(memory, "result") == [("result", "Done.")]
+
+
+@pytest.mark.parametrize("raises", [False, True], ids=["left", "raised"])
+async def test_the_end_of_a_run_raises_nothing_of_its_own(server: FaultyServer, raises: bool) -> None:
+    async with server.connect() as memory:
+        run = await memory.run("drone").__aenter__()
+        run.result = "Done."
+    error = KeyError("x") if raises else None
+    await run.__aexit__(type(error) if error else None, error, None)
+    (missing,) = run.report.unstored
+    assert missing.code == "closing_failed"
+    assert missing.arguments["output"] == "Done."
+    assert not run.report.complete
+
+
+# --- sign of life ---
+
+
+async def test_a_run_tells_the_server_that_its_agent_is_alive(server: FaultyServer) -> None:
+    server.order("register_agent", "noted")
+    async with server.connect() as memory:
+        async with memory.run("drone", limits=RunLimits(heartbeat_s=0.01)) as run:
+            with anyio.fail_after(DEADLINE_S):
+                while server.is_ordered("register_agent", "noted"):  # noqa: ASYNC110 - another process takes the order
+                    await anyio.sleep(0.005)
+        assert run.report.complete
+        assert run.report.calls == 2
+        server.order("register_agent", "noted")
+        await memory.retrieve("the heart beats no longer")
+        assert server.is_ordered("register_agent", "noted")
+
+
+async def test_a_heart_that_nobody_hears_disturbs_nothing(server: FaultyServer) -> None:
+    server.order("register_agent", "dies_before")
+    async with server.connect() as memory:
+        async with memory.run("drone", limits=RunLimits(heartbeat_s=0.01)) as run:
+            with anyio.fail_after(DEADLINE_S):
+                while server.is_ordered("register_agent", "dies_before"):  # noqa: ASYNC110 - as above
+                    await anyio.sleep(0.005)
+            run.result = "Done."
+        assert run.report.complete
+        assert not run.report.degraded
+
+
+async def test_a_run_that_is_never_left_keeps_no_connection_open(server: FaultyServer) -> None:
+    async with server.connect() as memory:
+        run = await memory.run("drone", limits=RunLimits(heartbeat_s=0.01)).__aenter__()
+    assert not run.report.ended
+    with pytest.raises(ValueError, match="heartbeat_s"):
+        RunLimits(heartbeat_s=-1)
 
 
 async def test_a_run_ends_its_session_when_asyncio_cancels_its_task(server: FaultyServer) -> None:
@@ -347,7 +484,8 @@ async def test_no_text_of_the_work_is_in_the_report_as_it_is_shown(server: Fault
     async with server.connect() as memory, memory.run("drone") as run:
         with pytest.raises(Refused):
             await run.store("confidential", level="nobody")
-        run.learn("confidential \0")
+        run.result = {"confidential": 1}
+        server.order("end_session", "always_busy")
     assert not run.report.complete
     assert "confidential" not in f"{run.report} {run.report!r}"
     assert run.session_id.partition(".")[2] not in repr(run.report)

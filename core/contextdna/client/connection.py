@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -63,6 +64,7 @@ class Connection:
         if self._link is not None:
             self._link.leave()
         if tasks is not None:
+            tasks.cancel_scope.cancel()  # hearts that still beat; a link is shielded, and says goodbye
             await tasks.__aexit__(None, None, None)
 
     async def call(self, request: Request, tally: Tally, *, patient: bool = False) -> dict[str, Any]:
@@ -100,6 +102,24 @@ class Connection:
                 return answer
         raise AssertionError("the last try returns or raises")
 
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run something beside the calls, until it ends or the connection is left. It raises nothing.
+
+        Raises:
+            RuntimeError: The connection is not open.
+        """
+        self._require_open().start_soon(work)
+
+    async def call_once(self, request: Request) -> None:
+        """Call a tool over the link that is there; where none is, do nothing.
+
+        Raises:
+            ClientError: It was not answered, or refused.
+        """
+        link = self._link
+        if link is not None and link.ready:
+            await link.call(request.tool, request.arguments)
+
     async def _once(self, request: Request) -> dict[str, Any]:
         link = self._current()
         try:
@@ -110,14 +130,18 @@ class Connection:
         return await link.call(request.tool, request.arguments, within_s=request.within_s)
 
     def _current(self) -> Link:
-        if self._tasks is None:
-            raise RuntimeError("the connection is not open: use it inside `async with connect(...)`")
+        tasks = self._require_open()
         if self._link is None or self._link.lost:
             if self._link is not None:
                 self._link.leave()
             self._link = Link(self._target)
-            self._tasks.start_soon(self._link.keep, name="contextdna.client link")
+            tasks.start_soon(self._link.keep, name="contextdna.client link")
         return self._link
+
+    def _require_open(self) -> TaskGroup:
+        if self._tasks is None:
+            raise RuntimeError("the connection is not open: use it inside `async with connect(...)`")
+        return self._tasks
 
     def _drop(self, link: Link) -> None:
         link.leave()

@@ -6,6 +6,7 @@ once: as stored, as not stored, or as perhaps stored when it left and no answer 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,9 +16,13 @@ import anyio
 from contextdna.client import answers, requests
 from contextdna.client.answers import Begun, Delegated, Ended, Late, answer_as
 from contextdna.client.connection import Connection, Request
+from contextdna.client.ending import Ending
 from contextdna.client.errors import ClientError, Refused, ServerAway
+from contextdna.client.heartbeat import Heartbeat
 from contextdna.client.report import Ledger, Unstored, Waiting
 from contextdna.client.requests import BeginFields
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +33,20 @@ class RunLimits:
         waiting_max: Writes that may wait while the server is away; what comes after is given up, and reported.
         waiting_bytes_max: Their content together, in bytes.
         closing_s: What the end of a run may take at most, in seconds, when it is cancelled too.
+        heartbeat_s: How often the run tells a server of the full profile that its agent is alive, in seconds; 0: never.
+
+    Raises:
+        ValueError: heartbeat_s is below 0.
     """
 
     waiting_max: int = 1000
     waiting_bytes_max: int = 32 * 1024 * 1024
     closing_s: float = 10.0
+    heartbeat_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.heartbeat_s >= 0:
+            raise ValueError("heartbeat_s is 0 or above")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,7 @@ class Execution:
         self._limits = limits
         self._one_at_a_time = anyio.Lock()
         self._artifacts: list[str] = []
+        self.heartbeat = Heartbeat(connection, lambda: self.begun.session_id if self.begun else "", limits.heartbeat_s)
         self.opening = opening
         self.ledger = Ledger(limits.waiting_max, limits.waiting_bytes_max)
         self.begun: Begun | None = None
@@ -194,20 +209,25 @@ class Execution:
         if self.ledger.waiting:
             await self._flush()
 
-    async def close(self, last: list[Waiting]) -> None:
-        """Write all that waits and then the last things, the end of the session among them, in bounded time.
+    async def close(self, ending: Ending) -> None:
+        """Write all that waits and then the end of the session, in bounded time.
 
         Raises nothing: what could not be done is in the ledger.
         """
-        self.ledger.waiting += last
-        with anyio.move_on_after(self._limits.closing_s, shield=True):
-            try:
+        self.heartbeat.stop()
+        self.ledger.waiting += ending.writes()
+        try:
+            with anyio.move_on_after(self._limits.closing_s, shield=True):
                 await self.begin(patient=True)
                 await self._flush(patient=True)
-            except ClientError as error:
-                self.ledger.give_up_all(error)
-        self.ledger.give_up_all(ServerAway("the end of the run took too long", code="closing_timeout"))
-        self.open = False
+        except ClientError as error:
+            self.ledger.give_up_all(error)
+        except Exception as error:  # noqa: BLE001 - the end of a run hides nothing of what its body raised
+            logger.error("a run could not be closed: %s", type(error).__name__)
+            self.ledger.give_up_all(ClientError(f"the end failed: {type(error).__name__}", code="closing_failed"))
+        finally:
+            self.ledger.give_up_all(ServerAway("the end of the run took too long", code="closing_timeout"))
+            self.open = False
 
     async def _flush(self, *, patient: bool = False) -> None:
         """Send what waits, in order.
@@ -276,15 +296,31 @@ class Execution:
             ClientError: A bare end was refused, too.
         """
         ending = item.request.tool == "end_session"
+        over = error.code.startswith("session_")
         if ending and error.code == "session_ended" and (error.repeated or item.uncertain):
             await self._find_the_end(item, error)
+        elif item.parts and not over:  # one text among them is refused: each is written, and judged, by itself
+            self.ledger.waiting[:0] = item.parts
+        elif ending and not over:
+            await self._end_without(item, error)
+        else:
+            self.ledger.give_up(item, error)
+
+    async def _end_without(self, item: Waiting, error: Refused) -> None:
+        """End the session without what is refused: the artifacts where one is gone, else the result.
+
+        Raises:
+            ClientError: A bare end was refused, too.
+        """
+        if self._artifacts and error.code == "not_found":
+            self.ledger.give_up(replace(item, what="which artifacts belong to the result"), error)
+            self._artifacts.clear()
+            self.ledger.waiting.insert(0, item)
             return
-        self.ledger.give_up(item, error)
-        if ending and not error.code.startswith("session_"):  # its texts are refused: end without them
-            success = bool(item.request.arguments["success"])
-            bare = requests.end(success=success)
-            answer_as(Ended, await self.call(bare, patient=True))
-            self.ended = True
+        self.ledger.give_up(replace(item, what=item.what.removeprefix("end of session, ")), error)
+        bare = requests.end(success=bool(item.request.arguments["success"]))
+        answer_as(Ended, await self.call(bare, patient=True))
+        self.ended = True
 
     async def _find_the_end(self, item: Waiting, error: Refused) -> None:
         """Find out whether an end that got no answer was carried out: it stores all of its texts, or none."""

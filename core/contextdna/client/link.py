@@ -61,6 +61,11 @@ class Link:
         """Whether a call over this link would lead nowhere; known before one is sent."""
         return self._over.is_set() or self._leaving.is_set() or self._pipe_ended()
 
+    @property
+    def ready(self) -> bool:
+        """Whether a call can be made without waiting for the server to start."""
+        return self._client is not None and not self.lost
+
     def _pipe_ended(self) -> bool:
         incoming = self._incoming
         return isinstance(incoming, MemoryObjectReceiveStream) and incoming.statistics().open_send_streams == 0

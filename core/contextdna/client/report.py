@@ -92,12 +92,16 @@ class RunReport:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A write that the server has not answered for yet; ``uncertain`` once it may have been carried out."""
+    """A write that the server has not answered for yet; ``uncertain`` once it may have been carried out.
+
+    ``parts`` are what to write instead when it is refused for one of its texts: the same, one by one.
+    """
 
     what: str
     request: Request
     size: int = 0
     uncertain: bool = False
+    parts: tuple[Waiting, ...] = ()
 
 
 @dataclass(slots=True)

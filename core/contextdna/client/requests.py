@@ -208,6 +208,11 @@ def record_loop(loop: int, phase: str, **fields: Unpack[LoopFields]) -> Request:
     return _request("record_loop_decision", {**fields, "loop": loop, "phase": phase})
 
 
+def beat(session_id: str) -> Request:
+    """Tell that the session's agent is alive. A tool of the full profile, as are those that wait for an agent."""
+    return _request("register_agent", {"session_id": session_id, "heartbeat": True}, repeatable=True)
+
+
 def new_key() -> str:
     """Make an idempotency key."""
     return f"client-{secrets.token_hex(12)}"

@@ -26,7 +26,8 @@ from contextdna.client.answers import (
     answer_as,
 )
 from contextdna.client.connection import Connection, Request
-from contextdna.client.errors import ClientError
+from contextdna.client.ending import Ending
+from contextdna.client.errors import ClientError, Refused
 from contextdna.client.execution import Execution, Opening, RunLimits
 from contextdna.client.report import RunOutcome, RunReport, Waiting
 from contextdna.client.requests import (
@@ -39,12 +40,7 @@ from contextdna.client.requests import (
     Role,
     ShareFields,
 )
-
-LEARNINGS_MAX: Final = 20
-"""How many learnings the end of a session takes. Source: end_session."""
-
-BATCH_MAX: Final = 100
-"""How many memories a batch may have. Source: store_memory."""
+from contextdna.client.texts import is_blank, mended, size_of, text_of
 
 FAILURE_CHARS_MAX: Final = 500
 
@@ -85,10 +81,23 @@ class AgentRun:
         self._failed = False
         self._failure = ""
         self._outcome = RunOutcome.RUNNING
-        self.result = ""
-        """What the work came to; stored at the end."""
+        self._result = ""
 
     # --- what it knows ---
+
+    @property
+    def result(self) -> str:
+        """What the work came to; stored at the end. Set it to text, or to what can be written as JSON; None is none.
+
+        Raises:
+            Refused: When it is set: it cannot be stored, whenever the server were asked.
+        """
+        return self._result
+
+    @result.setter
+    def result(self, value: object) -> None:
+        text = text_of(value, name="the result")
+        self._result = "" if is_blank(text) else text
 
     @property
     def session_id(self) -> str:
@@ -154,7 +163,7 @@ class AgentRun:
             Refused: The server does not take it.
         """
         request = requests.store(content, on_duplicate=on_duplicate, idempotency_key=idempotency_key, **fields)
-        raw = await self.execution.write(Waiting("memory", request, _size(content)))
+        raw = await self.execution.write(Waiting("memory", request, size_of(content)))
         return answers.stored(raw)[0] if raw else QUEUED
 
     async def store_all(self, memories: Sequence[MemoryItem], *, on_duplicate: str = "merge") -> tuple[Stored, ...]:
@@ -164,7 +173,7 @@ class AgentRun:
             Refused: The server does not take them.
         """
         request = requests.store_all(memories, on_duplicate=on_duplicate, idempotency_key="")
-        size = sum(_size(item["content"]) for item in memories)
+        size = sum(size_of(item["content"]) for item in memories)
         raw = await self.execution.write(Waiting(f"{len(memories)} memories", request, size))
         return answers.stored(raw) if raw else (QUEUED,) * len(memories)
 
@@ -177,7 +186,7 @@ class AgentRun:
             Refused: The server does not take it.
         """
         turn = {"role": role, "content": content, "level": level, "metadata": dict(metadata or {})}
-        raw = await self.execution.write(Waiting("turn", requests.log([turn]), _size(content)))
+        raw = await self.execution.write(Waiting("turn", requests.log([turn]), size_of(content)))
         return answer_as(Logged, raw) if raw else Logged(())
 
     async def attach(self, name: str, data: str | bytes, **fields: Unpack[ArtifactFields]) -> Attached:
@@ -186,7 +195,7 @@ class AgentRun:
         Raises:
             Refused: The server does not take it.
         """
-        size = _size(data) if isinstance(data, str) else len(data)
+        size = size_of(data) if isinstance(data, str) else len(data)
         raw = await self.execution.write(Waiting(f"artifact {name}", requests.attach(name, data, **fields), size))
         return answer_as(Attached, raw) if raw else Attached("", "", name)
 
@@ -234,16 +243,34 @@ class AgentRun:
         """
         return await self.execution.call(Request(tool, arguments, repeatable, within_s))
 
-    def learn(self, lesson: str) -> None:
-        """Note what the next agent should know; stored at the end as a success pattern, when the run failed too."""
-        self.execution.require_open()
-        self._learnings.append(lesson)
+    def learn(self, lesson: object) -> None:
+        """Note what the next agent should know; stored at the end as a success pattern, when the run failed too.
 
-    def fail(self, reason: str = "") -> None:
-        """Say that the task was not done, without an exception; the reason becomes a failure pattern."""
+        Args:
+            lesson: Text, or what can be written as JSON.
+
+        Raises:
+            Refused: It is empty, or cannot be stored: the server would say so at the end.
+        """
         self.execution.require_open()
+        text = text_of(lesson, name="the lesson")
+        if is_blank(text):
+            raise Refused("the lesson is empty", code="content_empty", hint="Say what the next agent should know.")
+        self._learnings.append(text)
+
+    def fail(self, reason: object = "") -> None:
+        """Say that the task was not done, without an exception; the reason becomes a failure pattern.
+
+        Args:
+            reason: Text, an exception, or what can be written as JSON; empty for no pattern.
+
+        Raises:
+            Refused: It cannot be stored.
+        """
+        self.execution.require_open()
+        text = mended(type_and_message(reason)) if isinstance(reason, BaseException) else text_of(reason, name="reason")
         self._failed = True
-        self._failure = reason
+        self._failure = "" if is_blank(text) else text
 
     # --- begin and end ---
 
@@ -265,6 +292,7 @@ class AgentRun:
                 raise
             self.execution.ledger.degraded = True
             logger.warning("the run goes on without the memory: %s", error.code)
+        self.execution.heartbeat.start()
         return self
 
     async def __aexit__(
@@ -274,15 +302,16 @@ class AgentRun:
         self._outcome = self._outcome_of(error)
         if isinstance(error, Exception):
             self._failure = self._described(error)
-        await self.execution.close(list(self._last_writes()))
+        await self.execution.close(self._ending())
         if not self.report.complete:
             logger.warning("%s: %d items are not stored", self.agent_id, len(self.report.unstored))
 
     def _described(self, error: Exception) -> str:
         try:
-            return self._failure_text(error) if self._failure_text else ""
+            text = text_of(mended(self._failure_text(error)) if self._failure_text else "", name="the failure")
         except Exception:  # noqa: BLE001 - the caller's function must not hide the error that it was to describe
             return type(error).__name__
+        return "" if is_blank(text) else text
 
     def _outcome_of(self, error: BaseException | None) -> RunOutcome:
         if error is None:
@@ -290,38 +319,14 @@ class AgentRun:
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
         return RunOutcome.CANCELLED if cancelled else RunOutcome.FAILED
 
-    def _last_writes(self) -> Iterator[Waiting]:
-        """Give what the end of the session does not take, then the end."""
-        success = self._outcome is RunOutcome.SUCCEEDED
-        taken = LEARNINGS_MAX if success else 0  # the end of a failed session would make them failure patterns
-        for start in range(taken, len(self._learnings), BATCH_MAX):
-            yield _patterns(self._learnings[start : start + BATCH_MAX], self._level)
-        learnings = self._learnings[:taken] if success else [self._failure] if self._failure else []
-        request = requests.end(success=success, output=self.result, learnings=learnings, level=self._level)
-        size = _size(self.result) + sum(map(_size, learnings))
-        yield Waiting(_named(self.result, learnings, success=success), request, size)
-
-
-def _patterns(lessons: Sequence[str], level: str) -> Waiting:
-    batch = [
-        MemoryItem(content=lesson, memory_type="success_pattern", importance=0.7, level=level) for lesson in lessons
-    ]
-    request = requests.store_all(batch, on_duplicate="merge", idempotency_key="")
-    return Waiting(_counted(len(batch)), request, sum(map(_size, lessons)))
-
-
-def _named(result: str, learnings: Sequence[str], *, success: bool) -> str:
-    """Name what the end of a session stores."""
-    patterns = _counted(len(learnings)) if success else "failure pattern"
-    return ", ".join(["end of session", *(["result"] if result else []), *([patterns] if learnings else [])])
-
-
-def _counted(learnings: int) -> str:
-    return "1 learning" if learnings == 1 else f"{learnings} learnings"
-
-
-def _size(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
+    def _ending(self) -> Ending:
+        return Ending(
+            success=self._outcome is RunOutcome.SUCCEEDED,
+            result=self._result,
+            learnings=self._learnings,
+            failure=self._failure,
+            level=self._level,
+        )
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
