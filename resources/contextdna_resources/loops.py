@@ -46,6 +46,7 @@ def shown_gate(gate: GateState) -> dict[str, Any]:
     """Show where the gates stand."""
     return {
         "iteration": gate.iteration,
+        "of": gate.of,
         "open": gate.open,
         "missing": list(gate.missing),
         "confidence_gate": gate.confidence_gate,

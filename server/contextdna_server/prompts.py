@@ -7,12 +7,11 @@ from typing import Final
 
 from mcp_types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
 
-from contextdna import Context, ContextQuery, Hit, InvalidInput, Kind, LoopRecord, SessionId, Workspace
+from contextdna import Context, ContextQuery, GateState, Hit, InvalidInput, Kind, LoopRecord, SessionId, Workspace
 from contextdna_resources import (
     WorkspaceFor,
     check_session_id,
     quoted,
-    shown_gate,
     shown_loop,
     shown_time,
     shown_turn,
@@ -168,13 +167,13 @@ async def retrospective(arguments: Arguments, workspace: Workspace) -> str:
     """Write the course of a phase, and the patterns that are known already."""
     phase = arguments["phase"]
     records = await workspace.read_loops(phase, limit=_LOOPS_SHOWN)
-    gate = shown_gate(await workspace.loop_gate(phase, iteration=max(entry.record.position for entry in records)))
+    gate = (await workspace.loops.status(phase, limit=1)).gate
     text = _words(" ".join([phase.replace("-", " "), *(entry.reasoning[:300] for entry in records)]))
     known = await workspace.retrieve_context(ContextQuery(text=text, types=_PATTERN_TYPES, limit=15, max_tokens=1500))
     return _joined(
         f"# Retrospective of phase {phase}",
         _DATA_NOTE,
-        "# Where its latest iteration stands\n\n" + "\n".join(f"- {key}: {value}" for key, value in gate.items()),
+        "# Where its latest iteration stands\n\n" + "\n".join(f"- {fact}" for fact in _gate(gate)),
         "# Loop records, newest first",
         *(_loop(entry) for entry in records),
         "# Patterns that are known already",
@@ -202,6 +201,19 @@ def _hit(hit: Hit) -> str:
     if hit.clipped:
         facts.append("cut")
     return f"## {' · '.join(facts)}\n\n{quoted(hit.content)}"
+
+
+def _gate(gate: GateState) -> Sequence[str]:
+    lowest = "none recorded" if gate.confidence_min is None else f"{gate.confidence_min:.2f} of {gate.confidences}"
+    consensus = "none recorded" if gate.consensus is None else f"{gate.consensus:.2f}"
+    return (
+        f"iteration: {gate.iteration}",
+        f"judged by: {gate.of}",
+        f"open: {'yes' if gate.open else 'no'}",
+        *(f"missing: {reason}" for reason in gate.missing),
+        f"lowest confidence: {lowest}, the gate is {gate.confidence_gate:.2f}",
+        f"consensus: {consensus}, the threshold is {gate.consensus_gate:.2f}",
+    )
 
 
 def _loop(entry: LoopRecord) -> str:

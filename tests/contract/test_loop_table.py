@@ -98,3 +98,37 @@ async def test_links_show_when_the_reader_sees_their_other_end(database: Databas
         {"first": "second", "second": "hidden"},
         ["late rests_on hidden", *shown],
     )
+
+
+async def test_what_stands_is_told_by_links_alone_with_and_without_what_is_hidden(database: Database) -> None:
+    loop: dict[str, Any] = {"kind": Kind.LOOP, "subject": "p1", "type": "decision", "position": 1}
+    records = [
+        make_indexed("first", created_at=minutes(-1), **loop),
+        make_indexed("hidden", owner_id=BOB, level=Level.PRIVATE, created_at=minutes(-2), **loop),
+        make_indexed("second", created_at=minutes(-3), **loop),
+        make_indexed("deleted", deleted_at=NOW, created_at=minutes(-3), **loop),
+        make_indexed("elsewhere", **{**loop, "position": 2}),
+    ]
+    links = [
+        make_link("hidden", "first", relation=SUPERSEDES),
+        make_link("second", "hidden", relation=SUPERSEDES),
+        make_link("deleted", "second", relation=SUPERSEDES),
+        make_link("elsewhere", "second", relation=SUPERSEDES),
+    ]
+
+    async def unit(tx: Any) -> None:
+        await tx.records.insert(records)
+        await tx.records.add_links(links)
+
+    await database.write(unit)
+
+    async def standing(agent_id: str, *, hidden: bool, phase: str = "p1") -> list[str]:
+        found = await database.read(
+            lambda tx: tx.loops.standing(make_reader(agent_id), phase, 1, now=NOW, hidden=hidden)
+        )
+        return [record.id for record in found]
+
+    assert await standing("alice", hidden=True) == ["second"]
+    assert await standing("alice", hidden=False) == ["first", "second"]
+    assert await standing("bob", hidden=False) == ["second"]
+    assert await standing("alice", hidden=True, phase="") == []

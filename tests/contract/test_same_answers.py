@@ -241,6 +241,7 @@ READS = st.one_of(
         limit=LIMITS,
     ),
     calls("loops.latest_iteration", READERS, SUBJECTS, now=TIMES),
+    calls("loops.standing", READERS, SUBJECTS, NUMBERS, now=TIMES, hidden=st.booleans()),
     calls("loops.superseding", READERS, RECORD_ID_LISTS, now=TIMES),
     calls("loops.references", READERS, RECORD_ID_LISTS, now=TIMES),
     calls("grants.active_for", PROJECTS, RECORD_ID_LISTS, AGENTS, now=TIMES),

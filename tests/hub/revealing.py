@@ -64,7 +64,8 @@ async def plant(hub: Hub, owner: Principal, kind: Kind, level: Level, label: str
         case Kind.LOOP:
             loop = LOOPS[level]
             decision = Decision.DEFER if loop is Loop.DECISION else None
-            draft = LoopDraft(loop, f"phase-{label}", score=0.5, decision=decision, reasoning=text)
+            score = None if decision else 0.5
+            draft = LoopDraft(loop, f"phase-{label}", score=score, decision=decision, reasoning=text)
             return Planted(RecordId((await workspace.record_loop(draft)).id), kind, level, draft.phase)
         case Kind.TASK:
             added = await workspace.tasks.add(TaskDraft(label, description=text, level=level))

@@ -29,6 +29,7 @@ from contextdna import (
     Principal,
     RecordId,
     Risk,
+    Role,
     TurnDraft,
     WorkSettings,
     Workspace,
@@ -42,6 +43,7 @@ from tests.hub.rig import (
     PETE,
     ROOT,
     TESS,
+    WRITER,
     Clock,
     begin,
     last_audit,
@@ -92,7 +94,7 @@ async def test_another_iteration_phase_or_loop_supersedes_nothing(hub: Hub, chan
     assert (await record(hub, ALICE, Loop.CONSENSUS, score=0.6)).supersedes == ""
 
 
-async def test_consensus_and_decisions_supersede_whoever_recorded_them(hub: Hub) -> None:
+async def test_consensus_and_decisions_of_a_swarm_supersede_whoever_recorded_them(hub: Hub) -> None:
     first = await record(hub, ALICE, Loop.CONSENSUS, validators={"v1": 0.4, "v2": 0.8})
     second = await record(hub, BOB, Loop.CONSENSUS, score=0.95)
     assert (second.supersedes, second.gate.consensus) == (first.id, 0.95)
@@ -100,18 +102,30 @@ async def test_consensus_and_decisions_supersede_whoever_recorded_them(hub: Hub)
     assert dict(seen[first.id].validators) == {"v1": 0.4, "v2": 0.8}
     assert seen[first.id].score == pytest.approx(0.6)
     assert seen[first.id].superseded_by == second.id
-    early = await decide(hub)
-    late = await decide(hub, decision=Decision.ESCALATE)
+    early = await decide(hub, BOB)
+    late = await decide(hub, ALICE, decision=Decision.ESCALATE)
     assert (await in_phase(hub.bind(ROOT)))[early].superseded_by == late
 
 
+async def test_no_agent_of_another_swarm_or_of_none_supersedes_a_decision(hub: Hub) -> None:
+    ours = await decide(hub, ALICE, deferred=["the docs"])
+    for other in (PETE, replace(PETE, swarm_id="sink"), ROOT):
+        await decide(hub, other)
+    assert (await in_phase(hub.bind(ROOT)))[ours].superseded_by == ""
+    assert [item.text for item in (await hub.bind(ROOT).loops.deferred()).items] == ["the docs"]
+    of_none = {entry.record.id for entry in (await hub.bind(ROOT).loops.status(PHASE)).standing}
+    assert len(of_none) == 3, "those outside of all swarms have a place of their own"
+
+
 async def test_supersession_shows_only_to_those_who_may_see_both(hub: Hub) -> None:
-    first = await decide(hub, ALICE)
-    second = await decide(hub, ROOT)
+    first = await decide(hub, ALICE, deferred=["the docs"])
+    second = await decide(hub, WRITER)
     third = await record(hub, ALICE, Loop.DECISION, decision=Decision.ESCALATE, reasoning="again")
-    assert third.supersedes == "", "it took the place of one that alice may not see"
+    assert third.supersedes == first, "beside the one between, which alice may not see"
     own = await in_phase(hub.bind(ALICE))
-    assert {entry.superseded_by + entry.supersedes for entry in own.values()} == {""}
+    assert (own[first].superseded_by, own[RecordId(third.id)].supersedes) == (third.id, first)
+    status = await hub.bind(ALICE).loops.status(PHASE)
+    assert ([entry.record.id for entry in status.standing], status.deferred.items) == ([third.id], ())
     seen = await in_phase(hub.bind(ROOT))
     assert (seen[first].superseded_by, seen[second].superseded_by) == (second, third.id)
     assert (seen[second].supersedes, seen[RecordId(third.id)].supersedes) == (first, second)
@@ -119,7 +133,7 @@ async def test_supersession_shows_only_to_those_who_may_see_both(hub: Hub) -> No
 
 async def test_superseded_decisions_of_others_stay_open_for_who_may_not_see_what_superseded_them(hub: Hub) -> None:
     await decide(hub, ALICE, deferred=["the docs"])
-    await decide(hub, ROOT)
+    await decide(hub, WRITER)
     assert [item.text for item in (await hub.bind(ALICE).loops.deferred()).items] == ["the docs"]
     assert (await hub.bind(ROOT).loops.deferred()).items == ()
 
@@ -312,8 +326,13 @@ async def test_another_swarm_opens_no_gate_and_takes_no_record_of_ours(hub: Hub)
     assert (theirs.supersedes, theirs.gate.consensus, theirs.gate.confidences) == ("", 0.99, 0)
     gate = await hub.bind(ALICE).loop_gate(PHASE)
     assert (gate.consensus, gate.open) == (0.2, False)
-    of_none = await record(hub, PETE, Loop.CONFIDENCE, score=0.9)
-    assert of_none.gate.consensus == 0.2, "who has no swarm is judged by the lowest of all"
+    await decide(hub, ALICE)
+    gate = await hub.bind(ROOT).loop_gate(PHASE)
+    assert (gate.of, gate.consensus, gate.confidences) == ("all swarms", 0.2, 1)
+    assert gate.missing == (
+        "swarm lift: the consensus is 0.20, the threshold is 0.90",
+        "swarm sink: no confidence (loop 3) is recorded",
+    )
     assert (await record(hub, ALICE, Loop.CONSENSUS, validators={"v1": 0.3})).supersedes == ours.id
 
 
@@ -322,3 +341,84 @@ async def test_a_consensus_says_no_more_than_its_validators(hub: Hub) -> None:
     await refused(hub.bind(ALICE).record_loop(draft), InvalidInput, "score_above_validators")
     outcome = await record(hub, ALICE, Loop.CONSENSUS, score=0.95)
     assert outcome.objections == ("the consensus names no validators",)
+
+
+async def test_a_step_back_of_the_clock_leaves_no_stale_record_standing(hub: Hub, clock: Clock) -> None:
+    for score in (0.9, 0.5):
+        await record(hub, ALICE, Loop.CONFIDENCE, score=score)
+        latest = await record(hub, ALICE, Loop.CONSENSUS, score=score)
+        clock.advance(hours=-1)
+    assert (latest.gate.confidence_min, latest.gate.consensus) == (0.5, 0.5)
+    status = await hub.bind(ALICE).loops.status(PHASE)
+    assert (status.gate.confidence_min, status.gate.consensus) == (0.5, 0.5)
+    assert [entry.score for entry in status.standing] == [0.5, 0.5]
+    again = await record(hub, ALICE, Loop.CONFIDENCE, score=0.8)
+    assert again.gate.confidence_min == 0.8
+    chain = [entry for entry in (await in_phase(hub.bind(ALICE))).values() if entry.record.type == "confidence"]
+    assert sorted((entry.score, bool(entry.superseded_by)) for entry in chain) == [
+        (0.5, True),
+        (0.8, False),
+        (0.9, True),
+    ]
+
+
+async def test_where_a_chain_lost_its_middle_only_the_last_stands(hub: Hub, clock: Clock) -> None:
+    ids = []
+    for score in (0.5, 0.6, 0.9):
+        ids.append((await record(hub, ALICE, Loop.CONFIDENCE, score=score)).id)
+        clock.advance(hours=-1)
+    await hub.bind(ROOT, project_id=DEFAULT).forget_memories([RecordId(ids[1])], purge=True)
+    status = await hub.bind(ALICE).loops.status(PHASE)
+    assert ([entry.record.id for entry in status.standing], status.gate.confidences) == ([ids[2]], 1)
+
+
+async def test_who_has_no_swarm_reads_no_private_confidence_in_the_numbers_of_a_gate(hub: Hub) -> None:
+    await record(hub, ALICE, Loop.CONFIDENCE, score=0.41)
+    await record(hub, replace(PETE, agent_id=AgentId("paul")), Loop.CONFIDENCE, score=0.42)
+    outcome = await record(hub, PETE, Loop.CONFIDENCE, score=0.9)
+    gate = await hub.bind(PETE).loop_gate(PHASE)
+    for seen in (outcome.gate, gate):
+        assert (seen.of, seen.confidences, seen.confidence_min) == ("what you may see", 1, 0.9)
+        assert seen.missing == ("no consensus (loop 2) is recorded",)
+    lead = await record(hub, replace(PETE, agent_id=AgentId("lead"), role=Role.COORDINATOR), Loop.CONFIDENCE, score=0.8)
+    assert (lead.gate.of, lead.gate.confidences, lead.gate.confidence_min) == ("all swarms", 4, 0.41)
+
+
+@pytest.mark.parametrize("swarm_id", ["", "default"])
+async def test_the_role_system_is_told_of_all_swarms_whichever_its_own_is(hub: Hub, swarm_id: str) -> None:
+    await record(hub, ALICE, Loop.CONFIDENCE, score=0.95)
+    await record(hub, ALICE, Loop.CONSENSUS, score=0.95)
+    await decide(hub, ALICE)
+    gate = await hub.bind(replace(ROOT, swarm_id=swarm_id), project_id=DEFAULT).loop_gate(PHASE)
+    assert (gate.of, gate.open, gate.confidences) == ("all swarms", True, 1)
+    assert (await hub.bind(BOB).loop_gate(PHASE)).of == "swarm lift"
+
+
+@pytest.mark.parametrize(
+    ("loop", "fields", "named"),
+    [
+        (Loop.CONFIDENCE, {"details": {"deferred_issues": ["x"]}}, "deferred_issues belongs to loop 4"),
+        (Loop.CONFIDENCE, {"validators": {"v": 0.5}}, "validators belongs to loop 2"),
+        (Loop.CONFIDENCE, {"decision": Decision.DEFER}, "decision belongs to loop 4"),
+        (Loop.CONSENSUS, {"details": {"blockers": ["x"]}}, "blockers belongs to loop 3"),
+        (Loop.CONSENSUS, {"details": {"files": ["x"]}}, "files belongs to loop 3"),
+        (Loop.DECISION, {"decision": Decision.DEFER}, "score belongs to loop 3 (confidence) and 2 (consensus)"),
+        (Loop.DECISION, {"decision": Decision.DEFER, "score": None, "details": {"issues": ["x"]}}, "issues belongs"),
+    ],
+)
+async def test_a_field_of_another_loop_is_refused_by_its_name(
+    hub: Hub, loop: Loop, fields: dict[str, Any], named: str
+) -> None:
+    draft = LoopDraft(loop, PHASE, **{"score": 0.5, **fields})
+    error = await refused(hub.bind(ALICE).record_loop(draft), InvalidInput, "field_of_other_loop")
+    assert named in error.message
+    assert f"this is loop {int(loop)}" in error.message
+
+
+async def test_a_phase_of_which_one_sees_nothing_says_so_and_its_author_gets_the_gate(hub: Hub) -> None:
+    await record(hub, ALICE, Loop.CONFIDENCE, score=0.5, phase="hidden")
+    error = await refused(hub.bind(BOB).loops.status("hidden"), NotFound, "not_found")
+    assert "no record of this phase that you may see" in error.hint
+    assert (await hub.bind(ALICE).loops.status("hidden")).gate.confidence_min == 0.5
+    handle = await begin(hub, ALICE)
+    assert (await hub.bind(ALICE, session_id=handle).loops.status("hidden")).gate.confidence_min == 0.5

@@ -6,7 +6,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp_types import INVALID_PARAMS, PromptReference, TextContent
 
-from contextdna import Level, Loop, LoopDraft, MemoryDraft
+from contextdna import Decision, Level, Loop, LoopDraft, MemoryDraft
 from contextdna_server.prompts import TURNS_SHOWN
 from tests.resources.rig import ALICE, BOB, ROOT, Rig, open_rig
 
@@ -133,7 +133,19 @@ async def test_a_retrospective_shows_visible_records_and_known_patterns(rig: Rig
     assert "only alice" not in text
     assert "> Write token tests first in auth work." in text
     assert "token ring" not in text
-    assert "- open: True" in text
+    assert "- judged by: swarm lift\n- open: yes\n- lowest confidence: 0.80 of 1, the gate is 0.75\n" in text
+    assert not {"True", "False", "None", "['"} & set(text.split())
+
+
+async def test_a_retrospective_tells_the_operator_of_all_swarms_in_plain_words(rig: Rig) -> None:
+    await rig.workspace(ALICE).record_loop(
+        LoopDraft(Loop.DECISION, "build", decision=Decision.DEFER, reasoning="not yet")
+    )
+    await rig.workspace(ALICE).record_loop(LoopDraft(Loop.CONFIDENCE, "build", score=0.4))
+    async with rig.client(ROOT) as client:
+        text = await text_of(client, "retrospective", phase="build")
+    assert "- judged by: all swarms\n- open: no\n- missing: the lowest confidence is 0.40, the gate is 0.75" in text
+    assert "- consensus: none recorded, the threshold is 0.90" in text
 
 
 @pytest.mark.parametrize(

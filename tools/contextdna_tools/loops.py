@@ -66,6 +66,7 @@ class LoopResult(BaseModel):
     id: str
     gate: GateView
     objections: list[str]
+    agent: str = ""
 
 
 async def record_loop_decision(call: Call, args: RecordLoopDecision) -> LoopResult:
@@ -88,7 +89,9 @@ async def record_loop_decision(call: Call, args: RecordLoopDecision) -> LoopResu
             rests_on=tuple(RecordId(i) for i in args.rests_on),
         )
     )
-    return LoopResult(id=outcome.id, gate=_gate(outcome.gate), objections=list(outcome.objections))
+    return LoopResult(
+        id=outcome.id, gate=_gate(outcome.gate), objections=list(outcome.objections), agent=outcome.agent_id
+    )
 
 
 def _gate(gate: GateState) -> GateView:
@@ -136,6 +139,12 @@ class FollowUpView(BaseModel):
     decision_id: str = ""
 
 
+class StatusGateView(GateView):
+    """Where the gates stand, and by whose records."""
+
+    of: str = ""
+
+
 class StatusResult(BaseModel):
     """Answer of loop_status."""
 
@@ -145,7 +154,7 @@ class StatusResult(BaseModel):
     phase: str | None = None
     iteration: int | None = None
     latest_iteration: int | None = None
-    gate: GateView | None = None
+    gate: StatusGateView | None = None
     records: list[StandingView] | None = None
 
 
@@ -159,7 +168,7 @@ async def loop_status(call: Call, args: LoopStatusArguments) -> StatusResult:
         phase=args.phase,
         iteration=status.gate.iteration,
         latest_iteration=status.latest_iteration,
-        gate=_gate(status.gate),
+        gate=StatusGateView(of=status.gate.of, **_gate(status.gate).model_dump()),
         records=[_standing(entry) for entry in status.standing],
         **_shown(status.deferred, status.next_actions),
     )

@@ -1,18 +1,18 @@
 """Loop records and their gates: confidence (loop 3), consensus (loop 2), decision (loop 4).
 
-Append-only: a new record of the same phase, iteration and loop (a consensus: of the same swarm; a confidence: of the
-same agent too) supersedes the former one by a link from new to old; the old row stays as it is.
+Append-only: a new record of the same phase, iteration, loop and swarm (a confidence: of the same agent too) supersedes
+the former one by a link from new to old; the old row stays as it is. Which stands is told by the links alone.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from contextdna.domain import access, memories
+from contextdna.domain import access, gates, memories
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
-from contextdna.errors import Conflict, IntegrityFault, InvalidInput
+from contextdna.errors import Conflict, InvalidInput, NotFound
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.level import Level
@@ -26,6 +26,7 @@ from contextdna.values.loop import (
     LoopOutcome,
     LoopRecord,
 )
+from contextdna.values.principal import Role
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, VisibleRecord
 from contextdna.values.settings import BelowGate
@@ -40,6 +41,9 @@ _RECORDED = {
 }
 ITERATIONS_MAX = 10_000
 LISTED_MAX = 200
+ALL_SWARMS = "all swarms"
+WHAT_IT_SEES = "what you may see"
+_PHASE_CHARS = 128
 _VALIDATORS_MAX = 100
 _ROUNDING = 0.005
 _REASONING_BYTES_MAX = 64 * 1024
@@ -63,6 +67,7 @@ def check_draft(draft: LoopDraft, op: Operation) -> LoopDraft:
         check_score(score, name="validator_score")
     if draft.score is not None:
         check_score(draft.score, name="score")
+    _check_fields(draft)
     if draft.loop is Loop.DECISION:
         if draft.decision is None:
             raise InvalidInput("loop 4 needs a decision", code="decision_missing", hint="PROCEED, DEFER or ESCALATE.")
@@ -78,6 +83,32 @@ def check_draft(draft: LoopDraft, op: Operation) -> LoopDraft:
     if draft.score is None:
         raise InvalidInput(f"{draft.loop.label} needs a score", code="score_missing", hint="Give a number 0 to 1.")
     return draft
+
+
+_FIELDS: Mapping[str, tuple[Loop, ...]] = {
+    "score": (Loop.CONFIDENCE, Loop.CONSENSUS),
+    "validators": (Loop.CONSENSUS,),
+    "decision": (Loop.DECISION,),
+    "blockers": (Loop.CONFIDENCE,),
+    "files": (Loop.CONFIDENCE,),
+    "issues": (Loop.CONSENSUS,),
+    "recommendations": (Loop.CONSENSUS,),
+    "deferred_issues": (Loop.DECISION,),
+    "next_actions": (Loop.DECISION,),
+}
+"""The loops that a field or detail belongs to; any other detail may stand in each."""
+
+
+def _check_fields(draft: LoopDraft) -> None:
+    given = {"score": draft.score is not None, "validators": draft.validators, "decision": draft.decision}
+    for name, loops in _FIELDS.items():
+        if draft.loop not in loops and given.get(name, draft.details.get(name)):
+            owners = " and ".join(f"{int(loop)} ({loop.label})" for loop in loops)
+            raise InvalidInput(
+                f"{name} belongs to loop {owners}, this is loop {int(draft.loop)}",
+                code="field_of_other_loop",
+                hint=f"Leave {name} out, or record it as loop {owners}.",
+            )
 
 
 def _mean(validators: Mapping[str, float]) -> float:
@@ -97,8 +128,7 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
     if level is Level.SWARM:
         access.require_level(op.actor, level)
     await memories.require_visible(op, draft.rests_on)
-    standing = await _standing(op, draft.phase, draft.iteration)
-    gate = _judged(op, draft.phase, draft.iteration, standing)
+    gate = await _own_gate(op, draft.phase, draft.iteration)
     objections = _objections(draft, gate)
     if draft.decision is Decision.PROCEED and not gate.open and _refuses(op):
         raise Conflict(
@@ -108,19 +138,62 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
         )
     entry = _entry(op, draft, level)
     record_id = entry.record.id
-    former = standing.get(_place(entry.record))
+    former, seen = await _former(op, entry.record)
     await op.tx.records.insert([entry])
     await op.tx.records.add_links(_links(op, record_id, former, draft.rests_on))
     op.note([record_id], loop=int(draft.loop), phase=draft.phase, iteration=draft.iteration)
     op.emit(_RECORDED[draft.loop], [record_id], subject=draft.phase)
-    after = _judged(op, draft.phase, draft.iteration, {**standing, _place(entry.record): entry.record})
-    seen = await op.tx.records.read(op.actor.reader, [former.id], now=op.now) if former else []
-    return LoopOutcome(record_id, 1, after, objections, seen[0].record.id if seen else "")
+    after = await _own_gate(op, draft.phase, draft.iteration)
+    return LoopOutcome(record_id, 1, after, objections, seen, op.actor.agent_id)
 
 
 async def gate_state(op: Operation, phase: str, iteration: int) -> GateState:
-    """Judge a phase and iteration: every agent's latest confidence, and the latest consensus."""
-    return _judged(op, phase, iteration, await _standing(op, phase, iteration))
+    """Judge a phase and iteration for a reader: every agent's standing confidence, and the standing consensus.
+
+    The role system is told of all swarms, whichever its own is.
+    """
+    if op.actor.reader.role is Role.SYSTEM:
+        return gates.judged(op, phase, iteration, await standing(op, phase, iteration, hidden=True), of=ALL_SWARMS)
+    return await _own_gate(op, phase, iteration)
+
+
+async def _own_gate(op: Operation, phase: str, iteration: int) -> GateState:
+    """Judge a phase and iteration by the actor's swarm, whose gates no other swarm opens or closes.
+
+    Who has none is judged by all swarms where it answers for the project, else by what it may see: from the numbers
+    it could tell what an agent recorded for itself alone.
+    """
+    reader = op.actor.reader
+    if reader.swarm_id:
+        of = f"swarm {reader.swarm_id}"
+        records = [r for r in await standing(op, phase, iteration, hidden=True) if r.swarm_id == reader.swarm_id]
+    elif reader.role is Role.AGENT:
+        of, records = WHAT_IT_SEES, await standing(op, phase, iteration, hidden=False)
+    else:
+        of, records = ALL_SWARMS, await standing(op, phase, iteration, hidden=True)
+    return gates.judged(op, phase, iteration, records, of=of)
+
+
+async def standing(op: Operation, phase: str, iteration: int, *, hidden: bool) -> list[Record]:
+    """Give the records of an iteration that none took the place of, as they were appended.
+
+    With ``hidden`` whoever may see them; else what the actor sees, where only what it sees takes a place. Where a chain
+    lost a record in its middle, the last appended one of a place stands.
+    """
+    found = await op.tx.loops.standing(op.actor.reader, phase, iteration, now=op.now, hidden=hidden)
+    return list({_place(record): record for record in found}.values())
+
+
+async def _former(op: Operation, record: Record) -> tuple[list[RecordId], RecordId]:
+    """Give whose place a record takes, and which of these the actor may see.
+
+    That is what stands, and what stands as far as the actor sees: what lies between may be hidden from it.
+    """
+    place, found = _place(record), {}
+    for hidden in (True, False):
+        among = await op.tx.loops.standing(op.actor.reader, record.subject, record.position, now=op.now, hidden=hidden)
+        found[hidden] = [former.id for former in among if _place(former) == place]
+    return list(dict.fromkeys(found[True] + found[False])), (found[False] or [RecordId("")])[-1]
 
 
 async def of_phase(op: Operation, phase: str, *, limit: int) -> tuple[LoopRecord, ...]:
@@ -148,7 +221,13 @@ async def latest_iteration(op: Operation, phase: str) -> int:
     if latest:
         return latest
     hidden = await op.tx.records.last_position(op.project_id, Kind.LOOP, session_id=SessionId(""), subject=phase)
-    raise access.absent_error((phase,), denied=hidden > 0)
+    raise NotFound(
+        f"not found: phase {phase[:_PHASE_CHARS]}",
+        hint="There is no record of this phase that you may see: a confidence is for its author, a consensus for its "
+        "swarm, a decision for its author and the role system. Check the name, and whom you act as.",
+        record_ids=(phase,),
+        denied=hidden > 0,
+    )
 
 
 async def opened(op: Operation, items: Sequence[VisibleRecord]) -> tuple[LoopRecord, ...]:
@@ -176,74 +255,24 @@ def open_loop(op: Operation, item: VisibleRecord, *, superseded_by: str = "", li
         validators=body["validators"],
         details=body["details"],
         granted_by=item.granted_by,
-        supersedes=next((link.target_id for link in links if link.relation == SUPERSEDES), ""),
+        supersedes=next((link.target_id for link in reversed(links) if link.relation == SUPERSEDES), ""),
         superseded_by=superseded_by,
         rests_on=tuple(link.target_id for link in links if link.relation == RESTS_ON),
     )
 
 
 _Place: TypeAlias = tuple[str, str, str]
-"""Whose place a record takes in its iteration: its loop, and its swarm and agent where each has its own."""
+"""Whose place a record takes in its iteration: its loop, its swarm or none, and its agent where each has its own."""
 
 
 def _place(record: Record) -> _Place:
-    swarm_id = "" if record.type == Loop.DECISION.label else record.swarm_id
-    return (record.type, swarm_id, record.owner_id if record.type == Loop.CONFIDENCE.label else "")
+    return (record.type, record.swarm_id, record.owner_id if record.type == Loop.CONFIDENCE.label else "")
 
 
-async def _standing(op: Operation, phase: str, iteration: int) -> dict[_Place, Record]:
-    """Give the records of an iteration that none took the place of, whoever may see them."""
-    found = await op.tx.records.under_subject(op.project_id, Kind.LOOP, phase, iteration)
-    return {_place(record): record for record in found}
-
-
-def _judged(op: Operation, phase: str, iteration: int, standing: Mapping[_Place, Record]) -> GateState:
-    gates = op.settings.work.gates_of(op.project_id)
-    confidences, damaged = _scores(op, Loop.CONFIDENCE, standing)
-    agreed, more_damaged = _scores(op, Loop.CONSENSUS, standing)
-    lowest, consensus = min(confidences, default=None), min(agreed, default=None)
-    missing = ["a loop record is damaged and cannot be judged"] if damaged or more_damaged else []
-    if lowest is None:
-        missing.append("no confidence (loop 3) is recorded")
-    elif lowest < gates.confidence:
-        missing.append(f"the lowest confidence is {lowest:.2f}, the gate is {gates.confidence:.2f}")
-    if consensus is None:
-        missing.append("no consensus (loop 2) is recorded")
-    elif consensus < gates.consensus:
-        missing.append(f"the consensus is {consensus:.2f}, the threshold is {gates.consensus:.2f}")
-    return GateState(
-        phase=phase,
-        iteration=iteration,
-        confidence_gate=gates.confidence,
-        consensus_gate=gates.consensus,
-        confidences=len(confidences),
-        confidence_min=lowest,
-        consensus=consensus,
-        missing=tuple(missing),
-    )
-
-
-def _scores(op: Operation, loop: Loop, standing: Mapping[_Place, Record]) -> tuple[list[float], bool]:
-    """Read the scores of a loop that count for the actor; gives them, and whether one cannot be read.
-
-    One swarm neither opens nor closes another's gates: who has a swarm is judged by its records alone, who has none by
-    those of all.
-    """
-    own = op.actor.reader.swarm_id
-    records = [
-        VisibleRecord(record)
-        for (label, swarm_id, _), record in standing.items()
-        if label == loop.label and own in ("", swarm_id)
-    ]
-    try:
-        scores = op.readable(records, lambda item: float(op.open(item.record)["score"]))
-    except IntegrityFault:
-        scores = []
-    return scores, len(scores) < len(records)
-
-
-def _links(op: Operation, record_id: RecordId, former: Record | None, rests_on: Sequence[RecordId]) -> tuple[Link, ...]:
-    supersedes = [Link(op.project_id, record_id, former.id, SUPERSEDES, op.now)] if former else []
+def _links(
+    op: Operation, record_id: RecordId, former: Sequence[RecordId], rests_on: Sequence[RecordId]
+) -> tuple[Link, ...]:
+    supersedes = [Link(op.project_id, record_id, before, SUPERSEDES, op.now) for before in former]
     cites = [Link(op.project_id, record_id, cited, RESTS_ON, op.now) for cited in dict.fromkeys(rests_on)]
     return (*supersedes, *cites)
 

@@ -109,10 +109,9 @@ async def _require_seen(op: Operation, phase: str) -> None:
 
 
 async def _standing(op: Operation, phase: str, iteration: int) -> tuple[LoopRecord, ...]:
-    found = await op.tx.records.under_subject(op.project_id, Kind.LOOP, phase, iteration)
+    found = await loops.standing(op, phase, iteration, hidden=False)
     seen = await op.tx.records.read(op.actor.reader, [record.id for record in found], now=op.now)
-    newer = await op.tx.loops.superseding(op.actor.reader, [item.record.id for item in seen], now=op.now)
-    return await loops.opened(op, [item for item in seen if item.record.id not in newer])
+    return await loops.opened(op, seen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 from contextdna.values.ids import RecordId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
-from contextdna.values.record import VisibleRecord
+from contextdna.values.record import Record, VisibleRecord
 
 
 class LoopTable(Protocol):
@@ -44,12 +44,30 @@ class LoopTable(Protocol):
         """Give the highest iteration of a phase; 0 when the reader sees nothing of it."""
         ...
 
+    async def standing(
+        self, reader: Reader, phase: str, iteration: int, *, now: datetime, hidden: bool
+    ) -> list[Record]:
+        """List an iteration's records that no link supersedes, as they were appended: the one rule of what stands.
+
+        Args:
+            reader: Who asks.
+            phase: Of which phase.
+            iteration: Of which iteration.
+            now: The time that access is judged at.
+            hidden: Count every record that is not deleted, for the gates; else only what the reader sees stands, and
+                only that supersedes.
+        """
+        ...
+
     async def superseding(
         self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime
     ) -> dict[RecordId, RecordId]:
-        """Give what took the place of records, by record: only what the reader may see."""
+        """Give what first took the place of records, by record: only what the reader may see."""
         ...
 
     async def references(self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime) -> list[Link]:
-        """List links that start at records and end at what the reader may see, of any kind, oldest first."""
+        """List links that start at records and end at what the reader may see, of any kind.
+
+        By where they start, then by what they end at, as it was appended.
+        """
         ...

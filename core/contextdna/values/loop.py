@@ -113,6 +113,8 @@ class GateState:
     confidence_min: float | None
     consensus: float | None
     missing: tuple[str, ...]
+    of: str = ""
+    """By whose records: one swarm's, all swarms' (each must reach the gates), or what the reader may see."""
 
     @property
     def open(self) -> bool:
@@ -130,6 +132,8 @@ class LoopOutcome:
     objections: tuple[str, ...]
     supersedes: str = ""
     """The record that this one took the place of, where the writer may see it."""
+    agent_id: AgentId = AgentId("")
+    """Who recorded it."""
 
 
 @dataclass(frozen=True, slots=True)

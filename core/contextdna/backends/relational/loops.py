@@ -15,7 +15,7 @@ from contextdna.backends.relational.statements import Executor
 from contextdna.values.ids import RecordId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
-from contextdna.values.record import VisibleRecord
+from contextdna.values.record import Record, VisibleRecord
 
 
 class Loops:
@@ -46,14 +46,21 @@ class Loops:
         """Give the highest iteration of a phase; 0 when the reader sees nothing of it."""
         return int((await self._rows("loops_latest_iteration", (*reader_params(reader, now), phase)))[0][0])
 
+    async def standing(
+        self, reader: Reader, phase: str, iteration: int, *, now: datetime, hidden: bool
+    ) -> list[Record]:
+        """List an iteration's records that no link supersedes, as they were appended."""
+        rows = await self._rows("loops_standing", (*reader_params(reader, now), phase, iteration, int(hidden)))
+        return [record_of(row) for row in rows]
+
     async def superseding(
         self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime
     ) -> dict[RecordId, RecordId]:
-        """Give what took the place of records, by record: only what the reader may see."""
+        """Give what first took the place of records, by record: only what the reader may see."""
         rows = await self._rows("loops_superseding", (*reader_params(reader, now), json_list(record_ids)))
         return {row[0]: row[1] for row in rows}
 
     async def references(self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime) -> list[Link]:
-        """List links that start at records and end at what the reader may see, of any kind, oldest first."""
+        """List links that start at records and end at what the reader may see, of any kind."""
         rows = await self._rows("loops_references", (*reader_params(reader, now), json_list(record_ids)))
         return [Link(row[0], row[1], row[2], row[3], moment(row[4])) for row in rows]

@@ -27,15 +27,32 @@ ORDER BY r.created_at DESC, r.seq DESC LIMIT ?10
 SELECT coalesce(max(r.position), 0) FROM records r INDEXED BY records_by_subject
 WHERE r.subject = ?7 AND r.subject <> '' AND r.kind = 'loop' AND {visible} AND {kept}
 
+-- fragment: loop_counted
+-- 7 phase, 8 iteration, 9 whether what the reader does not see counts too (0, 1)
+(
+  r.subject = ?7 AND r.subject <> '' AND r.kind = 'loop' AND r.position = ?8 AND r.project_id = ?1
+  AND r.deleted_at IS NULL AND (?9 OR ({visible} AND {kept}))
+)
+
+-- name: loops_standing
+SELECT {record} FROM records r INDEXED BY records_by_subject
+WHERE r.subject <> '' AND {loop_counted} AND NOT EXISTS (
+  SELECT 1 FROM links l INDEXED BY links_by_target
+  WHERE l.project_id = ?1 AND l.target_id = r.id AND l.relation = 'supersedes' AND l.source_id IN (
+    SELECT r.id FROM records r INDEXED BY records_by_subject WHERE r.subject <> '' AND {loop_counted}
+  )
+)
+ORDER BY r.seq
+
 -- name: loops_superseding
 SELECT l.target_id, r.id FROM links l INDEXED BY links_by_target
 JOIN records r ON r.project_id = l.project_id AND r.id = l.source_id
 WHERE l.project_id = ?1 AND l.target_id IN (SELECT value FROM json_each(?7)) AND l.relation = 'supersedes'
   AND r.kind = 'loop' AND {visible} AND {kept}
-ORDER BY r.created_at, r.seq
+ORDER BY r.seq DESC
 
 -- name: loops_references
 SELECT l.project_id, l.source_id, l.target_id, l.relation, l.created_at FROM links l
 JOIN records r ON r.project_id = l.project_id AND r.id = l.target_id
 WHERE l.project_id = ?1 AND l.source_id IN (SELECT value FROM json_each(?7)) AND {visible} AND {kept}
-ORDER BY l.source_id, l.created_at, l.target_id, l.relation
+ORDER BY l.source_id, r.seq, l.relation
