@@ -105,4 +105,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> N
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
 def main() -> None:
-    """One shared, governed memory for a team of LLM agents, as an MCP server."""
+    """One shared, governed memory for a team of LLM agents, as an MCP server.
+
+    To begin: `contextdna demo` shows what it does, `contextdna init HOST --write` connects a host.
+    """

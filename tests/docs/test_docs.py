@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -25,6 +26,7 @@ from contextdna_server.cli import main
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.settings import Settings
 from contextdna_tools import FULL_TOOLS, TOOLS, AnyTool
+from tests.hub.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -79,6 +81,7 @@ def test_no_tool_is_documented_that_is_not_there() -> None:
 
 def test_the_readme_names_every_tool() -> None:
     assert named(section(README, "What agents can do")) == {tool.name for tool in TOOLS}
+    assert named(section(README, "For orchestrators")) == {tool.name for tool in FULL_TOOLS} - {t.name for t in TOOLS}
 
 
 # --- resources, prompts, words ---
@@ -196,7 +199,9 @@ def test_no_command_is_documented_that_is_not_there() -> None:
 
 
 def test_commands_that_documents_show_can_be_parsed() -> None:
-    shown = {line for page in PAGES for line in re.findall(r"(?:uv run )?contextdna ([a-z][^`\n]*)", code_in(page))}
+    shown = {
+        line for page in PAGES for line in re.findall(r"(?:uv run )?(?<!from )contextdna ([a-z][^`\n]*)", code_in(page))
+    }
     assert shown
     for line in sorted(shown):
         words = shlex.split(line)
@@ -346,6 +351,13 @@ def test_files_that_the_decisions_and_words_name_in_code_exist() -> None:
     assert [path for path in sorted(named_files) if not (ROOT / path).exists()] == []
 
 
+def test_decisions_are_numbered_without_gaps_and_bear_their_numbers() -> None:
+    pages = sorted((DOCS / "decisions").glob("*.md"))
+    assert [page.name[:5] for page in pages] == [f"{number:04}-" for number in range(1, len(pages) + 1)]
+    for number, page in enumerate(pages, start=1):
+        assert text_of(page).startswith(f"# {number}. ")
+
+
 def blocks_of(language: str) -> list[tuple[str, str]]:
     return [
         (info, body)
@@ -371,6 +383,40 @@ def test_the_settings_file_in_the_documents_is_one() -> None:
 def test_python_blocks_are_python() -> None:
     for _, body in blocks_of("python"):
         ast.parse(body)
+
+
+def programs() -> list[tuple[str, str, str]]:
+    """Give the programs in documents with what they print: each is followed by a block of text."""
+    pattern = r"^```python runnable\n(.*?)^```\n\n```text\n(.*?)^```"
+    return [
+        (f"{page.stem}-{number}", program, printed)
+        for page in PAGES
+        for number, (program, printed) in enumerate(re.findall(pattern, text_of(page), re.MULTILINE | re.DOTALL), 1)
+    ]
+
+
+def test_every_runnable_program_tells_what_it_prints() -> None:
+    assert len(programs()) == sum(info.strip() == "runnable" for info, _ in blocks_of("python")) >= 2
+
+
+@pytest.mark.parametrize(("program", "printed"), [p[1:] for p in programs()], ids=[p[0] for p in programs()])
+def test_a_runnable_program_prints_what_its_page_says(program: str, printed: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", printed)
+
+
+def test_the_parts_of_a_workspace_are_documented_with_their_methods() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*) \|$", section(DOCS / "embedding.md", "The parts of a workspace"), re.MULTILINE
+    )
+    shown = {part: set(re.findall(r"`(\w+)`", methods)) for part, methods in rows}
+    there: dict[str, set[str]] = {}
+    for name in METHODS:
+        part, _, method = name.rpartition(".")
+        there.setdefault(part, set()).add(method)
+    assert shown == {part: methods for part, methods in there.items() if part}
 
 
 def test_runnable_lines_name_what_is_there() -> None:

@@ -18,6 +18,7 @@ from contextdna import (
     ArtifactDraft,
     BeginRequest,
     Decision,
+    Kind,
     Level,
     Loop,
     LoopDraft,
@@ -33,7 +34,7 @@ from contextdna_resources.contents import INLINE_BYTES_MAX, quoted
 from contextdna_resources.conversations import PAGE_CHARS_MAX
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.protocol import prompt_handlers, resource_handlers
-from contextdna_tools import TOOLS
+from contextdna_tools import FULL_TOOLS, TOOLS
 from tests.resources.rig import ALICE, BOB, DEFAULT, ROOT, Rig, open_rig, read_blob, read_text, refusal
 
 pytestmark = pytest.mark.anyio
@@ -82,8 +83,17 @@ async def test_the_guide_names_every_tool_type_tier_and_level(rig: Rig) -> None:
         contents = await read_text(client, "contextdna://guide")
     assert contents.mime_type == "text/markdown"
     assert contents.text == guide()
-    names = [*(tool.name for tool in TOOLS), *MEMORY_TYPES, *(tier.value for tier in Tier), *LEVELS_BY_LABEL]
+    names = [*(tool.name for tool in FULL_TOOLS), *MEMORY_TYPES, *Kind, *Tier, *LEVELS_BY_LABEL]
     assert [name for name in names if f"`{name}`" not in contents.text] == []
+
+
+def test_the_guide_marks_what_needs_the_full_profile_and_stays_short() -> None:
+    default, full = {tool.name for tool in TOOLS}, {tool.name for tool in FULL_TOOLS}
+    for section in guide().split("\n## "):
+        parts = [section] if section.partition("\n")[0].endswith("(full)") else section.split("\n\n")
+        for part in parts:
+            assert "(full)" in part or not {name for name in full - default if f"`{name}`" in part}, part
+    assert len(guide()) / 4 < 2800
 
 
 async def test_health_tells_that_the_database_works(rig: Rig) -> None:

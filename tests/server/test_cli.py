@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,8 +21,10 @@ from mcp import Client, StdioServerParameters
 
 from contextdna import (
     AgentId,
+    Conflict,
     HubSettings,
     Level,
+    MemoryChange,
     MemoryDraft,
     Principal,
     ProjectId,
@@ -568,6 +571,20 @@ def test_stats_count_what_the_operator_may_see_and_mask_secrets(data: Path) -> N
     assert key not in result.output
 
 
+def test_stats_call_refused_updates_by_their_name(data: Path) -> None:
+    async def conflict() -> None:
+        ines = Principal(AgentId("ines"), (ProjectId("default"),), role=Role.SYSTEM)
+        async with open_hub(HubSettings(data_dir=data)) as hub:
+            workspace = hub.bind(ines)
+            (stored,) = await workspace.store_memories([MemoryDraft("The bees like clover.", memory_type="fact")])
+            with pytest.raises(Conflict):
+                await workspace.update_memory(stored.id, MemoryChange(importance=0.9), expected_version=7)
+
+    anyio.run(conflict)
+    assert answer("stats", "--data", data)["projects"][0]["stale_updates_refused"] == 1
+    assert "stale updates refused  1" in call("stats", "--data", data).stdout
+
+
 # sweep
 
 
@@ -589,6 +606,32 @@ def test_init_prints_an_entry_that_starts_this_installation(host: str, data: Pat
     assert document["args"][-5:] == ["serve", "--data", str(data), "--project", "more"]
     assert str(data) in document["text"]
     assert not Path(document["path"]).exists()
+
+
+@pytest.mark.parametrize("host", ["claude-desktop", "claude-code", "cursor", "vscode", "codex"])
+def test_init_writes_the_profile_of_tools_into_the_hosts_file(host: str, data: Path) -> None:
+    document = answer("init", host, "--data", data, "--tools", "full", "--write")
+    assert document["args"][-2:] == ["--tools", "full"]
+    text = Path(document["path"]).read_text()
+    servers = tomllib.loads(text)["mcp_servers"] if host == "codex" else _servers(json.loads(text))
+    assert servers["contextdna"]["args"] == document["args"]
+
+
+def _servers(document: dict[str, Any]) -> dict[str, Any]:
+    servers: dict[str, Any] = document["servers" if "servers" in document else "mcpServers"]
+    return servers
+
+
+def test_the_entry_of_a_host_starts_a_server_with_all_tools(data: Path) -> None:
+    args = answer("init", "cursor", "--data", data, "--project", "more", "--tools", "full")["args"]
+    listed, _ = anyio.run(tools_of, *args[args.index("serve") + 1 :])
+    assert listed == {tool.name for tool in FULL_TOOLS}
+
+
+def test_init_refuses_a_profile_that_is_not_there(data: Path) -> None:
+    result = call("init", "cursor", "--data", data, "--tools", "most")
+    assert result.exit_code == 2
+    assert "'default', 'full'" in result.stderr
 
 
 def test_init_keeps_what_the_shell_sets_and_the_host_will_not_know(

@@ -35,7 +35,10 @@ def audit() -> None:
 @audit.command()
 @with_shared_options
 def verify(invocation: Invocation) -> None:
-    """Check every chain; exits 1 when an entry was changed, removed, moved or inserted."""
+    """Check every chain of entries.
+
+    Exits 1 when an entry was changed, removed, moved or inserted.
+    """
     settings = invocation.settings()
 
     async def run() -> AuditReport:

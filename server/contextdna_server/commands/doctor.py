@@ -17,7 +17,10 @@ _COLOURS = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
 @click.option("--deep", is_flag=True, help="Also read every page of the database and every audit entry.")
 @with_shared_options
 def doctor(invocation: Invocation, deep: bool) -> None:
-    """Check this installation and change nothing; exits 1 when something fails."""
+    """Check this installation; nothing is changed.
+
+    Exits 1 when something fails.
+    """
     settings = invocation.settings()
     findings: list[Finding] = []
     with progress("Checking", total=len(checks(deep=deep)) if deep else 0) as advance:

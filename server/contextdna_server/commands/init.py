@@ -64,9 +64,11 @@ Source: the hosts' documentation of MCP servers, November 2026.
 @click.option("--tools", type=click.Choice(["default", "full"]), help="Which tools the server lists in this host.")
 @with_shared_options
 def init(
-    invocation: Invocation, host: Host, write: bool, scope: str, projects: tuple[str, ...], tools: str | None
+    invocation: Invocation, *, host: Host, write: bool, scope: str, projects: tuple[str, ...], tools: str | None
 ) -> None:
-    """Print, or write with --write, the configuration that makes HOST start the server.
+    """Configure a host to start the server.
+
+    Prints the entry; with --write it is added to the host's file.
 
     HOST is claude-desktop, claude-code, cursor, vscode or codex.
     """

@@ -49,7 +49,7 @@ def make(invocation: Invocation) -> None:
 @project_option
 @with_shared_options
 def rotate(invocation: Invocation, projects: tuple[str, ...], master: bool) -> None:
-    """Add a data key to each project and re-encrypt its records under it.
+    """Add data keys and re-encrypt records under them.
 
     The bytes of artifacts, signals, and the task, progress and working state of sessions, are not re-encrypted: they
     stay under the older data keys, which are kept and still open them. Keys under an older master key are wrapped
@@ -109,7 +109,10 @@ def _add_master_key(settings: Settings) -> None:
 @keys.command("list")
 @with_shared_options
 def show(invocation: Invocation) -> None:
-    """List the project keys: ids, versions, dates, and the master key that wraps each."""
+    """List the project keys; none is shown.
+
+    Each with its id, version and date, and the master key that wraps it.
+    """
     from contextdna_server.installation import look_at
 
     with look_at(invocation.settings().data) as view:

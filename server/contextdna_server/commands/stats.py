@@ -100,7 +100,11 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 _TALLIES = (("kinds", "by_kind"), ("levels", "by_level"), ("types", "by_type"))
-_NUMBERS = (("agents", "agents"), ("audit entries", "audit_entries"), ("stale updates refused", "stale_updates_refused"))
+_NUMBERS = (
+    ("agents", "agents"),
+    ("audit entries", "audit_entries"),
+    ("stale updates refused", "stale_updates_refused"),
+)
 
 
 def _counts(tally: Mapping[str, int]) -> str:
