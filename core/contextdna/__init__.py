@@ -3,6 +3,7 @@
 ``open_hub(settings)`` opens an installation, ``Hub.bind(principal)`` gives a caller its ``Workspace``: the one door.
 """
 
+from contextdna.domain.access import Action
 from contextdna.domain.agents import RegisterReport, RegisterRequest, RetireReport
 from contextdna.domain.artifacts import cut_text, is_textual
 from contextdna.domain.contracts import DelegationEnd, DelegationView
@@ -12,12 +13,13 @@ from contextdna.domain.documents import headline
 from contextdna.domain.endings import EndReport
 from contextdna.domain.events import EventPage
 from contextdna.domain.phases import cursor_behind
+from contextdna.domain.retention import Swept
 from contextdna.domain.retrieval import one_line
 from contextdna.domain.rotation import RotationReport
 from contextdna.domain.sessions import BeginRequest, BegunSession, SessionView
 from contextdna.domain.sharing import ShareReport
 from contextdna.domain.tool_calls import told_call
-from contextdna.domain.validation import parse_choice, parse_level
+from contextdna.domain.validation import naming_item, parse_choice, parse_level
 from contextdna.errors import (
     AccessDenied,
     Conflict,
@@ -60,7 +62,17 @@ from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
 from contextdna.values.document import RELATIONS, Document, Relation
 from contextdna.values.event import Event, EventName
-from contextdna.values.ids import AgentEntryId, AgentId, DelegationId, EventId, ProjectId, RecordId, SessionId, SignalId
+from contextdna.values.ids import (
+    AgentEntryId,
+    AgentId,
+    DelegationId,
+    EventId,
+    ProjectId,
+    RecordId,
+    SessionId,
+    SignalId,
+    holds_handle,
+)
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.loop import (
     Decision,
@@ -123,6 +135,7 @@ __all__ = [
     "AcknowledgeReport",
     "Acknowledged",
     "AcknowledgementWait",
+    "Action",
     "Agent",
     "AgentCard",
     "AgentChange",
@@ -231,6 +244,7 @@ __all__ = [
     "StoredMemory",
     "StoredTask",
     "Swarm",
+    "Swept",
     "Task",
     "TaskChange",
     "TaskDraft",
@@ -249,7 +263,9 @@ __all__ = [
     "cursor_behind",
     "cut_text",
     "headline",
+    "holds_handle",
     "is_textual",
+    "naming_item",
     "one_line",
     "open_hub",
     "pack_cursor",

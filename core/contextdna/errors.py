@@ -16,12 +16,14 @@ Each carries ``code`` (stable, for programs), ``hint`` (what to do next) and ``r
 No error text holds memory text, a key or a token.
 """
 
+from contextdna.values.ids import without_secrets
+
 
 class ContextDnaError(Exception):
     """The root of the tree; catch this at a boundary.
 
     Args:
-        message: What went wrong, one sentence, no record text.
+        message: What went wrong, one sentence, no record text. The secret of a session handle is left out.
         code: Stable snake_case code.
         hint: What to do next.
         retryable: True when the same call may succeed later.
@@ -30,10 +32,10 @@ class ContextDnaError(Exception):
     code = "error"
 
     def __init__(self, message: str, *, code: str = "", hint: str = "", retryable: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = without_secrets(message)
+        super().__init__(self.message)
         self.code = code or type(self).code
-        self.hint = hint
+        self.hint = without_secrets(hint)
         self.retryable = retryable
 
 
@@ -87,7 +89,7 @@ class SessionInvalid(ContextDnaError):
     code = "session_invalid"
 
     def __init__(self, message: str, *, code: str = "", hint: str = "") -> None:
-        super().__init__(message, code=code, hint=hint or "Call begin_session for a new session_id, or leave it empty.")
+        super().__init__(message, code=code, hint=hint or "Call begin_session for a new session_id.")
 
 
 class Conflict(ContextDnaError):

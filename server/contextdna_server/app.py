@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from contextdna import Hub, Principal, Workspace
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.protocol import prompt_handlers, resource_handlers
 from contextdna_server.subscriptions import subscription_handlers
-from contextdna_tools import TOOLS, AnyTool, Call, failure, input_schema, output_schema, run_tool
+from contextdna_tools import FULL_TOOLS, TOOLS, AnyTool, Call, failure, input_schema, output_schema, run_tool
 
 INSTRUCTIONS = """contextdna is the shared memory of a team of agents. Before you work, ask retrieve_context what is \
 known. When you learn something that will matter later, keep it with store_memory. For work that spans calls, \
@@ -92,10 +92,17 @@ def _tool_handlers(tools: tuple[AnyTool, ...], call_of: Callable[[Context], Call
     async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         tool = by_name.get(params.name)
         if tool is None:
-            return failure("tool_unknown", "no such tool", hint=f"Tools: {', '.join(by_name)}.")
+            return _unknown(params.name, by_name)
         return await run_tool(tool, params.arguments or {}, call_of(ctx))
 
     return list_tools, call_tool
+
+
+def _unknown(name: str, listed: Iterable[str]) -> CallToolResult:
+    if any(tool.name == name for tool in FULL_TOOLS):
+        hint = "An operator lists it with `contextdna serve --tools full`, or the setting tools.profile."
+        return failure("tool_unknown", f"{name} is in the full profile, which this server does not list", hint=hint)
+    return failure("tool_unknown", "no such tool", hint=f"Tools: {', '.join(listed)}.")
 
 
 def _trace_id(ctx: Context) -> str:

@@ -1,11 +1,15 @@
-"""Argument models: unknown names are refused, lists and objects may come as JSON text, null means left out."""
+"""Argument models: unknown names are refused, lists and objects may come as JSON text, null means left out.
 
+A session handle, a secret, is taken in the arguments made for it and refused in all others.
+"""
+
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
-from contextdna import InvalidInput, Level, parse_level
+from contextdna import InvalidInput, Level, holds_handle, parse_level
 
 # Unlike the standard library's, this parser refuses lone surrogates and endless nesting, as that of the protocol does.
 _JSON = TypeAdapter(Any)
@@ -21,7 +25,15 @@ def _from_json_text(value: object) -> object:
     return value
 
 
-Texts = Annotated[list[str], BeforeValidator(_from_json_text)]
+def _from_text(value: object) -> object:
+    """Accept a list of texts as JSON text, and one text for a list of it alone; an empty one is an empty list."""
+    read = _from_json_text(value)
+    if not isinstance(read, str) or read.strip()[:1] in ("[", "{"):
+        return read
+    return [read] if read else []
+
+
+Texts = Annotated[list[str], BeforeValidator(_from_text)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json_text)]
 Scores = Annotated[dict[str, float], BeforeValidator(_from_json_text)]
 Objects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text)]
@@ -29,15 +41,40 @@ Objects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text)]
 LEVEL = Field("", description="private, team, swarm, project (default) or system")
 
 
-class Strict(BaseModel):
-    """A model that refuses unknown names and takes null as left out."""
+_OF_HANDLES: Final = ("session_id", "parent")
 
-    model_config = ConfigDict(extra="forbid")
+
+class Strict(BaseModel):
+    """A model that refuses unknown names and takes null as left out, and a number for a text."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, data: object) -> object:
         return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _refuse_handles(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            if name not in _OF_HANDLES and any(map(_is_handle, _texts_of(getattr(self, name)))):
+                raise InvalidInput(  # no ValueError: it goes to the boundary as it is
+                    f"{name} is a session handle, which is a secret",
+                    code="session_handle_in_argument",
+                    hint=f"A handle is passed as session_id only. {name}: {field.description}.",
+                )
+        return self
+
+
+def _texts_of(value: object) -> Iterator[str]:
+    """Give a text, the texts of a list, or the keys of an object."""
+    given = (value,) if isinstance(value, str) else value if isinstance(value, list | dict) else ()
+    return (item for item in given if isinstance(item, str))
+
+
+def _is_handle(text: str) -> bool:
+    """Tell a handle, alone or as a part of a name, from prose that quotes one."""
+    return holds_handle(text) and len(text.split()) == 1
 
 
 class Arguments(Strict):

@@ -6,7 +6,7 @@ import logging
 import secrets
 import traceback
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,42 @@ from contextdna import ContextDnaError, InvalidInput
 from contextdna_tools.spec import AnyTool, Call
 
 _FRAMES_LOGGED: Final = 5
+_NAME_CHARS_MAX: Final = 80
+_SLIPS: Final = {
+    "text": ("content", "query", "reasoning", "output", "description"),
+    "message": ("content",),
+    "type": ("memory_type", "types", "memory_types", "media_type", "agent_type"),
+    "memory_type": ("memory_types", "types"),
+    "memory_types": ("types", "memory_type"),
+    "q": ("query",),
+    "question": ("query",),
+    "confidence": ("score",),
+    "agent": ("agent_id", "child_agent_id", "assignee", "target_agent_ids"),
+    "agents": ("target_agent_ids",),
+    "agent_id": ("child_agent_id", "assignee", "agent", "target_agent_ids"),
+    "targets": ("target_agent_ids",),
+    "to": ("target_agent_ids",),
+    "id": ("ids", "memory_ids", "signal_id", "delegation_id"),
+    "memory_id": ("id", "ids", "memory_ids", "source_id"),
+    "task_id": ("id",),
+    "max_results": ("limit",),
+    "summary": ("output", "content"),
+    "result": ("output",),
+    "version": ("expected_version",),
+}
+"""Names that callers say for ours, likelier meanings first; suggested, never taken."""
+
+_SENT: Final = {
+    "string": "text",
+    "list": 'a list, such as ["a", "b"]',
+    "dict": 'an object, such as {"key": "value"}',
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+}
+"""What to send, by how the kind of a validation error begins."""
+
+M = TypeVar("M", bound=BaseModel)
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +58,7 @@ logger = logging.getLogger(__name__)
 async def run_tool(tool: AnyTool, raw: dict[str, Any], call: Call) -> CallToolResult:
     """Run a tool on raw arguments; every failure becomes an error result with a stable code and what to do."""
     try:
-        return success(await tool.serve(call, parse_arguments(tool, raw)))
+        return success(await tool.serve(call, parsed(tool.arguments, raw)))
     except ContextDnaError as error:
         return _failure_of(error)
     except Exception as error:  # noqa: BLE001 - here the unforeseen becomes an answer
@@ -45,30 +81,47 @@ def unforeseen(what: str, error: Exception) -> ContextDnaError:
     )
 
 
-def parse_arguments(tool: AnyTool, raw: dict[str, Any]) -> Any:
-    """Validate raw arguments.
+def parsed(model: type[M], raw: dict[str, Any]) -> M:
+    """Validate raw arguments, or an object among them.
 
     Raises:
-        InvalidInput: ``argument_unknown``, ``argument_missing`` or ``argument_invalid``; no value is repeated.
+        InvalidInput: ``argument_unknown``, ``argument_missing``, ``argument_invalid``, or the code of what is refused
+            at once, such as ``session_handle_in_argument``; no value is repeated.
     """
     try:
-        return tool.arguments.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise as_invalid_input(error, tool.arguments) from None
+        raise _as_invalid_input(error, model) from None
 
 
-def as_invalid_input(error: ValidationError, model: type[BaseModel], *, at: str = "") -> InvalidInput:
-    """Turn the first validation error into ours."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    where = at + ".".join(str(part) for part in first["loc"])
-    known = ", ".join(model.model_fields)
+def _as_invalid_input(error: ValidationError, model: type[BaseModel]) -> InvalidInput:
+    """Turn a validation error into ours: what is unknown first, as it is often what seems to be missing."""
+    errors = error.errors(include_input=False, include_url=False, include_context=False)
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    where = _short(".".join(str(part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), model.model_fields, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {known}."
-        return InvalidInput(f"unknown argument {where[:80]}", code="argument_unknown", hint=hint)
+        hint = _meant(str(first["loc"][-1]), model)
+        return InvalidInput(f"unknown argument {where}", code="argument_unknown", hint=hint)
+    name = str(first["loc"][0])
+    field = model.model_fields.get(name)
+    about = f" {name}: {field.description}." if field and field.description else ""
     if first["type"] == "missing":
-        return InvalidInput(f"argument {where} is missing", code="argument_missing", hint=f"Give {where}.")
-    return InvalidInput(f"argument {where[:80]}: {first['msg']}", code="argument_invalid", hint="See the input schema.")
+        return InvalidInput(f"argument {where} is missing", code="argument_missing", hint=f"Give {name}.{about}")
+    sent = next((what for kind, what in _SENT.items() if first["type"].startswith(kind)), "what the input schema says")
+    message = f"argument {where}: {first['msg']}"
+    return InvalidInput(message, code="argument_invalid", hint=f"Send {sent}.{about}")
+
+
+def _short(name: str) -> str:
+    """Cut a name that a caller made up."""
+    return name if len(name) <= _NAME_CHARS_MAX else f"{name[:_NAME_CHARS_MAX]}…"
+
+
+def _meant(name: str, model: type[BaseModel]) -> str:
+    """Say which argument an unknown name is likely to mean."""
+    likely = [slip for slip in _SLIPS.get(name, ()) if slip in model.model_fields]
+    near = likely or difflib.get_close_matches(name, model.model_fields, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(model.model_fields)}."
 
 
 def success(result: BaseModel) -> CallToolResult:

@@ -36,6 +36,8 @@ class SearchResult(BaseModel):
     """Answer of search."""
 
     results: list[Found]
+    empty: str | None = None
+    """Why there are none."""
 
 
 async def search(call: Call, args: Search) -> SearchResult:
@@ -43,7 +45,8 @@ async def search(call: Call, args: Search) -> SearchResult:
     budget = call.hub.settings.limits.answer_tokens_max
     query = ContextQuery(text=args.query, limit=min(_FOUND, call.hub.settings.limits.hits_max), max_tokens=budget)
     context = await call.workspace(args).retrieve_context(query)
-    return SearchResult(results=[_found(hit) for hit in context.hits])
+    empty = context.empty and "; ".join((context.empty.message, *context.empty.suggestions))
+    return SearchResult(results=[_found(hit) for hit in context.hits], empty=empty)
 
 
 def _found(hit: Hit) -> Found:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from contextdna import (
     InvalidInput,
@@ -15,6 +15,7 @@ from contextdna import (
     OnDuplicate,
     RecordId,
     Tier,
+    naming_item,
     parse_choice,
     parse_level,
 )
@@ -29,11 +30,12 @@ from contextdna_tools.arguments import (
     shown_time,
     time_of,
 )
-from contextdna_tools.boundary import as_invalid_input
+from contextdna_tools.boundary import parsed
 from contextdna_tools.spec import Call, Tool, hints
 
 _CHARS_A_TOKEN = 3  # of English prose there are more: the bound errs low
 _CLIP_CHARS_MIN = 200  # below this a cut content says too little: its id is named instead
+_NO_MATCH = "No memory of yours matches: nothing to forget. All filters must hold; try fewer."
 TIERS = {tier.value: tier for tier in Tier}
 DUPLICATES = {choice.value: choice for choice in OnDuplicate}
 
@@ -42,7 +44,7 @@ class MemoryFields(Strict):
     """The fields of one memory, in the single form and in a batch."""
 
     content: str = Field("", description="In whole sentences")
-    memory_type: str = Field("fact", description="fact, decision, preference, success_pattern, …")
+    memory_type: str = Field("fact", description="fact, decision, preference, success_pattern, ...")
     tier: str = Field("semantic", description="working, episodic (age out), semantic, shared")
     level: str = LEVEL
     importance: float = Field(0.5, description="0..1")
@@ -57,7 +59,7 @@ class StoreMemory(MemoryFields, Arguments):
     """Keep something worth knowing later: a fact, decision, preference or pattern. Give content, or up to 100 memories
     (all or none)."""
 
-    memories: Objects = Field([], description="Batch of objects with these fields")
+    memories: Objects = Field([], description="Batch of such objects")
     on_duplicate: str = Field("merge", description="Same content: merge, new, error")
     idempotency_key: str = Field("", description="Makes a retry safe")
 
@@ -74,6 +76,7 @@ class StoreResult(BaseModel):
     """Answer of store_memory."""
 
     stored: list[StoredItem]
+    agent: str = ""
 
 
 async def store_memory(call: Call, args: StoreMemory) -> StoreResult:
@@ -81,20 +84,21 @@ async def store_memory(call: Call, args: StoreMemory) -> StoreResult:
     if args.memories and args.content:
         raise InvalidInput("content and memories together", code="content_and_memories", hint="Give one of the two.")
     default = call.hub.settings.default_level
-    fields = [_item(raw, index) for index, raw in enumerate(args.memories)] if args.memories else [args]
+    drafts = [_item(raw, index, default) for index, raw in enumerate(args.memories)]
     stored = await call.workspace(args).store_memories(
-        [_draft(item, default) for item in fields],
+        drafts or [_draft(args, default)],
         on_duplicate=parse_choice(args.on_duplicate, DUPLICATES, name="on_duplicate"),
         idempotency_key=args.idempotency_key,
     )
-    return StoreResult(stored=[StoredItem(id=s.id, version=s.version, status=s.status.value) for s in stored])
+    return StoreResult(
+        stored=[StoredItem(id=s.id, version=s.version, status=s.status.value) for s in stored],
+        agent=stored[0].agent_id,
+    )
 
 
-def _item(raw: dict[str, Any], index: int) -> MemoryFields:
-    try:
-        return MemoryFields.model_validate(raw)
-    except ValidationError as error:
-        raise as_invalid_input(error, MemoryFields, at=f"memories[{index}].") from None
+def _item(raw: dict[str, Any], index: int, default: Level) -> MemoryDraft:
+    with naming_item("memories", index):
+        return _draft(parsed(MemoryFields, raw), default)
 
 
 def _draft(fields: MemoryFields, default: Level) -> MemoryDraft:
@@ -220,7 +224,7 @@ def _shown(moment: datetime | None) -> str | None:
 
 
 class UpdateMemory(Arguments):
-    """Correct or re-classify a memory you own, at the version you read. To replace knowledge, store the new and set
+    """Correct a memory you own, at the version you read. To replace knowledge, store the new and set
     superseded_by."""
 
     id: str = Field(description="Memory id")
@@ -271,9 +275,9 @@ class ForgetMemory(Arguments):
     ids: Texts = Field([], description="Up to 100")
     memory_types: Texts = Field([], description="Filter")
     tiers: Texts = Field([], description="Filter")
-    tags: Texts = Field([], description="Filter, all of them")
+    tags: Texts = Field([], description="Filter, all")
     older_than: str = Field("", description="Filter, ISO time")
-    confirm: int | None = Field(None, description="The count a filter matched")
+    confirm: int | None = Field(None, description="Count matched")
     purge: bool = Field(False, description="For good")
     restore: bool = Field(False, description="Bring ids back instead")
 
@@ -305,7 +309,7 @@ async def forget_memory(call: Call, args: ForgetMemory) -> ForgetResult:
         raise InvalidInput("ids and filters together", code="ids_and_filters", hint="Give one of the two.")
     report = await workspace.forget_memories(ids, selection, purge=args.purge, confirm=args.confirm)
     if report.dry_run:
-        advice = f"Nothing is forgotten yet; repeat with confirm={report.matched}."
+        advice = f"Nothing is forgotten yet; repeat with confirm={report.matched}." if report.matched else _NO_MATCH
         return ForgetResult(action="counted", count=report.matched, ids=list(report.ids), next=advice)
     return ForgetResult(
         action="purged" if report.purged else "forgotten",

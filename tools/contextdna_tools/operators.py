@@ -1,11 +1,12 @@
 """Tools for those who answer for a project: list_projects, query_audit."""
 
+import difflib
 import json
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from contextdna import AuditEntry, LimitExceeded
+from contextdna import Action, AuditEntry, LimitExceeded, Workspace
 from contextdna_tools.arguments import Arguments, shown_time
 from contextdna_tools.spec import Call, Tool, hints
 
@@ -61,6 +62,7 @@ class AuditResult(BaseModel):
     entries: list[AuditView]
     next_before: int
     truncated: bool
+    empty: str | None = None
 
 
 async def query_audit(call: Call, args: QueryAudit) -> AuditResult:
@@ -69,7 +71,8 @@ async def query_audit(call: Call, args: QueryAudit) -> AuditResult:
         raise LimitExceeded(
             f"limit must be from 1 to {_SHOWN_MAX}", code="limit_out_of_range", hint=f"Use 1 to {_SHOWN_MAX}."
         )
-    entries = await call.workspace(args).query_audit(
+    workspace = call.workspace(args)
+    entries = await workspace.query_audit(
         before_seq=args.before,
         limit=args.limit,
         action=args.action,
@@ -79,8 +82,20 @@ async def query_audit(call: Call, args: QueryAudit) -> AuditResult:
     )
     more = len(entries) == args.limit and entries[-1].seq > 1
     return AuditResult(
-        entries=[_view(entry) for entry in entries], next_before=entries[-1].seq if more else 0, truncated=more
+        entries=[_view(entry) for entry in entries],
+        next_before=entries[-1].seq if more else 0,
+        truncated=more,
+        empty=None if entries else await _explained(workspace, args),
     )
+
+
+async def _explained(workspace: Workspace, args: QueryAudit) -> str:
+    """Say what was searched, how many entries there are, and which action may have been meant."""
+    newest = await workspace.query_audit(limit=1, installation=args.installation)
+    log = "the installation's log" if args.installation else "the project's log"
+    said = f"No entry matches in {log}, which has {newest[0].seq if newest else 0}."
+    near = difflib.get_close_matches(args.action, [*Action], n=3) if args.action not in [*Action, ""] else []
+    return f"{said} No such action is known; near: {', '.join(near)}." if near else said
 
 
 def _view(entry: AuditEntry) -> AuditView:

@@ -1,8 +1,9 @@
 """Tools: update_session, set_state, get_state, update_delegation."""
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, Field
+from pydantic.config import JsonDict
 
 from contextdna import (
     DelegationEnd,
@@ -19,6 +20,9 @@ from contextdna_tools.spec import Call, Tool, hints
 STATUSES = {status.value: status for status in DelegationStatus}
 ACTIONS = {action: action for action in ("list", "accept", "decline", "revoke")}
 DIRECTIONS = {direction.value: direction for direction in Direction if direction}
+
+
+_ANY_JSON: Final[JsonDict] = {"type": ["string", "number", "boolean", "object", "array"]}
 
 
 class UpdateSession(Arguments):
@@ -46,7 +50,7 @@ class SetState(Arguments):
     """Keep a value under a key until the session ends: encrypted, there after a restart, for nobody else."""
 
     key: str = Field(description="Such as cursor")
-    value: Any = Field(None, description="Any JSON, 64 KiB")
+    value: Any = Field(None, description="Any JSON, 64 KiB; text stays text", json_schema_extra=_ANY_JSON)
     ttl_s: float | None = Field(None, description="Seconds; default 24 h")
     delete: bool = Field(False, description="Remove the key")
 
@@ -98,6 +102,7 @@ class UpdateDelegation(Arguments):
 
     action: str = Field("list", description="list, accept, decline or revoke")
     delegation_id: str = Field("", description="Default: this session's")
+    reason: str = Field("", description="Why you decline")
     direction: str = Field("", description="Of the list: given or received")
     status: str = Field("", description="Of the list")
     limit: int = Field(50, description="1..200")
@@ -118,6 +123,7 @@ class DelegationLine(BaseModel):
     progress: str = ""
     thoughts: int = 0
     results: list[str] = []
+    reason: str = ""
 
 
 class DelegationsResult(BaseModel):
@@ -137,8 +143,12 @@ async def update_delegation(call: Call, args: UpdateDelegation) -> DelegationsRe
         case "accept":
             return DelegationsResult(status=(await delegations.accept(named)).status.value)
         case "decline":
-            return _ended(await delegations.decline(named))
+            return _ended(await delegations.decline(named, reason=args.reason))
         case "revoke":
+            if not named:
+                raise InvalidInput(
+                    "revoke needs a delegation_id", code="delegation_id_missing", hint="List those that you gave first."
+                )
             return _ended(await delegations.revoke(named))
         case _:
             views = await delegations.list(
@@ -174,6 +184,7 @@ def _line(view: DelegationView) -> dict[str, Any]:
         progress=view.progress,
         thoughts=view.thoughts,
         results=list(view.result_ids),
+        reason=view.reason,
     )
     return line.model_dump(exclude_defaults=True)
 

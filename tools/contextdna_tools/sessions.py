@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from contextdna import (
     AgentId,
@@ -12,25 +12,29 @@ from contextdna import (
     ContextQuery,
     DelegationRequest,
     InvalidInput,
+    Level,
     RecordId,
     Role,
     TurnDraft,
-    Workspace,
+    naming_item,
     one_line,
     parse_choice,
 )
 from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time, within
-from contextdna_tools.boundary import as_invalid_input, unforeseen
+from contextdna_tools.boundary import parsed, unforeseen
 from contextdna_tools.spec import Call, Tool, hints
 
 ROLES = {role.value: role for role in Role}
 _BRIEFING_HITS = 10
 _BRIEFING_TOKENS = 800
+_BRIEFING_CHARS = 300  # of a line: a log must not take the room of the others
+_KEYS_SHOWN = 50
+_OF_A_NEW_ONE = ("team_id", "swarm_id", "role", "ttl_s")
 
 
 class BeginSession(Arguments):
-    """Start work as an agent: gives a secret session_id to pass with every later call, and a briefing. A session_id
-    alone resumes it."""
+    """Start work as an agent: gives a secret session_id to pass with every call, and a briefing. A session_id alone
+    resumes it."""
 
     agent_id: str = Field("", description="Default: you")
     task: str = Field("", description="What for")
@@ -50,44 +54,61 @@ class BeginResult(BaseModel):
     conversation: str = ""
     expires_at: str = ""
     resumed: bool = False
+    work: dict[str, Any] = {}
     briefing: list[str] = []
 
 
 async def begin_session(call: Call, args: BeginSession) -> BeginResult:
     """Begin or resume a session."""
-    fields = {name: field for name, field in BeginSession.model_fields.items() if name not in Arguments.model_fields}
-    asked = any(getattr(args, name) != field.default for name, field in fields.items())
-    resumes = bool(args.session_id) and not asked
-    if args.parent and args.session_id not in ("", args.parent):
+    if args.session_id and not args.parent:
+        return await _resume(call, args)
+    if args.session_id not in ("", args.parent):
         raise InvalidInput(
             "session_id and parent name two sessions",
             code="session_and_parent",
             hint="Give parent for a new session below it, or session_id alone to resume.",
         )
-    workspace = call.workspace(args, session_id=args.parent or args.session_id)
-    if resumes:
-        begun = await workspace.resume_session()
-    else:
-        begun = await workspace.begin_session(
-            BeginRequest(
-                agent_id=AgentId(args.agent_id),
-                task=args.task,
-                team_id=args.team_id,
-                swarm_id=args.swarm_id,
-                role=parse_choice(args.role, ROLES, name="role"),
-                ttl_s=args.ttl_s,
-            )
+    begun = await call.workspace(args, session_id=args.parent).begin_session(
+        BeginRequest(
+            agent_id=AgentId(args.agent_id),
+            task=args.task,
+            team_id=args.team_id,
+            swarm_id=args.swarm_id,
+            role=parse_choice(args.role, ROLES, name="role"),
+            ttl_s=args.ttl_s,
         )
-    return _begun(
-        begun, resumed=resumes, briefing=await _briefing(call, call.workspace(args, session_id=begun.handle), begun)
     )
+    return _begun(begun, briefing=await _briefing(call, args, begun))
 
 
-async def _briefing(call: Call, workspace: Workspace, begun: BegunSession) -> list[str]:
+async def _resume(call: Call, args: BeginSession) -> BeginResult:
+    """Resume a session. Whoever was handed it may name its agent and task; what only a new one takes is refused."""
+    asked = [name for name in _OF_A_NEW_ONE if getattr(args, name) != BeginSession.model_fields[name].default]
+    if asked:
+        raise InvalidInput(
+            f"{asked[0]} is for a new session; session_id resumes one",
+            code="session_not_new",
+            hint="Pass it as parent to begin a new session below it, or session_id alone to resume.",
+        )
+    begun = await call.workspace(args).resume_session(agent_id=AgentId(args.agent_id))
+    briefing = await _briefing(call, args, begun)
+    if args.task not in ("", begun.task):
+        briefing.insert(0, "Resumed with its own task, not the one given: for that, pass session_id as parent.")
+    keys = list(begun.state_keys)
+    work = {
+        "task": begun.task,
+        "progress": begun.progress,
+        "thoughts": begun.session.thoughts,
+        "delegation_id": begun.session.delegation_id,
+        "state_keys": keys if len(keys) <= _KEYS_SHOWN else [*keys[:_KEYS_SHOWN], "…"],
+    }
+    return _begun(begun, briefing=briefing, resumed=True, work=work)
+
+
+async def _briefing(call: Call, args: BeginSession, begun: BegunSession) -> list[str]:
     """Find what is known of the task. The session stands by now: no failure here may keep its handle back."""
-    so_far = [f"Progress so far: {one_line(begun.progress)}"] if begun.progress else []
     if not begun.task:
-        return so_far
+        return []
     limits = call.hub.settings.limits
     query = ContextQuery(
         text=begun.task[: min(2000, limits.query_chars_max)],
@@ -95,14 +116,20 @@ async def _briefing(call: Call, workspace: Workspace, begun: BegunSession) -> li
         max_tokens=min(_BRIEFING_TOKENS, limits.answer_tokens_max),
     )
     try:
-        context = await workspace.retrieve_context(query)
+        context = await call.workspace(args, session_id=begun.handle).retrieve_context(query)
     except Exception as error:  # noqa: BLE001 - whatever failed, the session was begun
         known = error if isinstance(error, ContextDnaError) else unforeseen("the briefing", error)
-        return [*so_far, f"No briefing: {known.message} [{known.code}]. Ask retrieve_context."]
-    return so_far + [f"[{hit.record.type}] {one_line(hit.content)} ({hit.record.id})" for hit in context.hits]
+        return [f"No briefing: {known.message} [{known.code}]. Ask retrieve_context."]
+    return [f"[{hit.record.type}] {_cut(one_line(hit.content))} ({hit.record.id})" for hit in context.hits]
 
 
-def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginResult:
+def _cut(text: str) -> str:
+    return text if len(text) <= _BRIEFING_CHARS else f"{text[:_BRIEFING_CHARS]} …"
+
+
+def _begun(
+    begun: BegunSession, *, briefing: list[str], resumed: bool = False, work: dict[str, Any] | None = None
+) -> BeginResult:
     return BeginResult(
         session_id=begun.handle,
         agent_id=begun.session.agent_id,
@@ -110,12 +137,13 @@ def _begun(begun: BegunSession, *, resumed: bool, briefing: list[str]) -> BeginR
         conversation=begun.session.id,
         expires_at=shown_time(begun.session.expires_at),
         resumed=resumed,
+        work=work or {},
         briefing=briefing,
     )
 
 
 class EndSession(Arguments):
-    """Finish the session: output and learnings become memories, its delegation completes, its grants end."""
+    """Finish the session: output and learnings become memories, its delegation and grants end."""
 
     success: bool = Field(True, description="Task done")
     output: str = Field("", description="The result")
@@ -169,7 +197,7 @@ class TurnFields(Strict):
 
 
 class LogTurn(TurnFields, Arguments):
-    """Append one turn, or several in order, to the session's conversation. Needs a session_id."""
+    """Append turns to the session's conversation, in order. Needs a session_id."""
 
     turns: Objects = Field([], description="Objects with these fields")
 
@@ -186,31 +214,29 @@ async def log_turn(call: Call, args: LogTurn) -> LogResult:
     if args.turns and (args.content or args.tool_calls):
         raise InvalidInput("content and turns together", code="content_and_turns", hint="Give one of the two.")
     default = call.hub.settings.default_level
-    fields = [_turn(raw, index) for index, raw in enumerate(args.turns)] if args.turns else [args]
-    drafts = [
-        TurnDraft(
-            role=item.role,
-            content=item.content,
-            level=level_of(item.level, default),
-            metadata=item.metadata,
-            tool_calls=item.tool_calls,
-        )
-        for item in fields
-    ]
-    ids = await call.workspace(args).log_turns(drafts)
+    drafts = [_item(raw, index, default) for index, raw in enumerate(args.turns)]
+    ids = await call.workspace(args).log_turns(drafts or [_draft(args, default)])
     return LogResult(ids=list(ids), conversation=args.session_id.partition(".")[0])
 
 
-def _turn(raw: dict[str, Any], index: int) -> TurnFields:
-    try:
-        return TurnFields.model_validate(raw)
-    except ValidationError as error:
-        raise as_invalid_input(error, TurnFields, at=f"turns[{index}].") from None
+def _item(raw: dict[str, Any], index: int, default: Level) -> TurnDraft:
+    with naming_item("turns", index):
+        return _draft(parsed(TurnFields, raw), default)
+
+
+def _draft(fields: TurnFields, default: Level) -> TurnDraft:
+    return TurnDraft(
+        role=fields.role,
+        content=fields.content,
+        level=level_of(fields.level, default),
+        metadata=fields.metadata,
+        tool_calls=fields.tool_calls,
+    )
 
 
 class DelegateWithContext(Arguments):
     """Hand a task to a child agent with the memories it needs. Gives its session_id and a briefing to pass on. Private
-    memories go only when named. Ends with its end_session."""
+    ones go only when named."""
 
     child_agent_id: str = Field(description="Not already in the chain")
     task: str = Field(description="What to do")

@@ -8,8 +8,7 @@ from contextdna_tools.spec import Call, Tool, hints
 
 
 class ShareMemories(Arguments):
-    """Let agents read memories you own: by ids, or the most important of some types. Grants, not copies; never passed
-    on."""
+    """Let agents read memories you own: by ids, or the most important of some types. Grants, not copies."""
 
     target_agent_ids: Texts = Field(description="Who may read")
     memory_ids: Texts = Field([], description="Which")

@@ -140,6 +140,7 @@ class TaskListResult(BaseModel):
     tasks: list[TaskView]
     cursor: str
     truncated: bool
+    empty: str | None = None
 
 
 async def list_tasks(call: Call, args: ListTasks) -> TaskListResult:
@@ -154,7 +155,12 @@ async def list_tasks(call: Call, args: ListTasks) -> TaskListResult:
         cursor=args.cursor,
     )
     page = await call.workspace(args).tasks.list(query)
-    return TaskListResult(tasks=[_view(task) for task in page.tasks], cursor=page.cursor, truncated=bool(page.cursor))
+    return TaskListResult(
+        tasks=[_view(task) for task in page.tasks],
+        cursor=page.cursor,
+        truncated=bool(page.cursor),
+        empty=page.empty or None,
+    )
 
 
 def _view(task: Task) -> TaskView:

@@ -16,11 +16,11 @@ from contextdna.errors import AccessDenied, InvalidInput, NotFound, SessionInval
 from contextdna.ports.database import Transaction
 from contextdna.values.agent import Agent
 from contextdna.values.audit import Risk
-from contextdna.values.ids import AgentId, ProjectId, SessionId, is_below, name_of
+from contextdna.values.ids import AgentId, ProjectId, SessionId, is_below, name_of, without_secrets
 from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Principal, Reader, Role
 from contextdna.values.record import Record, RecordRef
-from contextdna.values.session import Session, SessionStatus
+from contextdna.values.session import Delegation, DelegationStatus, Session, SessionStatus
 from contextdna.values.visibility import visible
 
 
@@ -41,6 +41,7 @@ class Action(StrEnum):
     PROGRESS_SESSION = "session.progress"
     READ_SESSIONS = "session.read"
     END_SESSION = "session.end"
+    CLOSE_SESSIONS = "session.close"
     SET_STATE = "state.set"
     GET_STATE = "state.get"
     DELETE_STATE = "state.delete"
@@ -98,6 +99,7 @@ SYSTEM_ONLY: Final = frozenset(
         Action.EXPORT_AUDIT,
         Action.ROTATE_KEYS,
         Action.SWEEP,
+        Action.CLOSE_SESSIONS,
     }
 )
 
@@ -250,18 +252,59 @@ async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Sess
     session_id, _, secret = caller.handle.partition(".")
     session = await tx.sessions.get(SessionId(session_id)) if session_id and secret else None
     if session is None or not hmac.compare_digest(session.secret_digest, digest_secret(secret)):
-        raise SessionInvalid("no such session_id for this caller")
+        raise _no_session()
     principal = caller.principal
     own = principal.agent_id in session.lineage or principal.agent_id == name_of(session.agent_id)
     trusted = own or principal.role is Role.SYSTEM
     if session.project_id not in principal.project_ids or not trusted:
-        raise SessionInvalid("no such session_id for this caller")
-    if session.status is not SessionStatus.ACTIVE:
-        raise SessionInvalid(f"the session has ended ({session.status})", code="session_ended")
-    if session.expires_at <= now:
-        raise SessionInvalid("the session has expired", code="session_expired")
+        raise _no_session()
+    if session.standing(now) is not SessionStatus.ACTIVE:
+        raise await _over(tx, session, now=now)
     await _require_still_coordinated(tx, principal, session)
     return session
+
+
+def _no_session() -> SessionInvalid:
+    return SessionInvalid(
+        "no such session_id for this caller",
+        hint="Pass it whole, as it was given; if it is lost, begin_session gives another. Do not go on without one.",
+    )
+
+
+async def _over(tx: Transaction, session: Session, *, now: datetime) -> SessionInvalid:
+    """Make the answer for a session that is over, to whoever holds its handle: what ended it, and what to do now.
+
+    Who works for another is never told to go on without a handle: it would act as whoever gave it the work.
+    """
+    delegation = await tx.sessions.get_delegation(session.delegation_id) if session.delegation_id else None
+    hint = "Call begin_session for a new session_id, if there is more to do."
+    if delegation is not None:
+        hint = f"Your work on this task is over: stop, and report to {name_of(delegation.parent_agent_id)}."
+    elif session.parent_id:
+        hint = "Go on with the session_id that it was begun with; if that is over too, stop and report to who gave it."
+    elif len(session.lineage) > 1:
+        hint = f"Stop; if there is more to do, {name_of(session.lineage[-2])}, who began it, can begin another."
+    if session.standing(now) is SessionStatus.EXPIRED:
+        return SessionInvalid("the session has expired", code="session_expired", hint=hint)
+    cause = f"the session has ended: {session.status.value}"
+    if session.status is SessionStatus.CLOSED:
+        cause = f"the session was ended from outside: {await _cause(tx, session, delegation)}"
+    return SessionInvalid(cause, code="session_ended", hint=hint)
+
+
+async def _cause(tx: Transaction, session: Session, delegation: Delegation | None) -> str:
+    """Name what ended a session that its own agent did not end."""
+    if delegation is not None and delegation.status is DelegationStatus.DECLINED:
+        return f"the delegation from {delegation.parent_agent_id} was declined"
+    for agent in await tx.projects.agents(session.project_id, session.lineage):
+        if agent.retired_at is not None:
+            return f"agent {agent.id} is retired"
+    above = await tx.sessions.get(session.parent_id) if session.parent_id else None
+    if above is not None and above.ended_at is not None and above.ended_at == session.ended_at:
+        return f"the session above it, of {above.agent_id}, ended"
+    if delegation is not None:
+        return f"the delegation from {delegation.parent_agent_id} was revoked"
+    return "no cause is known"
 
 
 async def _require_still_coordinated(tx: Transaction, principal: Principal, session: Session) -> None:
@@ -384,7 +427,7 @@ def hides(actor: Actor, refs: Iterable[RecordRef]) -> bool:
 
 def absent_error(record_ids: tuple[str, ...], *, denied: bool) -> NotFound:
     """Make the one answer for ids that do not exist and ids that the caller may not see."""
-    shown = ", ".join(record_id[:_SHOWN_ID_CHARS] for record_id in record_ids[:_SHOWN_IDS])
+    shown = ", ".join(without_secrets(record_id)[:_SHOWN_ID_CHARS] for record_id in record_ids[:_SHOWN_IDS])
     return NotFound(
         f"not found: {shown}",
         hint="Check the ids, or find records with retrieve_context.",

@@ -7,7 +7,7 @@ from contextdna.domain import access, sessions
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.tool_calls import check_tool_calls, told_call
-from contextdna.domain.validation import check_count, check_metadata, check_text, parse_choice
+from contextdna.domain.validation import check_count, check_metadata, check_text, each_named, parse_choice
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
@@ -25,16 +25,9 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
         SessionInvalid: ``session_required``.
         InvalidInput: A turn cannot be stored.
     """
-    limits = op.settings.limits
     session = await sessions.current(op)
-    check_count(len(drafts), name="turns", maximum=limits.batch_max)
-    for draft in drafts:
-        parse_choice(draft.role, TURN_ROLES, name="role")
-        check_tool_calls(draft.tool_calls, limits)
-        called = len(draft.tool_calls) > 0
-        check_text(draft.content, name="content", bytes_max=limits.content_bytes_max, empty_allowed=called)
-        check_metadata(draft.metadata, limits)
-        access.require_level(op.actor, draft.level)
+    check_count(len(drafts), name="turns", maximum=op.settings.limits.batch_max)
+    each_named(drafts, "turns", lambda draft: _check(op, draft))
     last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session.id, subject="")
     # At least the age of the session in ms: a position is not given out again after its turn was purged.
     position = max(last, int((op.now - session.created_at).total_seconds() * 1000))
@@ -44,6 +37,16 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
     op.note(ids, turns=len(ids))
     op.emit(EventName.TURN_LOGGED, ids, subject=session.id)
     return ids
+
+
+def _check(op: Operation, draft: TurnDraft) -> None:
+    limits = op.settings.limits
+    parse_choice(draft.role, TURN_ROLES, name="role")
+    check_tool_calls(draft.tool_calls, limits)
+    called = len(draft.tool_calls) > 0
+    check_text(draft.content, name="content", bytes_max=limits.content_bytes_max, empty_allowed=called)
+    check_metadata(draft.metadata, limits)
+    access.require_level(op.actor, draft.level)
 
 
 async def read(

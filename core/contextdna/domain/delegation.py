@@ -13,7 +13,17 @@ from contextdna.domain.validation import check_count, check_memory_type, check_n
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, RecordId, SessionId, delegated_id, name_of, new_id
+from contextdna.values.ids import (
+    AgentId,
+    DelegationId,
+    IdPrefix,
+    RecordId,
+    SessionId,
+    delegated_id,
+    is_agent_path,
+    name_of,
+    new_id,
+)
 from contextdna.values.level import Level
 from contextdna.values.principal import Role
 from contextdna.values.record import Kind, VisibleRecord
@@ -115,6 +125,12 @@ def _child(op: Operation, request: DelegationRequest) -> BeginRequest:
 
 
 def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> None:
+    if "/" in request.child_agent_id and is_agent_path(request.child_agent_id):
+        raise InvalidInput(
+            "child_agent_id is a path",
+            code="child_agent_id_invalid",
+            hint=f"Use the bare name {name_of(request.child_agent_id)}: yours goes before it by itself.",
+        )
     check_name(request.child_agent_id, name="child_agent_id")
     check_request(begin)
     check_text(request.task, name="task", bytes_max=64 * 1024)
@@ -164,7 +180,10 @@ class _Inherited(NamedTuple):
 
 
 async def _inherited(op: Operation, request: DelegationRequest) -> list[_Inherited]:
-    """Choose what goes down: named memories, then by relevance and importance, then this session's turns."""
+    """Choose what goes down: named memories, those that matter to the task, and this session's turns.
+
+    All together are at most ``limit``, but for the named. Where more matters than fits, turns get half of the room.
+    """
     named = await _named(op, request.memory_ids)
     taken = {one.item.record.id for one in named}
     where = RecordFilter(
@@ -176,7 +195,8 @@ async def _inherited(op: Operation, request: DelegationRequest) -> list[_Inherit
     ranked = await _ranked(op, request, where)
     room = max(0, request.limit - len(named))
     relevant = await _first_inheritable(op, [i for i in ranked if i not in taken], most=room)
-    return [*named, *relevant, *await _turns(op, request)]
+    turns = await _turns(op, request, most=max(room // 2, room - len(relevant)))
+    return [*named, *relevant[: room - len(turns)], *turns]
 
 
 async def _first_inheritable(op: Operation, ranked: Sequence[RecordId], *, most: int) -> list[_Inherited]:
@@ -202,18 +222,21 @@ async def _ranked(op: Operation, request: DelegationRequest, where: RecordFilter
     return [candidate.id for candidate in sorted(candidates, key=worth, reverse=True)]
 
 
-async def _turns(op: Operation, request: DelegationRequest) -> list[_Inherited]:
-    """Choose turns of the session: the last ones, and of those before the ones that matter to the task; in order."""
-    if not request.include_conversations or not op.actor.session_id or not request.limit:
+async def _turns(op: Operation, request: DelegationRequest, *, most: int) -> list[_Inherited]:
+    """Choose turns of the session: the last ones, and of those before the ones that matter to the task; in order.
+
+    As of memories, private and system ones stay behind.
+    """
+    if not request.include_conversations or not op.actor.session_id or not most:
         return []
-    last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=op.actor.session_id, subject="")
-    latest = request.limit if last <= request.limit else -(-request.limit // _LATEST_TURNS)
     seen = await op.tx.records.conversation(
-        op.actor.reader, op.actor.session_id, now=op.now, after=max(0, last - latest), limit=latest
+        op.actor.reader, op.actor.session_id, now=op.now, after=0, limit=most + 1, newest_first=True
     )
-    chosen = {item.record.id: item for item in seen}
-    where = RecordFilter(kinds=(Kind.TURN,), session_id=op.actor.session_id)
-    ranked = [i for i in await _ranked(op, request, where) if i not in chosen][: request.limit - len(chosen)]
+    latest = most if len(seen) <= most else -(-most // _LATEST_TURNS)
+    last = [item for item in seen if item.record.level in INHERITABLE_LEVELS][:latest]
+    chosen = {item.record.id: item for item in last}
+    where = RecordFilter(kinds=(Kind.TURN,), levels=INHERITABLE_LEVELS, session_id=op.actor.session_id)
+    ranked = [i for i in await _ranked(op, request, where) if i not in chosen][: most - len(chosen)]
     chosen |= {item.record.id: item for item in await op.tx.records.read(op.actor.reader, ranked, now=op.now)}
     own = [item for item in chosen.values() if not item.granted_by]
     return [_Inherited(item) for item in sorted(own, key=lambda item: item.record.position)]

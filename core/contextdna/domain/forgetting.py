@@ -47,7 +47,7 @@ async def forget(
         _refuse_loops(op, refs)
     else:
         wanted = await _selected(op, selection)
-        if confirm is None:
+        if confirm is None or confirm == len(wanted) == 0:
             op.note(matched=len(wanted), dry_run=True)
             return ForgetReport(wanted[:100], len(wanted), dry_run=True, purged=False, restorable_until=None), ()
         if confirm != len(wanted):
@@ -83,8 +83,7 @@ async def _forget(op: Operation, wanted: tuple[RecordId, ...], *, purge: bool) -
     else:
         await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=op.now)
         until = await _restorable_until(op, wanted)
-        if wanted:
-            op.emit(EventName.MEMORY_FORGOTTEN, wanted)
+        await events.emit_of(op, EventName.MEMORY_FORGOTTEN, wanted)
     op.note(wanted[:100], forgotten=len(wanted), purged=purge)
     report = ForgetReport(wanted[:100], len(wanted), dry_run=False, purged=purge, restorable_until=until)
     return report, blobs
@@ -124,7 +123,7 @@ async def restore(op: Operation, record_ids: Sequence[RecordId]) -> tuple[Record
     await op.tx.records.mark_deleted(op.project_id, wanted, deleted_at=None)
     await op.tx.records.touch(op.project_id, dict.fromkeys(wanted, 1), at=op.now)  # or the idle sweep takes it at once
     op.note(wanted, restored=len(wanted))
-    op.emit(EventName.MEMORY_RESTORED, wanted)
+    await events.emit_of(op, EventName.MEMORY_RESTORED, wanted)
     return wanted
 
 

@@ -19,6 +19,7 @@ from contextdna.domain.validation import (
     check_name,
     check_period,
     check_tags,
+    each_named,
 )
 from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.document import RELATES_TO
@@ -48,13 +49,7 @@ def check_drafts(drafts: Sequence[MemoryDraft], settings: HubSettings) -> None:
         InvalidInput: Code of the first thing wrong, its message naming the position in a batch.
     """
     check_count(len(drafts), name="memories", maximum=settings.limits.batch_max)
-    for position, draft in enumerate(drafts):
-        try:
-            check_memory(draft, settings)
-        except InvalidInput as error:
-            if len(drafts) == 1:
-                raise
-            raise type(error)(f"memories[{position}]: {error.message}", code=error.code, hint=error.hint) from error
+    each_named(drafts, "memories", lambda draft: check_memory(draft, settings))
 
 
 async def store(
@@ -86,8 +81,7 @@ async def store(
 async def _store_new(
     op: Operation, drafts: Sequence[MemoryDraft], on_duplicate: OnDuplicate
 ) -> tuple[StoredMemory, ...]:
-    for level in {draft.level for draft in drafts}:
-        access.require_level(op.actor, level)
+    each_named(drafts, "memories", lambda draft: access.require_level(op.actor, draft.level))
     await require_visible(op, [target for draft in drafts for target in draft.relates_to])
     fresh = [_new_record(op, draft) for draft in drafts]
     known = {} if on_duplicate is OnDuplicate.NEW else await _duplicates(op, fresh)
@@ -99,14 +93,14 @@ async def _store_new(
         holder = known.get(key)
         if holder is None:
             inserts.append(IndexedRecord(record, _index_tokens(op, draft.level, draft.content, draft.tags)))
-            answer.append(StoredMemory(record.id, record.version, StoreStatus.STORED))
+            answer.append(StoredMemory(record.id, record.version, StoreStatus.STORED, op.actor.agent_id))
             if on_duplicate is not OnDuplicate.NEW:
                 known[key] = record
         elif on_duplicate is OnDuplicate.ERROR:
             raise _duplicate(holder, in_batch=holder in fresh)
         else:
             merges.setdefault(holder.id, _Merge(holder)).add(draft)
-            answer.append(StoredMemory(holder.id, holder.version, StoreStatus.MERGED))
+            answer.append(StoredMemory(holder.id, holder.version, StoreStatus.MERGED, op.actor.agent_id))
     return await _write(op, drafts, inserts, merges, answer)
 
 
@@ -289,7 +283,7 @@ async def update(
     op.leaves_remains = changed.level in ENCRYPTED_LEVELS and current.level not in ENCRYPTED_LEVELS
     op.note([record_id], version=changed.version)
     op.emit(EventName.MEMORY_UPDATED, [record_id])
-    return StoredMemory(record_id, changed.version, StoreStatus.STORED), op.leaves_remains
+    return StoredMemory(record_id, changed.version, StoreStatus.STORED, op.actor.agent_id), op.leaves_remains
 
 
 def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record, tuple[str, ...]]:
@@ -463,7 +457,8 @@ async def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) 
             hint="Use a new key for a new request.",
         )
     answer = tuple(
-        StoredMemory(RecordId(item[0]), item[1], StoreStatus(item[2])) for item in json.loads(earlier.answer)
+        StoredMemory(RecordId(item[0]), item[1], StoreStatus(item[2]), op.actor.agent_id)
+        for item in json.loads(earlier.answer)
     )
     named = [item.id for item in answer]
     if len(await op.tx.records.refs(op.project_id, named)) < len(set(named)):

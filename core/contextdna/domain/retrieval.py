@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.frequencies import rarity
-from contextdna.domain.names import meant_agent
+from contextdna.domain.names import meant_agent, near_agents
 from contextdna.domain.operation import Operation
 from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
 from contextdna.domain.tool_calls import told_call
@@ -34,6 +34,8 @@ _HIT_OVERHEAD_TOKENS = 30  # id, type, level, owner and times around each conten
 _REASON_WORDS = 2_000  # of a long record, the part in which query words are looked for to name them
 _REASON_WORDS_SHOWN = 12
 _CLIP_TOKENS_MIN = 80  # below this a cut content says too little
+_SHARES = 4  # as many long records at least share an answer
+_CUT = " …"
 _OFFSET_MAX = 10_000_000
 _IMPORTANT = 0.8
 _RECENT = 0.8
@@ -297,37 +299,60 @@ def _rank(
 def _fit(
     op: Operation, page: Sequence[_Ranked], seen: Mapping[RecordId, VisibleRecord], plan: Plan, *, max_tokens: int
 ) -> tuple[list[Hit], int, int]:
-    """Open the page's records until the budget is used; gives (hits, entries consumed, tokens)."""
+    """Open the page's records until the budget is used; gives (hits, entries consumed, tokens).
+
+    A long record gets a quarter of the budget at first, so that others have room, then what they leave.
+    """
     hits: list[Hit] = []
-    tokens = unreadable = 0
-    for consumed, entry in enumerate(page):
+    whole: list[str] = []
+    left, consumed = max_tokens, len(page)
+    for position, hit in _opened(op, page, seen, plan):
+        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why)))
+        room = left - overhead
+        if hits and room < _CLIP_TOKENS_MIN and estimate_tokens(hit.content) > room:
+            consumed = position
+            break
+        share = max(max_tokens // _SHARES - overhead, _CLIP_TOKENS_MIN)
+        shown = _within(hit, hit.content, min(room, share))
+        hits.append(shown)
+        whole.append(hit.content)
+        left -= overhead + estimate_tokens(shown.content)
+    for position, hit in enumerate(hits):
+        if hit.clipped and left > 0:
+            before = estimate_tokens(hit.content)
+            hits[position] = _within(hit, whole[position], before + left)
+            left -= estimate_tokens(hits[position].content) - before
+    return hits, consumed, max_tokens - left
+
+
+def _opened(
+    op: Operation, page: Sequence[_Ranked], seen: Mapping[RecordId, VisibleRecord], plan: Plan
+) -> Iterator[tuple[int, Hit]]:
+    """Open the records of a page one by one, each with its place on it."""
+    unreadable = 0
+    for position, entry in enumerate(page):
         item = seen.get(entry.candidate.id)
         if item is None:
             continue
         try:
-            hit = _hit(op, entry, item, plan)
+            yield position, _hit(op, entry, item, plan)
         except IntegrityFault:  # one damaged record must not hide the others; the audit entry tells
             unreadable += 1
             op.note(unreadable=unreadable)
-            continue
-        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why)))
-        room = max_tokens - tokens - overhead
-        cost = estimate_tokens(hit.content)
-        if cost > room:
-            if hits and room < _CLIP_TOKENS_MIN:
-                return hits, consumed, tokens
-            hit = replace(hit, content=_clip(hit.content, max(room, 1)), clipped=True)
-            cost = estimate_tokens(hit.content)
-        hits.append(hit)
-        tokens += cost + overhead
-    return hits, len(page), tokens
+
+
+def _within(hit: Hit, content: str, tokens: int) -> Hit:
+    """Give a hit with as much of its content as tokens allow."""
+    if estimate_tokens(content) <= tokens:
+        return replace(hit, content=content, clipped=False)
+    return replace(hit, content=_clip(content, max(tokens, 1)), clipped=True)
 
 
 def _clip(content: str, tokens: int) -> str:
     chars = int(tokens * 3.5)
-    while chars > 1 and estimate_tokens(content[:chars]) > tokens:
-        chars = int(chars * 0.8)
-    return content[:chars].rstrip() + " …"
+    while chars > 1 and estimate_tokens(content[:chars] + _CUT) > tokens:
+        chars = int(chars * 0.9)
+    return content[:chars].rstrip() + _CUT
 
 
 def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
@@ -410,6 +435,8 @@ async def _explain(op: Operation, query: ContextQuery, plan: Plan) -> EmptyReaso
         levels[level] = levels.get(level, 0) + records
         types[type_] = types.get(type_, 0) + records
     suggestions = _suggest(query, plan, types)
+    if query.owner_id and (near := await near_agents(op, query.owner_id)):
+        suggestions = (f"no agent of that name is known; near: {', '.join(near)}", *suggestions)
     return EmptyReason(
         message=_empty_message(op, query, visible),
         visible=visible,

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from contextdna.domain import access
+from contextdna.domain import access, events
 from contextdna.domain.forgetting import owned_filter
+from contextdna.domain.names import meant_agents
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_memory_type, check_score
 from contextdna.errors import AccessDenied, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, delegated_id, new_id
+from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, new_id
 from contextdna.values.memory import MemorySelection
 
 _SHARE_SECONDS_MAX = 365 * 24 * 3600.0
@@ -47,7 +48,7 @@ async def share(
         InvalidInput: No target, yourself as target, or neither ids nor selection.
     """
     _check_targets(op, targets)
-    targets = await _with_own_delegates(op, targets)
+    targets = await meant_agents(op, targets)
     wanted = await _memories(op, record_ids, selection, limit=limit)
     expires_at = None if expires_in_s is None else op.now + timedelta(seconds=_seconds(expires_in_s))
     standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
@@ -56,21 +57,22 @@ async def share(
     grants = [new_grant(op, record_id, target, expires_at) for target in targets for record_id in wanted]
     await op.tx.grants.add(grants)
     op.note(wanted, targets=list(targets), grants=len(grants))
-    if wanted:
-        op.emit(EventName.MEMORY_SHARED, wanted)
-    return ShareReport(wanted, tuple(targets), await _unknown(op, targets), len(grants), expires_at)
+    await events.emit_of(op, EventName.MEMORY_SHARED, wanted)
+    return ShareReport(wanted, targets, await _unknown(op, targets), len(grants), expires_at)
 
 
 async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence[RecordId]) -> ShareReport:
     """End what lets agents read: grants that the actor gave, and any on its own records, delegated ones too.
 
-    What a target handed on to agents below it ends with it.
+    What a target handed on to agents below it ends with it. A bare name reaches the own delegate of that name and
+    whoever else bears it: the grant may be older than the delegation.
 
     Raises:
         InvalidInput: No target.
     """
     _check_targets(op, targets)
-    targets = await _with_own_delegates(op, targets)
+    meant = await meant_agents(op, targets)
+    targets = tuple(dict.fromkeys([*targets, *meant]))
     given = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
     chosen = {grant.record_id for grant in given if not record_ids or grant.record_id in record_ids}
     refs = await op.tx.records.refs(op.project_id, [*chosen, *record_ids])
@@ -83,9 +85,8 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
     changed = await op.tx.grants.revoke(op.project_id, list(ended), at=op.now)
     memory_ids = tuple(dict.fromkeys(ended.values()))
     op.note(memory_ids, targets=list(targets), ended=changed)
-    if memory_ids:
-        op.emit(EventName.MEMORY_UNSHARED, memory_ids, audience=targets)
-    return ShareReport(memory_ids, tuple(targets), await _unknown(op, targets), changed, None)
+    await events.emit_of(op, EventName.MEMORY_UNSHARED, memory_ids, audience=targets)
+    return ShareReport(memory_ids, targets, await _unknown(op, meant), changed, None)
 
 
 def _at_or_below(agent_id: AgentId, targets: Sequence[AgentId]) -> bool:
@@ -138,13 +139,6 @@ async def _memories(
         raise InvalidInput("neither memory_ids nor memory_types", code="selection_empty", hint="Name one of the two.")
     refs = await op.tx.records.owned(op.actor.reader, owned_filter(op, selection), now=op.now, limit=limit)
     return tuple(ref.id for ref in refs)
-
-
-async def _with_own_delegates(op: Operation, targets: Sequence[AgentId]) -> tuple[AgentId, ...]:
-    """Add the agents that the actor delegated to under these names: ``drone`` means its own ``queen/drone`` too."""
-    paths = [delegated_id(op.actor.agent_id, target) for target in targets]
-    own = [agent.id for agent in await op.tx.projects.agents(op.project_id, paths)]
-    return tuple(dict.fromkeys([*targets, *own]))
 
 
 def _check_targets(op: Operation, targets: Sequence[AgentId]) -> None:

@@ -1,6 +1,7 @@
 """Tasks as their reader may see them: one, or a page of many."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Final
 
 from contextdna.domain import access
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
+from contextdna.domain.names import near_agents
 from contextdna.domain.operation import Operation
 from contextdna.domain.tasks import open_body, resolve_agent
 from contextdna.domain.validation import check_count
@@ -56,7 +58,24 @@ async def listing(op: Operation, query: TaskQuery) -> TaskPage:
     page = found[: query.limit]
     tasks = await open_tasks(op, page)
     op.note([task.record.id for task in tasks], tasks=len(tasks))
-    return TaskPage(tuple(tasks), _write_cursor(op, query, page[-1]) if len(found) > query.limit else "")
+    cursor = _write_cursor(op, query, page[-1]) if len(found) > query.limit else ""
+    return TaskPage(tuple(tasks), cursor, "" if tasks else await _explain(op, query, assignee))
+
+
+async def _explain(op: Operation, query: TaskQuery, assignee: AgentId) -> str:
+    """Say why there are no tasks: what was searched, what is visible there, and who may have been meant."""
+    if query.cursor:
+        return "There are no further tasks."
+    counts: Counter[str] = Counter()
+    for (kind, _, status), records in (await op.tx.records.count_visible(op.actor.reader, now=op.now)).items():
+        counts[status] += records if kind is Kind.TASK else 0
+    scope = f"project {op.project_id}, as agent {op.actor.agent_id}"
+    if not counts.total():
+        return f"No task is visible in {scope} yet."
+    by_status = ", ".join(f"{records} {status}" for status, records in sorted(counts.items()) if records)
+    said = f"No task matches in {scope}; visible there: {by_status}."
+    near = await near_agents(op, assignee) if assignee else ()
+    return f"{said} No agent of that name is known; near: {', '.join(near)}." if near else said
 
 
 async def open_tasks(op: Operation, items: Sequence[VisibleRecord]) -> list[Task]:

@@ -3,13 +3,14 @@
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from contextdna.domain.packing import compact_json
-from contextdna.errors import InvalidInput, LimitExceeded
-from contextdna.values.ids import is_agent_path, is_name
+from contextdna.errors import AccessDenied, InvalidInput, LimitExceeded
+from contextdna.values.ids import holds_handle, is_agent_path, is_name
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.memory import MemoryChange, MemoryDraft
 from contextdna.values.settings import HubSettings, Limits
@@ -50,11 +51,12 @@ def check_text(text: str, *, name: str, bytes_max: int, empty_allowed: bool = Fa
 
 
 def check_name(text: str, *, name: str, empty_allowed: bool = False) -> None:
-    """Refuse an id that is not 1..128 of ``A-Za-z0-9._:@-``.
+    """Refuse an id that is not 1..128 of ``A-Za-z0-9._:@-``, or that is a session handle.
 
     Raises:
-        InvalidInput: ``<name>_invalid``.
+        InvalidInput: ``<name>_invalid`` or ``session_handle_in_argument``.
     """
+    check_no_handle(text, name=name)
     if (text or not empty_allowed) and not is_name(text):
         raise InvalidInput(
             f"{name} is not a valid id", code=f"{name}_invalid", hint="Use 1 to 128 letters, digits, or . _ : @ -"
@@ -62,17 +64,50 @@ def check_name(text: str, *, name: str, empty_allowed: bool = False) -> None:
 
 
 def check_agent_id(text: str, *, name: str) -> None:
-    """Refuse an agent id that is neither a name nor a path of names such as ``queen/drone``.
+    """Refuse an agent id that is neither a name nor a path of names such as ``queen/drone``, or is a session handle.
 
     Raises:
-        InvalidInput: ``<name>_invalid``.
+        InvalidInput: ``<name>_invalid`` or ``session_handle_in_argument``.
     """
+    check_no_handle(text, name=name)
     if not is_agent_path(text):
         raise InvalidInput(
             f"{name} is not a valid agent id",
             code=f"{name}_invalid",
             hint="Use 1 to 128 letters, digits, or . _ : @ - (or the path of a delegated agent, such as queen/drone).",
         )
+
+
+def check_no_handle(text: str, *, name: str) -> None:
+    """Refuse a session handle where a name belongs: names are shown to others.
+
+    Raises:
+        InvalidInput: ``session_handle_in_argument``.
+    """
+    if holds_handle(text):
+        raise InvalidInput(
+            f"{name} holds a session handle, which is a secret",
+            code="session_handle_in_argument",
+            hint="Name the agent or the record; a handle is passed as session_id only.",
+        )
+
+
+@contextmanager
+def naming_item(name: str, position: int) -> Iterator[None]:
+    """Let a refusal inside say which item of a batch it is about."""
+    try:
+        yield
+    except (InvalidInput, AccessDenied) as error:
+        error.message = f"{name}[{position}]: {error.message}"
+        error.args = (error.message,)
+        raise
+
+
+def each_named(items: Sequence[_E], name: str, check: Callable[[_E], None]) -> None:
+    """Check the items of a batch; a refusal says which one, where there are several."""
+    for position, item in enumerate(items):
+        with naming_item(name, position) if len(items) > 1 else nullcontext():
+            check(item)
 
 
 def check_score(value: float, *, name: str) -> None:
@@ -172,7 +207,7 @@ def check_memory_type(memory_type: str, settings: HubSettings) -> None:
     raise InvalidInput(
         "unknown memory_type",
         code="memory_type_unknown",
-        hint=f"{'Did you mean' if near else 'Use one of'}: {known}. More can be added in the settings (memory_types).",
+        hint=f"{'Did you mean' if near else 'Use one of'}: {known}. The setting memories.extra_types adds more.",
     )
 
 

@@ -26,6 +26,7 @@ NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 
 _PATH_CHARS_MAX: Final = 2048
 _ID_PATTERN: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{22}")
+_HANDLE_PATTERN: Final = re.compile(r"(ses_[0-9a-z]{22})\.[0-9a-z]{20,}")  # one that lost its end too
 
 # Crockford's base 32: digits first, so that text order is time order.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -66,6 +67,16 @@ def new_id(prefix: IdPrefix, now: datetime) -> str:
 def is_id(text: str) -> bool:
     """Tell whether a text has the form of an id of ours; a session handle has not."""
     return _ID_PATTERN.fullmatch(text) is not None
+
+
+def holds_handle(text: str) -> bool:
+    """Tell whether a session handle, a secret, stands in a text."""
+    return _HANDLE_PATTERN.search(text) is not None
+
+
+def without_secrets(text: str) -> str:
+    """Write a text without the unguessable half of any session handle in it."""
+    return _HANDLE_PATTERN.sub(r"\1.…", text)
 
 
 def new_secret() -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from contextdna.values.ids import RecordId
+from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.level import Level
 from contextdna.values.record import Record, Tier
 
@@ -93,6 +93,8 @@ class StoredMemory:
     id: RecordId
     version: int
     status: StoreStatus
+    agent_id: AgentId = AgentId("")
+    """Who stored it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,8 @@ class TaskPage:
 
     tasks: tuple[Task, ...]
     cursor: str
+    empty: str = ""
+    """Where there are none: what was searched, and how many tasks are visible there."""
 
 
 class TaskPlace(NamedTuple):
