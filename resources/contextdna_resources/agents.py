@@ -55,6 +55,8 @@ def _card(card: AgentCard) -> dict[str, Any]:
         "status": card.status.value,
         "team": card.team_id or None,
         "swarm": card.swarm_id or None,
+        "last_seen_at": shown_time(card.last_seen_at),
+        "in_session": card.in_session,
     }
 
 
@@ -69,7 +71,6 @@ def _full(agent: Agent) -> dict[str, Any]:
         "confidence": agent.confidence,
         "registered_by": agent.registered_by or None,
         "first_seen_at": shown_time(agent.first_seen_at),
-        "last_seen_at": shown_time(agent.last_seen_at),
         "heartbeat_at": shown_time(agent.heartbeat_at),
         "retired_at": shown_time(agent.retired_at),
     }

@@ -8,10 +8,11 @@ import pytest
 
 from contextdna.errors import Conflict
 from contextdna.ports.database import Database, Transaction
+from contextdna.values.agent import AgentStatus
 from contextdna.values.event import EVERYONE, team_audience
 from contextdna.values.ids import AgentId, SessionId, SignalId
 from contextdna.values.record import Codec, Sealed
-from contextdna.values.session import SessionStatus
+from contextdna.values.session import Session, SessionStatus
 from contextdna.values.signal import Acknowledgement, Presence, Signal
 from tests.builders import ALICE, BOB, NOW, OTHER_PROJECT, PROJECT, make_agent, make_session, minutes
 
@@ -107,6 +108,7 @@ async def test_what_waits_can_be_filtered_by_name_and_senders(database: Database
     assert await pending(database, name="go") == ["sig_1", "sig_3"]
     assert await pending(database, senders=(CAROL,)) == ["sig_3"]
     assert await pending(database, senders=(CAROL, ALICE), name="stop") == ["sig_2"]
+    assert await pending(database, without=[SignalId("sig_1"), SignalId("sig_2")]) == ["sig_3"]
 
 
 async def test_what_is_over_or_answered_waits_no_more(database: Database) -> None:
@@ -220,3 +222,40 @@ async def test_work_moves_the_sight_of_a_known_agent_forward_only(database: Data
     await database.write(lambda tx: tx.projects.touch_agent(OTHER_PROJECT, ALICE, at=NOW))
     assert await database.read(lambda tx: tx.projects.agents(PROJECT)) == [make_agent(ALICE, last_seen_at=minutes(5))]
     assert await database.read(lambda tx: tx.projects.agents(OTHER_PROJECT)) == []
+
+
+async def test_who_is_at_work_and_who_is_gone_is_told_by_sight_and_sessions(database: Database) -> None:
+    def ended(session_id: str, agent_id: AgentId, at: float) -> Session:
+        return make_session(session_id, agent_id=agent_id, status=SessionStatus.SUCCEEDED, ended_at=minutes(at))
+
+    async def unit(tx: Transaction) -> None:
+        for name, seen, team_id in (("alice", 0, "core"), ("bob", 8, "core"), ("carol", 9, ""), ("dave", 1, "core")):
+            await tx.projects.see_agent(make_agent(AgentId(name), last_seen_at=minutes(seen), team_id=team_id))
+        await tx.projects.see_agent(make_agent(AgentId("erin"), last_seen_at=minutes(9)))
+        await tx.agents.put(make_agent(AgentId("frank"), last_seen_at=minutes(9), status=AgentStatus.RETIRED))
+        await tx.sessions.add(make_session("ses_1", expires_at=minutes(20)))
+        await tx.sessions.add(ended("ses_2", ALICE, 5))
+        await tx.sessions.add(ended("ses_3", BOB, 8))
+        await tx.sessions.add(ended("ses_4", CAROL, 8))
+
+    await database.write(unit)
+    names = [AgentId(name) for name in ("alice", "bob", "carol", "dave", "erin", "frank", "nobody")]
+
+    async def gone(now: float) -> set[AgentId]:
+        return await database.read(lambda tx: tx.agents.gone(PROJECT, names, now=minutes(now)))
+
+    async def at_work(now: float, team_id: str | None = None, swarm_id: str | None = None) -> list[AgentId]:
+        where = {"team_id": team_id, "swarm_id": swarm_id}
+        return await database.read(
+            lambda tx: tx.agents.at_work(PROJECT, **where, seen_since=minutes(2), now=minutes(now))
+        )
+
+    async def in_session(now: float) -> set[AgentId]:
+        return await database.read(lambda tx: tx.agents.in_session(PROJECT, names, now=minutes(now)))
+
+    assert (await gone(10), await gone(20)) == ({"bob", "frank"}, {"alice", "bob", "frank"})
+    assert (await in_session(10), await in_session(20)) == ({"alice"}, set())
+    assert (await at_work(10), await at_work(20)) == (["alice", "carol", "erin"], ["carol", "erin"])
+    assert await at_work(10, team_id="core") == ["alice", "erin"]
+    assert await at_work(10, swarm_id="no such") == []
+    assert await database.read(lambda tx: tx.agents.gone(OTHER_PROJECT, names, now=minutes(20))) == set()

@@ -1,6 +1,7 @@
 """Agents: registered, rated and retired by whom they belong to; seen by all, known by few; out of service for good."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from contextdna import (
     Swarm,
     Team,
 )
+from contextdna.hub import door
 from contextdna.values.ids import UPKEEP_AGENT
 from tests.hub.rig import (
     ALICE,
@@ -106,6 +108,41 @@ async def test_an_agent_of_another_project_is_unknown(hub: Hub) -> None:
     call = hub.bind(ROOT, project_id=OTHER).agents.get(ALICE.agent_id)
     await refused(call, NotFound, "agent_not_found")
     assert (await last_audit(hub, OTHER)).draft.outcome is Outcome.ABSENT
+
+
+async def test_the_directory_tells_who_is_at_work(hub: Hub, clock: Clock) -> None:
+    await register(hub, PETE)
+    clock.advance(seconds=60)
+    session = hub.bind(ALICE, session_id=await begin(hub, ALICE, ttl_s=3600))
+    shown = {card.id: (card.last_seen_at, card.in_session) for card in await hub.bind(BOB).agents.list()}
+    assert shown == {"alice": (clock.now, True), "pete": (clock.now - timedelta(seconds=60), False)}
+    clock.advance(seconds=3600)
+    assert not (await hub.bind(BOB).agents.get(ALICE.agent_id)).in_session
+    await refused(session.agents.heartbeat(), SessionInvalid, "session_expired")
+
+
+async def test_a_credential_without_a_circle_takes_no_agent_out_of_its_own(hub: Hub) -> None:
+    """At its first own write an agent is made known: what it was registered with stays."""
+    await register(hub, ROOT, "pete", team_id="core", swarm_id="lift")
+    await remember(hub.bind(PETE), "at work")
+    card = await hub.bind(ROOT).agents.get(PETE.agent_id)
+    assert (card.team_id, card.swarm_id) == ("core", "lift")
+    assert await changes_of(hub, "pete") == ["registered"]
+
+
+async def test_a_credential_with_another_circle_moves_the_agent_and_its_history_tells(hub: Hub) -> None:
+    await register(hub, ROOT, "pete", team_id="core", swarm_id="lift")
+    await remember(hub.bind(replace(PETE, team_id="edge")), "at work")
+    card = await hub.bind(ROOT).agents.get(PETE.agent_id)
+    assert (card.team_id, card.swarm_id) == ("edge", "lift")
+    assert await changes_of(hub, "pete") == ["registered", "updated"]
+
+
+async def test_sightings_are_kept_of_so_many_agents_at_most(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_SEEN_MAX", 3)
+    await known_everywhere(hub)
+    assert len(hub._door._seen) == 3
+    assert [agent_id for _, agent_id, _ in hub._door._seen][-1] == "root"
 
 
 async def test_the_directory_is_filtered_and_paged(hub: Hub) -> None:

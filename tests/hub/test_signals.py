@@ -26,10 +26,10 @@ from contextdna import (
     SentSignal,
     SignalDraft,
     SignalId,
+    WaitOutcome,
     Workspace,
     open_hub,
 )
-from contextdna.domain.signals import known_as
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -55,10 +55,17 @@ WORD: Final = "quokka"
 """Stands in every payload and note."""
 CORA: Final = Principal(AgentId("cora"), (DEFAULT,), team_id="core", swarm_id="lift", role=Role.COORDINATOR)
 
+DRONE: Final = Principal(AgentId("drone"), (DEFAULT,))
+
 
 async def send(hub: Hub, sender: Principal, *targets: Principal, **fields: Any) -> SentSignal:
     draft = SignalDraft("go", tuple(target.agent_id for target in targets), payload={"word": WORD})
     return await hub.bind(sender).signals.send(replace(draft, **fields))
+
+
+async def delegate(hub: Hub, parent: Workspace, name: str) -> Workspace:
+    given = await parent.delegate(DelegationRequest(AgentId(name), "help"))
+    return hub.bind(ALICE, session_id=given.begun.handle)
 
 
 async def names_of(workspace: Workspace) -> list[str]:
@@ -157,18 +164,49 @@ class TestSending:
 
 
 class TestNames:
-    def test_a_bare_name_means_an_agent_ones_own_delegate_and_one_above(self) -> None:
-        drone = AgentId("queen/princess/drone")
-        assert known_as(AgentId("queen"), AgentId("drone")) == ("drone", "queen/drone")
-        assert known_as(drone, AgentId("princess")) == ("princess", "queen/princess/drone/princess", "queen/princess")
-        assert known_as(drone, AgentId("queen")) == ("queen", "queen/princess/drone/queen")
-        assert known_as(drone, AgentId("queen/princess")) == ("queen/princess",)
+    async def test_a_bare_name_means_ones_own_delegate_before_another_agent_of_that_name(self, hub: Hub) -> None:
+        await send(hub, DRONE, BOB)
+        own = await delegate(hub, hub.bind(ALICE), "drone")
+        sent = await send(hub, ALICE, DRONE)
+        assert (sent.targets, sent.unknown_targets) == (("alice/drone",), ())
+        assert (await names_of(own), await names_of(hub.bind(DRONE))) == (["go"], [])
+        sent = await send(hub, BOB, DRONE)
+        assert sent.targets == ("drone",)
+        assert (await names_of(own), await names_of(hub.bind(DRONE))) == (["go"], ["go"])
+
+    async def test_a_bare_name_means_one_above_before_another_agent_of_that_name(self, hub: Hub) -> None:
+        other = Principal(AgentId("princess"), (DEFAULT,))
+        await send(hub, other, BOB)
+        princess = await delegate(hub, hub.bind(ALICE), "princess")
+        drone = await delegate(hub, princess, "drone")
+        sent = await drone.signals.send(SignalDraft("done", (AgentId("princess"),)))
+        assert sent.targets == ("alice/princess",)
+        assert (await names_of(princess), await names_of(hub.bind(other))) == (["done"], [])
+
+    async def test_whom_nobody_has_seen_may_come_as_ones_own_delegate_or_by_itself(self, hub: Hub) -> None:
+        sent = await send(hub, ALICE, DRONE)
+        assert (sent.targets, sent.unknown_targets) == (("drone",), ("drone",))
+        assert (await hub.bind(ALICE).signals.status(sent.id)).missing == ("drone",)
+        drone = await delegate(hub, hub.bind(ALICE), "drone")
+        assert (await hub.bind(ALICE).signals.status(sent.id)).missing == ("alice/drone",)
+        assert await names_of(drone) == await names_of(hub.bind(DRONE)) == ["go"]
+
+    async def test_a_target_counts_once_whoever_answers_for_it(self, hub: Hub) -> None:
+        sent = await send(hub, ALICE, DRONE, BOB)
+        drone = await delegate(hub, hub.bind(ALICE), "drone")
+        for workspace in (drone, hub.bind(DRONE)):
+            await workspace.signals.acknowledge(sent.id)
+        alice = hub.bind(ALICE).signals
+        found = await alice.wait_for_acknowledgements(sent.id, count=2, timeout_s=0)
+        assert (found.outcome, found.status.answered, found.status.missing) == (WaitOutcome.TIMED_OUT, 1, ("bob",))
+        await hub.bind(BOB).signals.acknowledge(sent.id)
+        assert (await alice.wait_for_acknowledgements(sent.id, count=2)).outcome is WaitOutcome.ACKNOWLEDGED
 
     async def test_a_parent_and_its_delegate_reach_each_other_by_bare_names(self, hub: Hub) -> None:
         given = await hub.bind(ALICE).delegate(DelegationRequest(AgentId("drone"), "help"))
         drone = hub.bind(ALICE, session_id=given.begun.handle)
         sent = await hub.bind(ALICE).signals.send(SignalDraft("go", (AgentId("drone"),)))
-        assert (sent.targets, sent.unknown_targets) == (("drone",), ())
+        assert (sent.targets, sent.unknown_targets) == (("alice/drone",), ())
         assert await names_of(drone) == ["go"]
         await drone.signals.acknowledge(sent.id)
         status = await hub.bind(ALICE).signals.status(sent.id)
@@ -260,6 +298,44 @@ class TestStatus:
         whole = await hub.bind(CORA).signals.status(everyone.id)
         assert whole.missing == ("alice", "bob", "pete", "root", "tess")
 
+    async def test_of_a_circle_only_those_at_work_are_missing(self, hub: Hub, clock: Clock) -> None:
+        await send(hub, TESS, ALICE)
+        writer = hub.bind(ROOT, session_id=await begin(hub, ROOT, "writer", team_id="core"))
+        clock.advance(seconds=600)
+        await send(hub, CORA, ALICE)
+        ended = hub.bind(ROOT, session_id=await begin(hub, ROOT, "ended", team_id="core"))
+        await ended.end_session(success=True)
+        sent = await send(hub, ALICE, circle=Circle.TEAM)
+        assert (await hub.bind(ALICE).signals.status(sent.id)).missing == ("cora", "writer")
+        await writer.signals.acknowledge(sent.id)
+        await hub.bind(TESS).signals.acknowledge(sent.id)
+        status = await hub.bind(ALICE).signals.status(sent.id)
+        assert (status.missing, status.gone, status.answered) == (("cora",), (), 2)
+
+    async def test_targets_that_are_gone_are_told_apart(self, hub: Hub) -> None:
+        await send(hub, BOB, ALICE)
+        await send(hub, TESS, ALICE)
+        drone = await delegate(hub, hub.bind(ALICE), "drone")
+        await drone.end_session(success=True)
+        await hub.bind(ROOT).agents.retire(BOB.agent_id)
+        sent = await send(hub, ALICE, BOB, TESS, DRONE, PETE)
+        assert (sent.unknown_targets, sent.gone_targets) == (("pete",), ("bob", "alice/drone"))
+        status = await hub.bind(ALICE).signals.status(sent.id)
+        assert (status.missing, status.gone) == (("tess", "pete"), ("bob", "alice/drone"))
+        await delegate(hub, hub.bind(ALICE), "drone")
+        assert (await hub.bind(ALICE).signals.status(sent.id)).gone == ("bob",)
+
+    async def test_who_goes_on_after_its_session_is_not_gone(self, hub: Hub, clock: Clock) -> None:
+        await send(hub, BOB, ALICE)
+        session = hub.bind(BOB, session_id=await begin(hub, BOB))
+        clock.advance(seconds=1)
+        await session.end_session(success=True)
+        sent = await send(hub, ALICE, BOB)
+        assert sent.gone_targets == ("bob",)
+        clock.advance(seconds=1)
+        await send(hub, BOB, ALICE)
+        assert (await hub.bind(ALICE).signals.status(sent.id)).gone == ()
+
     async def test_a_target_learns_of_itself_alone(self, hub: Hub) -> None:
         sent = await send(hub, ALICE, BOB, TESS)
         await hub.bind(TESS).signals.acknowledge(sent.id, note=WORD)
@@ -346,7 +422,7 @@ class TestAtRest:
             await send(hub, ALICE, BOB)
             with raw_database(folder) as run:
                 run('UPDATE signals SET audience = \'["bob","tess"]\'')
-                run("INSERT INTO signal_targets SELECT project_id, id, 'tess' FROM signals")
+                run("INSERT INTO signal_targets SELECT project_id, id, 'tess', sender_id FROM signals")
             await refused(hub.bind(TESS).signals.pending(), IntegrityFault, "body_unreadable")
 
     async def test_a_damaged_signal_hides_no_other(self, folder: Path) -> None:
@@ -358,6 +434,34 @@ class TestAtRest:
             assert await names_of(hub.bind(BOB)) == ["second"]
             [entry] = await audit_of(hub, action="signal.read")
             assert entry.draft.risk is Risk.CRITICAL
+
+    async def test_damaged_signals_neither_end_a_wait_nor_hide_a_later_one(self, folder: Path, clock: Clock) -> None:
+        async with open_hub(settings_in(folder), clock=clock) as hub:
+            for _ in range(25):
+                await send(hub, ALICE, BOB)
+            with raw_database(folder) as run:
+                run("UPDATE signals SET body = x'00'")
+            bob = hub.bind(BOB).signals
+            assert (await bob.wait_for(timeout_s=0)).outcome is WaitOutcome.TIMED_OUT
+            clock.advance(seconds=1)
+            good = await send(hub, ALICE, BOB, name="good")
+            found = await bob.wait_for(timeout_s=0)
+            assert found.signal is not None
+            assert found.signal.id == good.id
+            assert [signal.name for signal in await bob.pending(limit=3)] == ["good"]
+            assert (await audit_of(hub, action="signal.await"))[-1].draft.risk is Risk.CRITICAL
+
+    async def test_a_damaged_note_hides_no_acknowledgement(self, folder: Path) -> None:
+        async with open_hub(settings_in(folder)) as hub:
+            sent = await send(hub, ALICE, BOB, TESS)
+            for principal in (BOB, TESS):
+                await hub.bind(principal).signals.acknowledge(sent.id, note=WORD)
+            with raw_database(folder) as run:
+                run("UPDATE acknowledgements SET body = x'00' WHERE agent_id = 'bob'")
+            found = await hub.bind(ALICE).signals.wait_for_acknowledgements(sent.id, timeout_s=0)
+            assert found.outcome is WaitOutcome.ACKNOWLEDGED
+            assert {one.agent_id: one.note for one in found.status.acknowledged} == {"bob": "", "tess": WORD}
+            assert (await audit_of(hub, action="signal.await"))[-1].draft.risk is Risk.CRITICAL
 
     async def test_a_sweep_takes_what_has_expired_and_no_more(self, hub: Hub, clock: Clock) -> None:
         short = await send(hub, ALICE, BOB, expires_in_s=60)

@@ -1,6 +1,6 @@
 """Waiting for signals and for acknowledgements: nothing is lost, nobody waits for ever, and waiting costs nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from contextdna import (
     Workspace,
     open_hub,
 )
+from contextdna.hub.signals import LOOK_S_MAX
 from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, TESS, Clock, audit_of, begin, refused, remember
 
 pytestmark = pytest.mark.anyio
@@ -157,6 +158,7 @@ class TestForASignal:
         assert waiting.signal_id == sent.id
 
     async def test_progress_is_told_while_it_waits(self, hub: Hub) -> None:
+        await hub.bind(ALICE).signals.send(go(TESS))
         told: list[tuple[float, float, str]] = []
 
         async def on_progress(waited_s: float, timeout_s: float, message: str) -> None:
@@ -190,6 +192,8 @@ class TestForASignal:
             await listening(hub)
             group.cancel_scope.cancel()
         assert not hub._rooms.stream._listeners
+        _, ended = (entry.draft for entry in await audit_of(hub, action="signal.await"))
+        assert '"cancelled":1' in ended.details
         await hub.bind(ALICE).signals.send(go(BOB))
         assert (await hub.bind(BOB).signals.wait_for(timeout_s=0)).outcome is WaitOutcome.SIGNALLED
 
@@ -329,9 +333,22 @@ class TestAGoneSender:
         clock.advance(seconds=1)
         assert (await hub.bind(BOB).signals.wait_for(timeout_s=0.1)).outcome is WaitOutcome.TIMED_OUT
 
-    async def test_one_that_nobody_has_seen_yet_may_still_come(self, hub: Hub) -> None:
-        found = await hub.bind(BOB).signals.wait_for(sender=AgentId("alice"), timeout_s=0.1)
-        assert found.outcome is WaitOutcome.TIMED_OUT
+    async def test_one_that_nobody_has_seen_yet_may_still_come_and_is_named(self, hub: Hub) -> None:
+        told: list[str] = []
+
+        async def on_progress(_waited_s: float, _timeout_s: float, message: str) -> None:
+            told.append(message)
+            if len(told) == 2:
+                await hub.bind(ALICE).signals.send(go(BOB))
+
+        bob = hub.bind(BOB).signals
+        missed = await bob.wait_for(sender=AgentId("alice"), timeout_s=0)
+        assert (missed.outcome, missed.unknown_agents) == (WaitOutcome.TIMED_OUT, ("alice",))
+        found = await bob.wait_for(
+            sender=AgentId("alice"), timeout_s=LONG_S, on_progress=on_progress, progress_every_s=0.005
+        )
+        assert (found.outcome, found.unknown_agents) == (WaitOutcome.SIGNALLED, ())
+        assert told[0] == "waiting for a signal from alice, whom the project has not seen yet"
 
 
 async def test_a_sender_whose_last_session_ends_is_gone(hub: Hub, tasks: anyio.abc.TaskGroup) -> None:
@@ -364,6 +381,88 @@ async def test_a_sender_whose_session_expires_is_gone(hub: Hub, clock: Clock) ->
     assert found.outcome is WaitOutcome.SENDER_GONE
 
 
+class TestASweep:
+    """Sessions whose time was over are closed, and whoever waits learns of it long before it would look by itself."""
+
+    @pytest.fixture
+    def sweep(self, hub: Hub, clock: Clock) -> Callable[..., Awaitable[None]]:
+        done = False
+
+        async def once(*_: object) -> None:
+            """Let two hours pass when the waiter has looked."""
+            nonlocal done
+            if not done:
+                done = True
+                clock.advance(seconds=7200)
+                await hub.bind(ROOT).sweep()
+
+        return once
+
+    async def test_a_sender_whose_session_it_closes_is_gone(
+        self, hub: Hub, sweep: Callable[..., Awaitable[None]]
+    ) -> None:
+        await begin(hub, ROOT, "queen", ttl_s=3600)
+        with anyio.fail_after(LOOK_S_MAX / 2):
+            found = await hub.bind(BOB).signals.wait_for(
+                sender=AgentId("queen"), timeout_s=LONG_S, on_progress=sweep, progress_every_s=0.005
+            )
+        assert found.outcome is WaitOutcome.SENDER_GONE
+
+    async def test_who_waits_in_a_session_that_it_closes_waits_no_longer(
+        self, hub: Hub, sweep: Callable[..., Awaitable[None]]
+    ) -> None:
+        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE, ttl_s=3600))
+        with anyio.fail_after(LOOK_S_MAX / 2), pytest.raises(SessionInvalid):
+            await alice.signals.wait_for(timeout_s=LONG_S, on_progress=sweep, progress_every_s=0.005)
+
+    async def test_it_is_no_sign_of_life(self, hub: Hub, clock: Clock) -> None:
+        await begin(hub, ROOT, "queen", ttl_s=60)
+        await begin(hub, ROOT, "queen", ttl_s=7200)
+        clock.advance(seconds=400)
+        await hub.bind(ROOT).sweep()
+        found = await hub.bind(BOB).signals.wait_for(sender=AgentId("queen"), timeout_s=LONG_S)
+        assert found.outcome is WaitOutcome.SENDER_GONE
+
+
+class TestGoneTargets:
+    """Who finished without an answer holds nobody up."""
+
+    async def test_a_wait_for_all_ends_when_the_last_that_is_missing_leaves(
+        self, hub: Hub, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        queen = hub.bind(ROOT, session_id=await begin(hub, ROOT, "queen"))
+        sent = await hub.bind(ALICE).signals.send(SignalDraft("go", (AgentId("queen"), BOB.agent_id)))
+        await hub.bind(BOB).signals.acknowledge(sent.id)
+        waiting = Waiting(tasks, hub.bind(ALICE), signal_id=sent.id)
+        await listening(hub)
+        await queen.end_session(success=True)
+        assert await waiting.outcome() is WaitOutcome.ACKNOWLEDGED
+        assert isinstance(waiting.found, AcknowledgementWait)
+        assert (waiting.found.status.missing, waiting.found.status.gone) == ((), ("queen",))
+
+    @pytest.mark.parametrize("count", [None, 1])
+    async def test_it_ends_when_nobody_is_left_to_answer(
+        self, hub: Hub, tasks: anyio.abc.TaskGroup, count: int | None
+    ) -> None:
+        await hub.bind(BOB).signals.send(go(ALICE))
+        sent = await hub.bind(ALICE).signals.send(go(BOB))
+        waiting = Waiting(tasks, hub.bind(ALICE), signal_id=sent.id, count=count)
+        await listening(hub)
+        await hub.bind(ROOT).agents.retire(BOB.agent_id)
+        assert await waiting.outcome() is WaitOutcome.TARGETS_GONE
+
+    async def test_a_member_of_the_circle_that_leaves_is_waited_for_no_longer(
+        self, hub: Hub, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        queen = hub.bind(ROOT, session_id=await begin(hub, ROOT, "queen", swarm_id="lift"))
+        sent = await hub.bind(ALICE).signals.send(go(circle=Circle.SWARM))
+        await hub.bind(BOB).signals.acknowledge(sent.id)
+        waiting = Waiting(tasks, hub.bind(ALICE), signal_id=sent.id)
+        await listening(hub)
+        await queen.end_session(success=True)
+        assert await waiting.outcome() is WaitOutcome.ACKNOWLEDGED
+
+
 async def test_a_retired_sender_is_gone(hub: Hub, tasks: anyio.abc.TaskGroup) -> None:
     await hub.bind(ALICE).signals.send(go(TESS))
     waiting = Waiting(tasks, hub.bind(BOB), sender=AgentId("alice"))
@@ -388,12 +487,14 @@ async def test_who_waits_itself_counts_as_at_work(settings: HubSettings, clock: 
             while await _seen(hub, "alice") < before.timestamp():  # noqa: ASYNC110 - another task shows its pulse
                 await anyio.sleep(0.002)
             pulses += 1
+            if pulses == 3:  # twice as long as alice may be silent
+                await hub.bind(ALICE).signals.send(go(BOB))
 
         found = await hub.bind(BOB).signals.wait_for(
-            sender=AgentId("alice"), timeout_s=0.5, on_progress=pass_time, progress_every_s=0.01
+            sender=AgentId("alice"), timeout_s=LONG_S, on_progress=pass_time, progress_every_s=0.01
         )
-        assert found.outcome is WaitOutcome.TIMED_OUT
-        assert pulses >= 2
+        assert found.outcome is WaitOutcome.SIGNALLED
+        assert pulses == 3
         group.cancel_scope.cancel()
 
 

@@ -38,7 +38,10 @@ async def test_an_agent_is_shown_with_its_history_to_those_above_it(rig: Rig) ->
             "status": "active",
             "team": "core",
             "swarm": "lift",
+            "in_session": False,
         }
+        shown = await read_json(bob, f"{AGENTS}/alice%2Fdrone")
+        public["last_seen_at"] = shown["last_seen_at"]
         assert await read_json(bob, f"{AGENTS}/alice%2Fdrone") == public
         full = await read_json(alice, f"{AGENTS}/alice%2Fdrone")
         assert full.items() >= public.items()

@@ -69,6 +69,8 @@ async def test_two_agents_signal_and_acknowledge(mode: str, hub: Hub) -> None:
         assert [(one["agent_id"], one["note"]) for one in waited["acknowledged"]] == [("bob", "on it")]
         enough = await alice.ok("await_signal", signal_id=sent["signal_id"], count=1)
         assert enough["outcome"] == "acknowledged"
+        lost = await bob.ok("await_signal", sender="alise", timeout_s=0)
+        assert (lost["outcome"], lost["unknown_agents"]) == ("timed_out", ["alise"])
         assert (await alice.ok("send_signal", withdraw=sent["signal_id"]))["withdrawn"] is True
         assert (await alice.ok("await_signal", signal_id=sent["signal_id"]))["outcome"] == "withdrawn"
 
@@ -100,6 +102,7 @@ async def test_wrong_calls_are_refused_with_a_code(mode: str, hub: Hub) -> None:
 async def test_a_waiting_call_reports_progress_and_others_go_on(mode: str, hub: Hub) -> None:
     told = Told()
     async with connect(ALICE, mode, hub) as alice, connect(BOB, mode, hub) as bob:
+        await alice.ok("send_signal", name="hello", target_agent_ids=["tess"])
         results: list[Any] = []
 
         async def wait() -> None:
@@ -135,7 +138,7 @@ async def test_a_cancelled_call_stops_waiting_and_leaves_nothing(mode: str, hub:
             while hub._rooms.stream._listeners:  # noqa: ASYNC110 - the server learns of it a moment later
                 await anyio.sleep(0.001)
         await bob.ok("retrieve_context", query="still here")
-    assert len(await audit_of(hub, action="signal.await")) == 1
+    assert len(await audit_of(hub, action="signal.await")) == 2
 
 
 async def test_over_stdio_a_real_client_is_told_of_progress(mode: str, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class SendResult(BaseModel):
     expires_at: str | None = None
     targets: list[str] = []
     unknown_agents: list[str] = []
+    gone_agents: list[str] = []
 
 
 async def send_signal(call: Call, args: SendSignal) -> SendResult:
@@ -64,6 +65,7 @@ async def send_signal(call: Call, args: SendSignal) -> SendResult:
         expires_at=shown_time(sent.expires_at),
         targets=list(sent.targets),
         unknown_agents=list(sent.unknown_targets),
+        gone_agents=list(sent.gone_targets),
     )
 
 
@@ -121,11 +123,13 @@ class AcknowledgedView(BaseModel):
 class AwaitResult(BaseModel):
     """Answer of await_signal."""
 
-    outcome: str = Field(description="signalled, acknowledged, timed_out, sender_gone or withdrawn")
+    outcome: str = Field(description="signalled, acknowledged, timed_out, sender_gone, targets_gone or withdrawn")
     waited_s: float
     signal: SignalView | None = None
     acknowledged: list[AcknowledgedView] = []
     missing: list[str] = []
+    gone: list[str] = []
+    unknown_agents: list[str] = []
 
 
 async def await_signal(call: Call, args: AwaitSignal) -> AwaitResult:
@@ -158,7 +162,8 @@ def _signalled(wait: SignalWait) -> AwaitResult:
         expires_at=shown_time(got.expires_at),
         payload=dict(got.payload),
     )
-    return AwaitResult(outcome=wait.outcome, waited_s=round(wait.waited_s, 3), signal=view)
+    unknown = list(wait.unknown_agents)
+    return AwaitResult(outcome=wait.outcome, waited_s=round(wait.waited_s, 3), signal=view, unknown_agents=unknown)
 
 
 def _acknowledged(wait: AcknowledgementWait) -> AwaitResult:
@@ -170,6 +175,7 @@ def _acknowledged(wait: AcknowledgementWait) -> AwaitResult:
             for one in wait.status.acknowledged
         ],
         missing=list(wait.status.missing),
+        gone=list(wait.status.gone),
     )
 
 
@@ -177,4 +183,4 @@ SEND_SIGNAL = Tool("send_signal", SendSignal, SendResult, send_signal, hints())
 ACKNOWLEDGE_SIGNAL = Tool(
     "acknowledge_signal", AcknowledgeSignal, AcknowledgeResult, acknowledge_signal, hints(idempotent=True)
 )
-AWAIT_SIGNAL = Tool("await_signal", AwaitSignal, AwaitResult, await_signal, hints(read_only=True))
+AWAIT_SIGNAL = Tool("await_signal", AwaitSignal, AwaitResult, await_signal, hints(idempotent=True))

@@ -15,7 +15,9 @@ from contextdna.values.agent import (
     AgentHistoryFilter,
     AgentHistoryPage,
 )
+from contextdna.values.event import EVERYONE, EventName
 from contextdna.values.ids import AgentEntryId, AgentId, IdPrefix, new_id
+from contextdna.values.principal import Role
 from contextdna.values.session import Session
 
 ENTRIES_MAX = 1000
@@ -78,6 +80,27 @@ async def require_in_service(op: Operation, agent_id: AgentId) -> Agent | None:
     if known is not None and known.retired_at is not None:
         raise access.retired(agent_id)
     return known
+
+
+async def note_sight(
+    op: Operation, known: Agent | None, agent_id: AgentId, *, team_id: str, swarm_id: str, role: Role
+) -> None:
+    """Note that an agent is at work, and where; without a team or swarm it keeps those that the project knows it in.
+
+    Args:
+        op: The call.
+        known: What the project knows of the agent; None where it is new.
+        agent_id: The agent.
+        team_id: The team of its session or credential.
+        swarm_id: The swarm.
+        role: Its role there.
+    """
+    team_id = team_id or (known.team_id if known else "")
+    swarm_id = swarm_id or (known.swarm_id if known else "")
+    await op.tx.projects.see_agent(Agent(agent_id, op.project_id, team_id, swarm_id, role, op.now, op.now))
+    if known is not None and (team_id, swarm_id) != (known.team_id, known.swarm_id):
+        await append(op, agent_id, AgentChange.UPDATED, details={"team": team_id, "swarm": swarm_id})
+        op.emit(EventName.AGENT_UPDATED, subject=agent_id, audience=[EVERYONE])
 
 
 async def read(

@@ -57,6 +57,8 @@ class RetireReport:
     agent: Agent
     sessions_ended: int
     grants_ended: int
+    finished: bool = True
+    """Whether it is retired: while more sessions than fit a transaction are left, it is not."""
 
 
 async def register(op: Operation, request: RegisterRequest) -> RegisterReport:
@@ -115,8 +117,15 @@ async def set_confidence(op: Operation, agent_id: AgentId, confidence: float) ->
     return agent
 
 
-async def retire(op: Operation, agent_id: AgentId) -> RetireReport:
+async def retire(op: Operation, agent_id: AgentId, before: endings.Ended) -> RetireReport:
     """Take an agent out of service: its sessions and all below them end, and what was lent with them lapses.
+
+    Where it has many sessions only a batch of them ends, for transactions to be short, and it is not retired yet.
+
+    Args:
+        op: The operation.
+        agent_id: Whom.
+        before: What batches before this one ended.
 
     Raises:
         NotFound: ``agent_not_found``.
@@ -129,13 +138,17 @@ async def retire(op: Operation, agent_id: AgentId) -> RetireReport:
             code="operator_not_retired",
             hint="Take the credential away, or give it a lesser role, in the server's configuration.",
         )
+    ended = await endings.end_with_agent(op, agent.id)
+    op.note(agent=agent.id, sessions_ended=ended.sessions, grants_ended=ended.grants)
+    ended += before
+    if ended.more:
+        return RetireReport(agent, ended.sessions, ended.grants, finished=False)
     retired = replace(agent, status=AgentStatus.RETIRED, retired_at=op.now)
     await op.tx.agents.put(retired)
-    ended, grants = await endings.end_with_agent(op, agent.id)
-    await agent_history.append(op, agent.id, AgentChange.RETIRED, details={"sessions": ended, "grants": grants})
-    op.note(agent=agent.id, sessions_ended=ended, grants_ended=grants)
+    told = {"sessions": ended.sessions, "grants": ended.grants}
+    await agent_history.append(op, agent.id, AgentChange.RETIRED, details=told)
     op.emit(EventName.AGENT_RETIRED, subject=agent.id, audience=[EVERYONE])
-    return RetireReport(retired, ended, grants)
+    return RetireReport(retired, ended.sessions, ended.grants)
 
 
 async def card(op: Operation, agent_id: AgentId) -> AgentCard:
@@ -150,7 +163,8 @@ async def card(op: Operation, agent_id: AgentId) -> AgentCard:
     if agent is None:
         raise access.no_agent(agent_id)
     op.note(agent=agent_id)
-    return _card(op, agent)
+    [shown] = await _cards(op, [agent])
+    return shown
 
 
 async def page(op: Operation, where: AgentFilter, *, after: AgentId, limit: int) -> tuple[AgentCard, ...]:
@@ -167,7 +181,7 @@ async def page(op: Operation, where: AgentFilter, *, after: AgentId, limit: int)
     check_name(where.swarm_id or "", name="swarm_id", empty_allowed=True)
     found = await op.tx.agents.page(op.project_id, where, after=after, limit=limit)
     op.note(agents=len(found))
-    return tuple(_card(op, agent) for agent in found)
+    return await _cards(op, found)
 
 
 async def swarms(op: Operation) -> tuple[Swarm, ...]:
@@ -325,7 +339,12 @@ def _unique(capabilities: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return None if capabilities is None else tuple(dict.fromkeys(capabilities))
 
 
-def _card(op: Operation, agent: Agent) -> AgentCard:
+async def _cards(op: Operation, agents: Sequence[Agent]) -> tuple[AgentCard, ...]:
+    working = await op.tx.agents.in_session(op.project_id, [agent.id for agent in agents], now=op.now)
+    return tuple(_card(op, agent, in_session=agent.id in working) for agent in agents)
+
+
+def _card(op: Operation, agent: Agent, *, in_session: bool) -> AgentCard:
     return AgentCard(
         id=agent.id,
         agent_type=agent.agent_type,
@@ -333,5 +352,7 @@ def _card(op: Operation, agent: Agent) -> AgentCard:
         status=agent.status,
         team_id=agent.team_id,
         swarm_id=agent.swarm_id,
+        last_seen_at=agent.last_seen_at,
+        in_session=in_session,
         full=agent if access.knows_agent(op.actor.reader, agent) else None,
     )

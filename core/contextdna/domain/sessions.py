@@ -8,7 +8,6 @@ from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_name, check_text
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput, SessionInvalid
-from contextdna.values.agent import Agent
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, is_below, name_of, new_id, new_secret
 from contextdna.values.level import Level
@@ -45,6 +44,8 @@ class BegunSession:
     """How far it has come, as its agent said last."""
     pending: bool = False
     """Whether it came from a delegation that the child has not accepted yet."""
+    state_keys: tuple[str, ...] = ()
+    """The keys of its working state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class SessionView:
     """Where it stands now: one past its end has expired, whether or not it is closed already."""
     task: str
     progress: str
+    reason: str = ""
+    """Why its agent declined the delegation that it came from."""
 
 
 async def begin(op: Operation, request: BeginRequest) -> BegunSession:
@@ -174,27 +177,38 @@ async def open_session(
         sealed=_seal(op, session_id, {"task": request.task}),
     )
     await op.tx.sessions.add(session)
-    team_id = request.team_id or (known.team_id if known else "")  # a session outside of them takes no agent out of
-    swarm_id = request.swarm_id or (known.swarm_id if known else "")  # the team and swarm that it is registered in
-    await op.tx.projects.see_agent(
-        Agent(request.agent_id, op.project_id, team_id, swarm_id, request.role, op.now, op.now)
+    await agent_history.note_sight(
+        op, known, request.agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role
     )
     await agent_history.session_begun(op, session)
     return BegunSession(session, access.new_handle(session_id, secret), request.task)
 
 
-async def resume(op: Operation, handle: str) -> BegunSession:
+async def resume(op: Operation, handle: str, agent_id: AgentId = AgentId("")) -> BegunSession:
     """Give an active session again to the holder of its handle.
 
+    Args:
+        op: The operation.
+        handle: Its handle.
+        agent_id: Whose session the holder takes it for, by path or bare name; empty says nothing.
+
     Raises:
-        SessionInvalid: Checked before, when the actor was resolved.
+        SessionInvalid: ``session_required``.
+        InvalidInput: ``session_of_another``: it is not that agent's.
     """
     session = await current(op)
+    if agent_id not in ("", session.agent_id, name_of(session.agent_id)):
+        raise InvalidInput(
+            f"this is the session of {session.agent_id}, not of the agent_id given",
+            code="session_of_another",
+            hint="Pass it as parent to begin a session for another agent below it, or without agent_id to resume it.",
+        )
     body = _open(op, session)
     delegation = await op.tx.sessions.get_delegation(session.delegation_id) if session.delegation_id else None
     pending = delegation is not None and delegation.status is DelegationStatus.PENDING
+    keys = tuple(row.key for row in await op.tx.states.of(op.project_id, session.id) if row.expires_at > op.now)
     op.note(session_resumed=session.id)
-    return BegunSession(session, handle, str(body.get("task", "")), str(body.get("progress", "")), pending)
+    return BegunSession(session, handle, str(body.get("task", "")), str(body.get("progress", "")), pending, keys)
 
 
 async def current(op: Operation) -> Session:
@@ -302,6 +316,7 @@ def view(op: Operation, session: Session) -> SessionView:
         status=session.standing(op.now),
         task=str(body.get("task", "")),
         progress=str(body.get("progress", "")),
+        reason=str(body.get("reason", "")),
     )
 
 

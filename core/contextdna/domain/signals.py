@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from contextdna.domain import access
+from contextdna.domain import access, targets
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_json, check_name, check_text
 from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
-from contextdna.values.agent import Agent, AgentStatus
 from contextdna.values.event import EVERYONE, EventName, is_addressed, swarm_audience, team_audience
-from contextdna.values.ids import UPKEEP_AGENT, AgentId, IdPrefix, SignalId, ancestors_of, delegated_id, name_of, new_id
+from contextdna.values.ids import AgentId, IdPrefix, SignalId, new_id
 from contextdna.values.level import Level
-from contextdna.values.principal import Actor, Reader, Role
+from contextdna.values.principal import Reader, Role
 from contextdna.values.signal import (
     Acknowledged,
     Acknowledgement,
@@ -40,7 +39,9 @@ async def send(op: Operation, draft: SignalDraft) -> SentSignal:
     """
     _check(op, draft)
     sender = op.actor.agent_id
-    audience = _audience(op.actor, draft)
+    meant = await targets.meant(op, draft.targets)
+    circles = [_circle(op.actor.reader, draft.circle)] if draft.circle else []
+    audience = tuple(dict.fromkeys((*(agent_id for some in meant.values() for agent_id in some), *circles)))
     signal_id = SignalId(new_id(IdPrefix.SIGNAL, op.now))
     signal = Signal(
         id=signal_id,
@@ -57,10 +58,10 @@ async def send(op: Operation, draft: SignalDraft) -> SentSignal:
         ),
     )
     await op.tx.signals.add(signal)
-    targets = named_targets(signal)
-    op.note([signal_id], targets=len(targets), circle=str(draft.circle or ""))
+    named, unknown, gone = await targets.told(op, meant)
+    op.note([signal_id], targets=len(named), circle=str(draft.circle or ""))
     op.emit(EventName.SIGNAL_SENT, subject=signal_id, audience=audience)
-    return SentSignal(signal_id, signal.expires_at, targets, await _unknown(op, sender, targets))
+    return SentSignal(signal_id, signal.expires_at, named, unknown, gone)
 
 
 async def acknowledge(op: Operation, signal_id: SignalId, *, note: str) -> AcknowledgeReport:
@@ -108,9 +109,7 @@ async def withdraw(op: Operation, signal_id: SignalId) -> bool:
     return changed
 
 
-async def pending(
-    op: Operation, *, limit: int, name: str = "", senders: Sequence[AgentId] = ()
-) -> tuple[ReceivedSignal, ...]:
+async def pending(op: Operation, *, limit: int) -> tuple[ReceivedSignal, ...]:
     """Read what waits for the actor, oldest first: in force, and not acknowledged by it.
 
     Raises:
@@ -118,14 +117,49 @@ async def pending(
         IntegrityFault: ``body_unreadable``: none of them opens.
     """
     check_count(limit, name="limit", maximum=PENDING_MAX)
-    reader = op.actor.reader
-    found = await op.tx.signals.pending(
-        op.project_id, _addresses(reader), agent_id=reader.agent_id, now=op.now, name=name, senders=senders, limit=limit
-    )
-    mine = [signal for signal in found if is_addressed(signal.audience, reader)]
-    received = _readable(op, mine)
-    op.note([signal.id for signal in received])
-    return received
+    opened, damaged = await _open_pending(op, limit=limit, name="", senders=())
+    if damaged is not None and not opened:
+        raise damaged
+    return opened
+
+
+async def next_pending(op: Operation, *, name: str, senders: Sequence[AgentId]) -> ReceivedSignal | None:
+    """Read the oldest that waits for the actor, of a name and of senders where these are given; None without one."""
+    opened, _ = await _open_pending(op, limit=1, name=name, senders=senders)
+    return opened[0] if opened else None
+
+
+async def _open_pending(
+    op: Operation, *, limit: int, name: str, senders: Sequence[AgentId]
+) -> tuple[tuple[ReceivedSignal, ...], IntegrityFault | None]:
+    """Open what waits and opens, so many at most: damaged ones hide no others, and the audit entry counts them."""
+    reader, skipped = op.actor.reader, list[SignalId]()
+    damaged, size = None, limit
+    while True:
+        found = await op.tx.signals.pending(
+            op.project_id,
+            _addresses(reader),
+            agent_id=reader.agent_id,
+            now=op.now,
+            name=name,
+            senders=senders,
+            without=skipped,
+            limit=size,
+        )
+        opened, seen = [], len(skipped)
+        for signal in found:
+            try:
+                opened.append(received(op, signal, reader))
+            except IntegrityFault as fault:
+                damaged = fault
+                skipped.append(signal.id)
+        if len(found) < size or len(opened) >= limit or len(skipped) == seen:
+            break
+        size = PENDING_MAX
+    if skipped:
+        op.note(unreadable=len(skipped))
+    op.note([signal.id for signal in opened[:limit]])
+    return tuple(opened[:limit]), damaged
 
 
 async def status(op: Operation, signal_id: SignalId) -> SignalStatus:
@@ -139,10 +173,11 @@ async def status(op: Operation, signal_id: SignalId) -> SignalStatus:
     if signal is None or not (_concerns(signal, reader) or reader.role is Role.SYSTEM):
         raise access.absent_error((signal_id,), denied=signal is not None)
     given = await op.tx.signals.acknowledgements(op.project_id, signal_id)
-    missing = await _missing(op, signal, {one.agent_id for one in given})
-    if signal.sender_id != reader.agent_id and reader.role is not Role.SYSTEM:
+    if signal.sender_id == reader.agent_id or reader.role is Role.SYSTEM:
+        stand = await targets.standing(op, signal, {one.agent_id for one in given})
+    else:
         given = [one for one in given if one.agent_id == reader.agent_id]
-        missing = () if given else (reader.agent_id,)
+        stand = targets.Standing(len(given), () if given else (reader.agent_id,), ())
     op.note([signal_id])
     return SignalStatus(
         id=signal.id,
@@ -153,7 +188,9 @@ async def status(op: Operation, signal_id: SignalId) -> SignalStatus:
         withdrawn_at=signal.withdrawn_at,
         expired=signal.expires_at <= op.now,
         acknowledged=tuple(_acknowledged(op, signal, one) for one in given),
-        missing=missing,
+        answered=stand.answered,
+        missing=stand.missing,
+        gone=stand.gone,
     )
 
 
@@ -175,45 +212,21 @@ async def own(op: Operation, signal_id: SignalId) -> Signal:
     return signal
 
 
-def known_as(agent_id: AgentId, name: AgentId) -> tuple[AgentId, ...]:
-    """Give all agents that an agent may mean by a name: of this id, its own delegate, one above it in its path."""
-    if "/" in name:
-        return (name,)
-    above = [ancestor for ancestor in ancestors_of(agent_id) if name_of(ancestor) == name]
-    return tuple(dict.fromkeys((name, delegated_id(agent_id, name), *above)))
-
-
-def named_targets(signal: Signal) -> tuple[AgentId, ...]:
-    """Give the agents that a signal was sent to by name; what a name stands for besides is not counted again."""
-    names = [AgentId(name) for name in signal.audience if not name.startswith(EVERYONE)]
-    implied = {other for name in names for other in known_as(signal.sender_id, name) if other != name}
-    return tuple(name for name in names if name not in implied)
-
-
-def received(op: Operation, signal: Signal) -> ReceivedSignal:
-    """Open a signal.
+def received(op: Operation, signal: Signal, reader: Reader) -> ReceivedSignal:
+    """Open a signal for one of its audience.
 
     Raises:
-        IntegrityFault: ``body_unreadable``.
+        IntegrityFault: ``body_unreadable``: the row was changed, or its audience is another than the index says.
     """
     binding = _binding(op, signal.id, signal.name, signal.sender_id, signal.audience)
     payload = op.keys.open(signal.sealed, binding, encrypted=True)["payload"]
+    if not is_addressed(signal.audience, reader):
+        raise IntegrityFault(
+            "a signal lies with someone that it is not for",
+            code="body_unreadable",
+            hint="Run `contextdna doctor` and restore the data folder from a backup.",
+        )
     return ReceivedSignal(signal.id, signal.name, signal.sender_id, signal.created_at, signal.expires_at, payload)
-
-
-def _readable(op: Operation, signals: Sequence[Signal]) -> tuple[ReceivedSignal, ...]:
-    """Open what opens: a damaged signal must not hide the others. The audit entry counts the damaged."""
-    opened, damaged = [], 0
-    for signal in signals:
-        try:
-            opened.append(received(op, signal))
-        except IntegrityFault:
-            damaged += 1
-            if damaged == len(signals):
-                raise
-    if damaged:
-        op.note(unreadable=damaged)
-    return tuple(opened)
 
 
 async def _for_actor(op: Operation, signal_id: SignalId) -> Signal:
@@ -232,12 +245,6 @@ def _addresses(reader: Reader) -> list[str]:
     circles = [team_audience(reader.team_id)] if reader.team_id else []
     circles += [swarm_audience(reader.swarm_id)] if reader.swarm_id else []
     return [EVERYONE, reader.agent_id, *circles]
-
-
-def _audience(actor: Actor, draft: SignalDraft) -> tuple[str, ...]:
-    names = [agent_id for target in draft.targets for agent_id in known_as(actor.agent_id, target)]
-    circles = [_circle(actor.reader, draft.circle)] if draft.circle else []
-    return tuple(dict.fromkeys((*names, *circles)))
 
 
 def _circle(reader: Reader, circle: Circle) -> str:
@@ -290,38 +297,14 @@ def _require_in_force(op: Operation, signal: Signal) -> None:
         )
 
 
-async def _unknown(op: Operation, sender: AgentId, targets: Sequence[AgentId]) -> tuple[AgentId, ...]:
-    wanted = {target: known_as(sender, target) for target in targets}
-    seen = {
-        agent.id for agent in await op.tx.projects.agents(op.project_id, [i for ids in wanted.values() for i in ids])
-    }
-    return tuple(target for target, ids in wanted.items() if seen.isdisjoint(ids))
-
-
-async def _missing(op: Operation, signal: Signal, given: set[AgentId]) -> tuple[AgentId, ...]:
-    named = [name for name in named_targets(signal) if given.isdisjoint(known_as(signal.sender_id, name))]
-    circles = [name for name in signal.audience if name.startswith(EVERYONE)]
-    if not circles:
-        return tuple(named)
-    beside = {signal.sender_id, UPKEEP_AGENT, *given}
-    members = [
-        agent.id
-        for agent in await op.tx.projects.agents(op.project_id)
-        if agent.id not in beside
-        and agent.status is not AgentStatus.RETIRED
-        and is_addressed(circles, _as_reader(agent))
-    ]
-    return tuple(dict.fromkeys((*named, *members)))
-
-
-def _as_reader(agent: Agent) -> Reader:
-    return Reader(agent.project_id, agent.id, agent.team_id, agent.swarm_id, agent.role)
-
-
 def _acknowledged(op: Operation, signal: Signal, given: Acknowledgement) -> Acknowledged:
     if op.actor.agent_id not in (signal.sender_id, given.agent_id):
         return Acknowledged(given.agent_id, given.at)
-    body = op.keys.open(given.sealed, _note_binding(op, signal.id, given.agent_id), encrypted=True)
+    try:
+        body = op.keys.open(given.sealed, _note_binding(op, signal.id, given.agent_id), encrypted=True)
+    except IntegrityFault:  # that it was given stands without the note
+        op.note(unreadable=int(op.details.get("unreadable", 0)) + 1)
+        return Acknowledged(given.agent_id, given.at)
     return Acknowledged(given.agent_id, given.at, str(body["note"]))
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import anyio
 
-from contextdna.domain import audit
+from contextdna.domain import agent_history, audit
 from contextdna.domain.access import RISKS, Action, Caller, require_role, require_unretired, resolve_actor
 from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
@@ -19,9 +19,8 @@ from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.hub.remains import Remains
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import EventChannel
-from contextdna.values.agent import Agent
 from contextdna.values.audit import AuditDraft, Outcome, Risk
-from contextdna.values.event import Event
+from contextdna.values.event import DEPARTURES, Event
 from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, is_id, new_id
 from contextdna.values.principal import Actor
 from contextdna.values.project import Conflict as ConflictRecord
@@ -29,9 +28,11 @@ from contextdna.values.settings import HubSettings
 
 R = TypeVar("R")
 Run = Callable[[Operation], Awaitable[R]]
+_Sighting = tuple[ProjectId, AgentId, bool]
 
 _AUDITED_IDS_MAX = 100
 _NO_ID = "(no id)"
+_SEEN_MAX = 10_000
 _SIGHTS = 3  # how often who works is noted within the time after which it would count as gone
 _REFUSAL_RISKS = {Outcome.DENIED: Risk.HIGH, Outcome.UNREADABLE: Risk.CRITICAL}
 
@@ -65,7 +66,7 @@ class Door:
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
         self._remains = remains
-        self._seen: dict[tuple[ProjectId, AgentId, bool], datetime] = {}
+        self._seen: dict[_Sighting, datetime] = {}
         self._see_again = timedelta(seconds=settings.work.coordinator_silence_s / _SIGHTS)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
 
@@ -90,7 +91,8 @@ class Door:
 
         answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
         if attempt.actor is not None and attempt.seen_at is not None:
-            self._seen[_sighted(attempt.actor)] = attempt.seen_at
+            self._note_seen(_sighted(attempt.actor), attempt.seen_at)
+        self._forget_departed(events)
         if events:
             await self._channel.publish(events)
         return answer
@@ -198,12 +200,26 @@ class Door:
         if last is not None and op.now - last < self._see_again:
             return None
         if last is None and not op.actor.session_id:
-            await op.tx.projects.see_agent(
-                Agent(reader.agent_id, reader.project_id, reader.team_id, reader.swarm_id, reader.role, op.now, op.now)
+            known = await op.tx.agents.get(reader.project_id, reader.agent_id)
+            await agent_history.note_sight(
+                op, known, reader.agent_id, team_id=reader.team_id, swarm_id=reader.swarm_id, role=reader.role
             )
         else:
             await op.tx.projects.touch_agent(reader.project_id, reader.agent_id, at=op.now)
         return op.now
+
+    def _note_seen(self, key: _Sighting, at: datetime) -> None:
+        self._seen.pop(key, None)
+        self._seen[key] = at
+        if len(self._seen) > _SEEN_MAX:
+            del self._seen[next(iter(self._seen))]  # the oldest: at worst it is noted once more than need be
+
+    def _forget_departed(self, events: Sequence[Event]) -> None:
+        """Note whoever goes on after the end of a session at its next write: else it would count as gone."""
+        for event in events:
+            if event.name in DEPARTURES:
+                for agent_id in event.audience:
+                    self._seen.pop((event.project_id, AgentId(agent_id), False), None)
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:
@@ -218,7 +234,7 @@ class Door:
             await self.database.write(unit)
 
 
-def _sighted(actor: Actor) -> tuple[ProjectId, AgentId, bool]:
+def _sighted(actor: Actor) -> _Sighting:
     """Tell sightings apart: what an agent does in a session says nothing of its own team and role."""
     return actor.project_id, actor.agent_id, bool(actor.session_id)
 

@@ -8,13 +8,14 @@ import anyio
 
 from contextdna.domain import coordination, signals
 from contextdna.domain.access import Action, Caller
-from contextdna.domain.coordination import Look
+from contextdna.domain.coordination import AcknowledgementWatch, Look, Watch
 from contextdna.domain.operation import Operation
 from contextdna.errors import ContextDnaError
 from contextdna.hub.door import Door
 from contextdna.hub.stream import EventStream, Listener
 from contextdna.ports.database import Transaction
-from contextdna.values.event import Event, EventName
+from contextdna.values.audit import AuditDraft
+from contextdna.values.event import Event
 from contextdna.values.ids import AgentId, SignalId
 from contextdna.values.principal import Reader
 from contextdna.values.signal import (
@@ -106,10 +107,8 @@ class Signals:
             Action.AWAIT_SIGNAL,
             lambda op: coordination.begin(op, name=name, sender=sender, timeout_s=timeout_s),
         )
-        found = await self._wait(
-            watch.reader, watch.concerns, lambda op, events: coordination.look(op, watch, events), patience
-        )
-        return SignalWait(found.outcome or WaitOutcome.TIMED_OUT, found.signal, patience.elapsed_s)
+        found = await self._wait(watch, lambda op, events: coordination.look(op, watch, events), patience)
+        return SignalWait(found.outcome or WaitOutcome.TIMED_OUT, found.signal, patience.elapsed_s, found.unknown)
 
     async def wait_for_acknowledgements(
         self,
@@ -122,28 +121,23 @@ class Signals:
     ) -> AcknowledgementWait:
         """Wait until one's own signal has been acknowledged by all that it is for, or by so many.
 
+        It ends early when the signal is withdrawn or expires, and when too few can still acknowledge it.
+
         Args:
             signal_id: The signal.
-            count: How many acknowledgements are enough; all, and one at least, when None.
+            count: How many of its targets are enough; all that are not gone, and one at least, when None.
             timeout_s: How long to wait, from 0 to ``work.wait_max_s``.
             on_progress: Told now and then while it waits.
             progress_every_s: How often.
         """
         patience = _Patience(timeout_s, on_progress, progress_every_s)
-        reader = await self._door.write(
+        watch = await self._door.write(
             self._caller,
             Action.AWAIT_SIGNAL,
             lambda op: coordination.begin_for_acknowledgements(op, signal_id, count=count, timeout_s=timeout_s),
         )
-        changes = (EventName.SIGNAL_ACKNOWLEDGED, EventName.SIGNAL_WITHDRAWN)
         found = await self._wait(
-            reader,
-            lambda event: (
-                (event.subject == signal_id and event.name in changes)
-                or (event.project_id == reader.project_id and coordination.may_end(event, (reader.agent_id,)))
-            ),
-            lambda op, _events: coordination.look_for_acknowledgements(op, signal_id, count=count),
-            patience,
+            watch, lambda op, _events: coordination.look_for_acknowledgements(op, watch, count=count), patience
         )
         if found.status is None:
             raise AssertionError("a look at acknowledgements gives a status")
@@ -151,19 +145,34 @@ class Signals:
 
     async def _wait(
         self,
-        reader: Reader,
-        concerns: Callable[[Event], bool],
+        watch: Watch | AcknowledgementWatch,
         look: Callable[[Operation, list[Event]], Awaitable[Look]],
         patience: "_Patience",
     ) -> Look:
+        """Wait; looks are not audited one by one: the begin is, and the end, that of a cancelled wait too."""
+        try:
+            found, draft = await self._look_until_found(watch, look, patience)
+        except anyio.get_cancelled_exc_class():
+            await self._account_cancelled(patience)
+            raise
+        outcome = found.outcome or WaitOutcome.TIMED_OUT
+        await self._door.account(draft, **{outcome.value: 1, "waited_s": int(patience.elapsed_s)})
+        return found
+
+    async def _look_until_found(
+        self,
+        watch: Watch | AcknowledgementWatch,
+        look: Callable[[Operation, list[Event]], Awaitable[Look]],
+        patience: "_Patience",
+    ) -> tuple[Look, AuditDraft]:
         """Look, and look again whenever something happened, until there is an outcome or the deadline.
 
         It listens before the first look, so that nothing falls in between, and holds nothing of the database while it
-        waits. Looks are not audited one by one: the begin is, and the end.
+        waits.
         """
         pulse_s = self._door.settings.work.coordinator_silence_s / _PULSES
         events: list[Event] = []
-        async with self._stream.listen(concerns) as listener:
+        async with self._stream.listen(watch.concerns) as listener:
             while True:
                 over = patience.is_over
                 found, draft = await self._door.look(
@@ -172,14 +181,19 @@ class Signals:
                     lambda op, some=events: look(op, some),  # type: ignore[misc]
                 )
                 if found.outcome or over:
-                    break
+                    return found, draft
                 if patience.since_pulse_s >= pulse_s:
-                    await self._show_life(reader)
+                    await self._show_life(watch.reader)
                     patience.note_pulse()
                 events = await patience.wake(listener, within_s=min(found.again_in_s, pulse_s), message=found.message)
-        outcome = found.outcome or WaitOutcome.TIMED_OUT
-        await self._door.account(draft, **{outcome.value: 1, "waited_s": int(patience.elapsed_s)})
-        return found
+
+    async def _account_cancelled(self, patience: "_Patience") -> None:
+        async def nothing(_op: Operation) -> None:
+            """Look at nothing: only the caller matters."""
+
+        with anyio.CancelScope(shield=True), suppress(ContextDnaError):  # the hub may be closing
+            _, draft = await self._door.look(self._caller, Action.AWAIT_SIGNAL, nothing)
+            await self._door.account(draft, cancelled=1, waited_s=int(patience.elapsed_s))
 
     async def _show_life(self, reader: Reader) -> None:
         """Note that the waiter is at work: another may be waiting for it in turn."""

@@ -1,6 +1,7 @@
 """Port: the agents of a project and their history."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from contextdna.values.agent import Agent, AgentCount, AgentEntry, AgentFilter, AgentHistoryFilter
@@ -29,6 +30,28 @@ class AgentTable(Protocol):
 
     async def counts(self, project_id: ProjectId) -> list[AgentCount]:
         """Count the agents by swarm, team and status, in this order."""
+        ...
+
+    async def in_session(self, project_id: ProjectId, agent_ids: Sequence[AgentId], *, now: datetime) -> set[AgentId]:
+        """Tell which of some agents have an active session."""
+        ...
+
+    async def gone(self, project_id: ProjectId, agent_ids: Sequence[AgentId], *, now: datetime) -> set[AgentId]:
+        """Tell which of some agents are retired, or were not seen since the last of their sessions was over."""
+        ...
+
+    async def at_work(
+        self, project_id: ProjectId, *, team_id: str | None, swarm_id: str | None, seen_since: datetime, now: datetime
+    ) -> list[AgentId]:
+        """List the agents that have an active session, or were seen lately and are not gone, by id.
+
+        Args:
+            project_id: The project.
+            team_id: Only those of this team.
+            swarm_id: Only those of this swarm.
+            seen_since: Lately is after this time.
+            now: The time.
+        """
         ...
 
     async def append(self, entries: Sequence[AgentEntry]) -> None:

@@ -28,6 +28,7 @@ class SignalTable(Protocol):
         now: datetime,
         name: str = "",
         senders: Sequence[AgentId] = (),
+        without: Sequence[SignalId] = (),
         limit: int,
     ) -> list[Signal]:
         """List what waits for an agent, oldest first: in force, of another sender, not acknowledged by it.
@@ -39,6 +40,7 @@ class SignalTable(Protocol):
             now: The time.
             name: Only signals of this name; any when empty.
             senders: Only of these senders; of any when empty.
+            without: Leave these out.
             limit: How many at most.
         """
         ...

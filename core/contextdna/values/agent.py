@@ -47,6 +47,9 @@ class AgentCard:
     status: AgentStatus
     team_id: str
     swarm_id: str
+    last_seen_at: datetime
+    in_session: bool
+    """Whether it has an active session."""
     full: Agent | None
     """All that is known of it, for the agent itself, those above it, its coordinators and the role system."""
 

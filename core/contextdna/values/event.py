@@ -48,6 +48,9 @@ class EventName(StrEnum):
     AGENT_RETIRED = "agent.retired"
 
 
+DEPARTURES = frozenset({EventName.SESSION_ENDED, EventName.SESSION_EXPIRED, EventName.AGENT_RETIRED})
+"""After which an agent may be gone. Whatever else ends sessions tells of each of them by these names."""
+
 EVERYONE = "*"
 """In an audience: all agents of the project. No agent has this name."""
 

@@ -29,6 +29,8 @@ class WaitOutcome(StrEnum):
     SENDER_GONE = "sender_gone"
     """The agent that was waited for has ended its session, or has been silent for too long."""
     WITHDRAWN = "withdrawn"
+    TARGETS_GONE = "targets_gone"
+    """Those who have not acknowledged will not: they are retired, or have ended their sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class SentSignal:
     """The agents by name that are asked to acknowledge it."""
     unknown_targets: tuple[AgentId, ...]
     """Those that the project has not seen yet; the signal waits for them until it expires."""
+    gone_targets: tuple[AgentId, ...] = ()
+    """Those that are retired, or have ended their last session and were not seen since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,12 @@ class SignalStatus:
     withdrawn_at: datetime | None
     expired: bool
     acknowledged: tuple[Acknowledged, ...]
+    answered: int
+    """How many of those that it is for have acknowledged."""
     missing: tuple[AgentId, ...]
-    """Named targets, and agents that the project knows in the circle, that have not acknowledged."""
+    """Named targets, and agents of the circle that are at work, that have not acknowledged."""
+    gone: tuple[AgentId, ...]
+    """Named targets that have not acknowledged and are retired, or were not seen since their last session ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +157,8 @@ class SignalWait:
     outcome: WaitOutcome
     signal: ReceivedSignal | None
     waited_s: float
+    unknown_agents: tuple[AgentId, ...] = ()
+    """The sender that was waited for, where the project has never seen it: it may still come, or be mistyped."""
 
 
 @dataclass(frozen=True, slots=True)

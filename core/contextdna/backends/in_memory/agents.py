@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from contextdna.backends.in_memory.sheets import Sheets
 from contextdna.values.agent import Agent, AgentCount, AgentEntry, AgentFilter, AgentHistoryFilter, AgentStatus
 from contextdna.values.ids import AgentEntryId, AgentId, ProjectId, is_below
 from contextdna.values.principal import Reader, Role
+from contextdna.values.session import Session, SessionStatus
 
 
 class InMemoryAgents:
@@ -40,6 +42,42 @@ class InMemoryAgents:
         """Count the agents by swarm, team and status."""
         counted = Counter((agent.swarm_id, agent.team_id, agent.status) for agent in self._of(project_id))
         return [AgentCount(*group, agents) for group, agents in sorted(counted.items())]
+
+    async def in_session(self, project_id: ProjectId, agent_ids: Sequence[AgentId], *, now: datetime) -> set[AgentId]:
+        """Tell which of some agents have an active session."""
+        return {agent_id for agent_id in agent_ids if self._is_in_session(project_id, agent_id, now)}
+
+    async def gone(self, project_id: ProjectId, agent_ids: Sequence[AgentId], *, now: datetime) -> set[AgentId]:
+        """Tell which of some agents are retired, or were not seen since the last of their sessions was over."""
+        agents = [agent for agent in self._of(project_id) if agent.id in agent_ids]
+        return {a.id for a in agents if a.status is AgentStatus.RETIRED or self._has_left(a, now)}
+
+    async def at_work(
+        self, project_id: ProjectId, *, team_id: str | None, swarm_id: str | None, seen_since: datetime, now: datetime
+    ) -> list[AgentId]:
+        """List the agents that have an active session, or were seen lately and are not gone, by id."""
+        return sorted(
+            agent.id
+            for agent in self._of(project_id)
+            if agent.status is not AgentStatus.RETIRED
+            and team_id in (None, agent.team_id)
+            and swarm_id in (None, agent.swarm_id)
+            and (agent.last_seen_at > seen_since or self._is_in_session(project_id, agent.id, now))
+            and not self._has_left(agent, now)
+        )
+
+    def _is_in_session(self, project_id: ProjectId, agent_id: AgentId, now: datetime) -> bool:
+        of_agent = self._sessions_of(project_id, agent_id)
+        return any(session.standing(now) is SessionStatus.ACTIVE for session in of_agent)
+
+    def _has_left(self, agent: Agent, now: datetime) -> bool:
+        sessions = self._sessions_of(agent.project_id, agent.id)
+        if not sessions or self._is_in_session(agent.project_id, agent.id, now):
+            return False
+        return agent.last_seen_at <= max(session.ended_at or session.expires_at for session in sessions)
+
+    def _sessions_of(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
+        return [s for s in self._sheets.sessions.rows.values() if (s.project_id, s.agent_id) == (project_id, agent_id)]
 
     async def append(self, entries: Sequence[AgentEntry]) -> None:
         """Add entries to the history.

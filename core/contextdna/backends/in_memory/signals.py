@@ -37,6 +37,7 @@ class InMemorySignals:
         now: datetime,
         name: str = "",
         senders: Sequence[AgentId] = (),
+        without: Sequence[SignalId] = (),
         limit: int,
     ) -> list[Signal]:
         """List what waits for an agent, oldest first."""
@@ -50,6 +51,7 @@ class InMemorySignals:
             and signal.withdrawn_at is None
             and name in ("", signal.name)
             and (not senders or signal.sender_id in senders)
+            and signal.id not in without
             and (project_id, signal.id, agent_id) not in self._sheets.acknowledgements.rows
         ]
         return sorted(found, key=lambda signal: (signal.created_at, signal.id))[:limit]
@@ -98,7 +100,8 @@ class InMemorySignals:
             if session.project_id == project_id and session.agent_id in agent_ids
         ]
         active = [s for s in sessions if s.status is SessionStatus.ACTIVE and s.expires_at > now]
-        seen = [agent.last_seen_at for agent in agents] + [session.updated_at for session in sessions]
+        own = [s for s in sessions if s.status not in (SessionStatus.CLOSED, SessionStatus.EXPIRED)]
+        seen = [agent.last_seen_at for agent in agents] + [session.updated_at for session in own]
         return Presence(
             seen_at=max(seen),
             working_until=max((session.expires_at for session in active), default=None),

@@ -1,6 +1,7 @@
 """The directory of agents and their history."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from contextdna.backends.relational.columns import (
@@ -61,6 +62,23 @@ class Agents:
         """Count the agents by swarm, team and status."""
         rows = await self._rows("agents_counts", (project_id,))
         return [AgentCount(row[0], row[1], _STATUSES[row[2]], row[3]) for row in rows]
+
+    async def in_session(self, project_id: ProjectId, agent_ids: Sequence[AgentId], *, now: datetime) -> set[AgentId]:
+        """Tell which of some agents have an active session."""
+        rows = await self._rows("agents_in_session", (project_id, json_list(agent_ids), micros(now)))
+        return {row[0] for row in rows}
+
+    async def gone(self, project_id: ProjectId, agent_ids: Sequence[AgentId], *, now: datetime) -> set[AgentId]:
+        """Tell which of some agents are retired, or were not seen since the last of their sessions was over."""
+        rows = await self._rows("agents_gone", (project_id, json_list(agent_ids), micros(now)))
+        return {row[0] for row in rows}
+
+    async def at_work(
+        self, project_id: ProjectId, *, team_id: str | None, swarm_id: str | None, seen_since: datetime, now: datetime
+    ) -> list[AgentId]:
+        """List the agents that have an active session, or were seen lately and are not gone, by id."""
+        params = (project_id, micros(seen_since), micros(now), team_id, swarm_id)
+        return [row[0] for row in await self._rows("agents_at_work", params)]
 
     async def append(self, entries: Sequence[AgentEntry]) -> None:
         """Add entries to the history."""

@@ -45,7 +45,8 @@ class Signals:
             ),
         )
         await self._run_many(
-            "signal_target_add", [(signal.project_id, signal.id, target) for target in signal.audience]
+            "signal_target_add",
+            [(signal.project_id, signal.id, target, signal.sender_id) for target in signal.audience],
         )
 
     async def get(self, project_id: ProjectId, signal_id: SignalId) -> Signal | None:
@@ -62,20 +63,24 @@ class Signals:
         now: datetime,
         name: str = "",
         senders: Sequence[AgentId] = (),
+        without: Sequence[SignalId] = (),
         limit: int,
     ) -> list[Signal]:
         """List what waits for an agent, oldest first."""
-        params = (project_id, json_list(addresses), agent_id, micros(now), name, json_list_or_none(senders), limit)
+        where = (name, json_list_or_none(senders), limit, json_list(without))
+        params = (project_id, json_list(addresses), agent_id, micros(now), *where)
         return [_signal_of(row) for row in await self._rows("signals_pending", params)]
 
     async def withdraw(self, project_id: ProjectId, signal_id: SignalId, *, at: datetime) -> bool:
         """Take a signal back; False when it was before, or is not there."""
+        await self._run("signal_targets_delete", (project_id, json_list([signal_id])))
         return await self._run("signal_withdraw", (project_id, signal_id, micros(at))) > 0
 
     async def acknowledge(self, acknowledgement: Acknowledgement) -> bool:
         """Keep an acknowledgement; False when the agent has given one before."""
         given = acknowledgement
         params = (given.project_id, given.signal_id, given.agent_id, micros(given.at), *sealed_params(given.sealed))
+        await self._run("signal_target_settle", (given.project_id, given.signal_id, given.agent_id))
         return await self._run("signal_acknowledge", params) > 0
 
     async def acknowledgements(self, project_id: ProjectId, signal_id: SignalId) -> list[Acknowledgement]:

@@ -32,6 +32,41 @@ ORDER BY id LIMIT ?3
 SELECT swarm_id, team_id, status, count(*) FROM agents WHERE project_id = ?1
 GROUP BY swarm_id, team_id, status ORDER BY swarm_id, team_id, status
 
+-- name: agents_in_session
+SELECT DISTINCT agent_id FROM sessions INDEXED BY sessions_active
+WHERE project_id = ?1 AND agent_id IN (SELECT value FROM json_each(?2)) AND status = 'active' AND expires_at > ?3
+
+-- Parameter 3 is the time. Unknown where the agent never had a session.
+-- fragment: left_since
+(
+  NOT EXISTS (
+    SELECT 1 FROM sessions s INDEXED BY sessions_active
+    WHERE s.project_id = a.project_id AND s.agent_id = a.id AND s.status = 'active' AND s.expires_at > ?3
+  )
+  AND a.last_seen_at <= (
+    SELECT max(coalesce(s.ended_at, s.expires_at)) FROM sessions s INDEXED BY sessions_by_agent
+    WHERE s.project_id = a.project_id AND s.agent_id = a.id
+  )
+)
+
+-- name: agents_gone
+SELECT a.id FROM agents a
+WHERE a.project_id = ?1 AND a.id IN (SELECT value FROM json_each(?2)) AND (a.status = 'retired' OR {left_since})
+
+-- fragment: in_circle
+a.project_id = ?1 AND a.status <> 'retired' AND (?4 IS NULL OR a.team_id = ?4) AND (?5 IS NULL OR a.swarm_id = ?5)
+
+-- name: agents_at_work
+SELECT a.id FROM agents a INDEXED BY agents_by_sight
+WHERE {in_circle} AND a.last_seen_at > ?2 AND {left_since} IS NOT TRUE
+UNION
+SELECT a.id FROM agents a
+WHERE {in_circle} AND a.id IN (
+  SELECT agent_id FROM sessions INDEXED BY sessions_active
+  WHERE project_id = ?1 AND status = 'active' AND expires_at > ?3
+)
+ORDER BY 1
+
 -- name: agent_entry_append
 INSERT INTO agent_history (project_id, id, agent_id, at, what, by_agent_id, session_id, confidence, details)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -74,4 +109,4 @@ WHERE {known_agent_entry} AND h.agent_id = ?11 AND h.seq < ?9 ORDER BY h.seq DES
 
 -- name: sessions_with_agent
 SELECT {session} FROM sessions INDEXED BY sessions_active
-WHERE project_id = ?1 AND status = 'active' AND instr(lineage, json_quote(?2)) > 0 ORDER BY id
+WHERE project_id = ?1 AND status = 'active' AND instr(lineage, json_quote(?2)) > 0 ORDER BY id LIMIT ?3

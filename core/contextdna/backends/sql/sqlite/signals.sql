@@ -11,23 +11,29 @@ INSERT INTO signals (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: signal_target_add
-INSERT INTO signal_targets (project_id, signal_id, target) VALUES (?, ?, ?)
+INSERT INTO signal_targets (project_id, signal_id, target, sender_id) VALUES (?, ?, ?, ?)
+
+-- What waits for an agent is what has a row for it: what it was asked by name and has acknowledged has none.
+-- name: signal_target_settle
+DELETE FROM signal_targets WHERE project_id = ?1 AND signal_id = ?2 AND target = ?3
 
 -- name: signal_get
 SELECT {signal} FROM signals s WHERE s.project_id = ?1 AND s.id = ?2
 
 -- name: signals_pending
 SELECT {signal} FROM (
-  SELECT DISTINCT signal_id FROM signal_targets INDEXED BY signal_targets_by_target
-  WHERE project_id = ?1 AND target IN (SELECT value FROM json_each(?2))
+  SELECT DISTINCT o.signal_id FROM signal_targets o INDEXED BY signal_targets_by_target
+  WHERE o.project_id = ?1 AND o.target IN (SELECT value FROM json_each(?2)) AND o.sender_id <> ?3
+    AND NOT EXISTS (
+      SELECT 1 FROM acknowledgements a INDEXED BY acknowledgements_by_agent
+      WHERE a.project_id = ?1 AND a.agent_id = ?3 AND a.signal_id = o.signal_id
+    )
 ) AS t
 CROSS JOIN signals s ON s.project_id = ?1 AND s.id = t.signal_id -- in this order: what is for others is never read
-WHERE s.sender_id <> ?3 AND s.expires_at > ?4 AND s.withdrawn_at IS NULL
+WHERE s.expires_at > ?4 AND s.withdrawn_at IS NULL
   AND (?5 = '' OR s.name = ?5)
   AND (?6 IS NULL OR s.sender_id IN (SELECT value FROM json_each(?6)))
-  AND NOT EXISTS (
-    SELECT 1 FROM acknowledgements a WHERE a.project_id = ?1 AND a.signal_id = s.id AND a.agent_id = ?3
-  )
+  AND s.id NOT IN (SELECT value FROM json_each(?8))
 ORDER BY s.created_at, s.id LIMIT ?7
 
 -- name: signal_withdraw
@@ -60,7 +66,7 @@ SELECT max(last_seen_at) FROM agents WHERE project_id = ?1 AND id IN (SELECT val
 
 -- name: presence_in_sessions
 SELECT
-  max(updated_at),
+  max(CASE WHEN status NOT IN ('closed', 'expired') THEN updated_at END), -- others closed those
   max(CASE WHEN status = 'active' AND expires_at > ?3 THEN expires_at END),
   max(CASE WHEN status <> 'active' OR expires_at <= ?3 THEN coalesce(ended_at, expires_at) END)
 FROM sessions INDEXED BY sessions_by_agent

@@ -23,6 +23,8 @@ CREATE TABLE agents (
   PRIMARY KEY (project_id, id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX agents_by_sight ON agents (project_id, last_seen_at);
+
 -- seq is the order of commit.
 CREATE TABLE agent_history (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -80,7 +82,7 @@ CREATE TABLE sessions (
 -- A handle names its session without its project.
 CREATE INDEX sessions_by_id ON sessions (id);
 CREATE INDEX sessions_by_parent ON sessions (parent_id) WHERE parent_id <> '';
-CREATE INDEX sessions_by_agent ON sessions (project_id, agent_id);
+CREATE INDEX sessions_by_agent ON sessions (project_id, agent_id, status, expires_at, ended_at, updated_at);
 CREATE INDEX sessions_by_end ON sessions (project_id, expires_at) WHERE status = 'active';
 
 CREATE TABLE session_states (
@@ -98,7 +100,7 @@ CREATE TABLE session_states (
 ) STRICT;
 
 CREATE INDEX session_states_by_end ON session_states (project_id, expires_at);
-CREATE INDEX sessions_active ON sessions (project_id) WHERE status = 'active';
+CREATE INDEX sessions_active ON sessions (project_id, agent_id, expires_at) WHERE status = 'active';
 
 CREATE TABLE delegations (
   project_id TEXT NOT NULL,
@@ -271,15 +273,17 @@ CREATE TABLE signals (
 
 CREATE INDEX signals_by_end ON signals (project_id, expires_at);
 
--- The audiences again, one row each: what waits for an agent is found without reading every signal.
+-- The audiences again, one row each: what waits for an agent is found without reading every signal. A row goes when its
+-- target has acknowledged, and all go when the signal is withdrawn; a circle's stays until the signal expires.
 CREATE TABLE signal_targets (
   project_id TEXT NOT NULL,
   signal_id TEXT NOT NULL,
   target TEXT NOT NULL,
+  sender_id TEXT NOT NULL,
   PRIMARY KEY (project_id, signal_id, target)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX signal_targets_by_target ON signal_targets (project_id, target, signal_id);
+CREATE INDEX signal_targets_by_target ON signal_targets (project_id, target, signal_id, sender_id);
 
 CREATE TABLE acknowledgements (
   project_id TEXT NOT NULL,
@@ -292,6 +296,8 @@ CREATE TABLE acknowledgements (
   body BLOB NOT NULL,
   PRIMARY KEY (project_id, signal_id, agent_id)
 ) STRICT;
+
+CREATE INDEX acknowledgements_by_agent ON acknowledgements (project_id, agent_id, signal_id);
 
 -- seq is the order of commit: an id made earlier may be committed later.
 CREATE TABLE events (
