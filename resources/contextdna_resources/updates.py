@@ -29,13 +29,14 @@ def _records(event: Event) -> Iterator[ResourceUri]:
                 yield ResourceUri(Noun.ARTIFACT, event.project_id, record_id)
                 yield ResourceUri(Noun.ARTIFACTS, event.project_id)
             case "turn":
-                yield ResourceUri(Noun.CONVERSATIONS, event.project_id)
+                yield from _conversation(event)
             case _:
                 pass
 
 
 def _conversation(event: Event) -> Iterator[ResourceUri]:
-    yield ResourceUri(Noun.CONVERSATION, event.project_id, event.subject)
+    if event.subject:
+        yield ResourceUri(Noun.CONVERSATION, event.project_id, event.subject)
     yield ResourceUri(Noun.CONVERSATIONS, event.project_id)
 
 
@@ -48,7 +49,10 @@ def _agent(event: Event) -> Iterator[ResourceUri]:
     yield ResourceUri(Noun.AGENTS, event.project_id)
 
 
-def _agents(event: Event) -> Iterator[ResourceUri]:
+def _session(event: Event) -> Iterator[ResourceUri]:
+    """A session stands in the history of its agent, whom its events are for: the last of those above it, and it."""
+    for agent_id in event.audience[-1:]:
+        yield ResourceUri(Noun.AGENT, event.project_id, agent_id)
     yield ResourceUri(Noun.AGENTS, event.project_id)
 
 
@@ -62,12 +66,12 @@ UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.MEMORY_SHARED: (_records, _project),
     EventName.MEMORY_UNSHARED: (_records, _project),
     EventName.MEMORY_LINKED: (_records,),
-    EventName.SESSION_BEGUN: (_agents, _project),
+    EventName.SESSION_BEGUN: (_session, _project),
     EventName.SESSION_PROGRESSED: (),
-    EventName.SESSION_ENDED: (_agents,),
-    EventName.SESSION_EXPIRED: (_agents,),
+    EventName.SESSION_ENDED: (_session,),
+    EventName.SESSION_EXPIRED: (_session,),
     EventName.TURN_LOGGED: (_conversation, _project),
-    EventName.DELEGATION_CREATED: (_agents, _project),
+    EventName.DELEGATION_CREATED: (_session, _project),
     EventName.DELEGATION_ACCEPTED: (),
     EventName.DELEGATION_DECLINED: (),
     EventName.DELEGATION_COMPLETED: (),
@@ -106,7 +110,8 @@ class Watched:
 
 def watched(uri: ResourceUri) -> Watched:
     """Tell what to listen to for a resource; a page of a list changes with its list."""
-    about = frozenset({uri.item_id} if uri.item_id else ())
+    # A session event names no agent that could be listened for: its audience tells, for whom it may.
+    about = frozenset({uri.item_id} if uri.item_id and uri.noun is not Noun.AGENT else ())
     return Watched(replace(uri, cursor=""), _NAMES[uri.noun], about)
 
 
@@ -146,7 +151,7 @@ async def changes(uri: ResourceUri, workspace: Workspace) -> AsyncGenerator[None
 def _probe(name: EventName) -> Event:
     """Make an event that touches whatever events of its name can touch."""
     any_record = ("mem_x", "art_x", "turn_x", "loop_x", "task_x")
-    return Event(EventId("x"), ProjectId("x"), name, AgentId("x"), any_record, datetime.now(UTC), subject="x")
+    return Event(EventId("x"), ProjectId("x"), name, AgentId("x"), any_record, datetime.now(UTC), "x", ("x",))
 
 
 _NAMES: Final = {

@@ -7,7 +7,7 @@ import pytest
 from contextdna.errors import Conflict
 from contextdna.ports.database import Database, Transaction
 from contextdna.values.audit import Outcome, Risk
-from contextdna.values.ids import INSTALLATION, AgentId, EventId, SessionId
+from contextdna.values.ids import INSTALLATION, AgentId, EventId, ProjectId, SessionId
 from contextdna.values.key import KeyPurpose
 from tests.builders import (
     ALICE,
@@ -128,6 +128,19 @@ async def test_events_are_read_in_the_order_of_commit(database: Database) -> Non
     assert await after("evt_2") == names[3:]
     assert await after("evt_3", limit=2) == names[1:3]
     assert await after("evt_4") == []
+
+
+async def test_the_place_of_an_event_is_known_while_it_is_kept(database: Database) -> None:
+    await database.write(
+        lambda tx: tx.events.append([make_event("evt_1", at=minutes(-3)), make_event("evt_2", at=NOW)])
+    )
+
+    async def place(name: str, project: str = PROJECT) -> int | None:
+        return await database.read(lambda tx: tx.events.place(ProjectId(project), EventId(name)))
+
+    assert (await place("evt_1"), await place("evt_2")) == (1, 2)
+    assert await database.write(lambda tx: tx.events.delete_before(NOW, limit=9)) == 1
+    assert (await place("evt_1"), await place("evt_2"), await place("evt_2", OTHER_PROJECT)) == (None, 2, None)
 
 
 async def test_events_after_a_swept_one_go_on_where_it_stood(database: Database) -> None:

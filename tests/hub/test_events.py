@@ -11,6 +11,7 @@ import pytest
 
 from contextdna import (
     AgentId,
+    Conflict,
     Event,
     EventId,
     EventName,
@@ -29,6 +30,7 @@ from contextdna import (
     SessionInvalid,
     StorageUnavailable,
     Tier,
+    TurnDraft,
     Workspace,
     open_hub,
 )
@@ -47,6 +49,7 @@ from tests.hub.rig import (
     Clock,
     audit_of,
     begin,
+    public,
     refused,
     remember,
     start_program,
@@ -122,7 +125,7 @@ class TestWhatIsTold:
         shown = await remember(hub.bind(ALICE), "seen", level=Level.PROJECT, tier=Tier.WORKING)
         hidden = await remember(hub.bind(ALICE), "hidden", level=Level.PRIVATE, tier=Tier.WORKING)
         clock.advance(days=40)
-        assert await hub.bind(ROOT, project_id=DEFAULT).sweep() == 2
+        assert (await hub.bind(ROOT, project_id=DEFAULT).sweep()).purged == 2
         [event] = [event for event in await told(hub, PETE) if event.name is EventName.MEMORY_PURGED]
         assert event.record_ids == (shown,)
         purges = [event for event in await told(hub, ALICE) if event.name is EventName.MEMORY_PURGED]
@@ -165,7 +168,7 @@ class TestWhatIsTold:
         memory = await remember(hub.bind(ALICE), "for two", level=Level.PRIVATE)
         await hub.bind(ALICE).share_memories([BOB.agent_id, PETE.agent_id], [memory])
         await hub.bind(ALICE).revoke_shares([BOB.agent_id, PETE.agent_id], [memory])
-        assert [event.audience for event in await told(hub, BOB)] == [()]
+        assert [event.audience for event in await told(hub, BOB)] == [(BOB.agent_id,)]
 
     async def test_another_project_is_told_nothing(self, hub: Hub) -> None:
         await remember(hub.bind(ALICE), "of the default project", level=Level.PROJECT)
@@ -196,9 +199,42 @@ class TestReading:
         kept = await remember(alice, "second", tier=Tier.SEMANTIC)
         await hub.bind(ROOT, project_id=DEFAULT).sweep()
         assert [event.record_ids for event in await told(hub, ALICE)] == [(kept,)]
-        assert [event.record_ids for event in await told(hub, ALICE, after=cursor)] == [(kept,)]
-        async with aclosing(alice.events.follow(after=cursor)) as events:
-            assert [event.record_ids for event in await next_of(events)] == [(kept,)]
+        page = await alice.events.read(after=cursor)
+        assert ([event.record_ids for event in page.events], page.gap) == ([(kept,)], True)
+        assert not (await alice.events.read(after=page.cursor)).gap
+        assert not (await alice.events.read()).gap
+        for behind in (alice.events.follow(after=cursor), alice.events.batches(after=cursor)):
+            await refused(anext(behind), Conflict, "cursor_expired")
+
+    async def test_a_gap_is_told_once_where_nothing_is_kept_any_more(self, hub: Hub, clock: Clock) -> None:
+        alice = hub.bind(ALICE)
+        await remember(alice, "first", tier=Tier.SEMANTIC)
+        cursor = (await alice.events.read()).cursor
+        assert not (await alice.events.read(after=cursor)).gap
+        clock.advance(days=10)
+        await hub.bind(ROOT, project_id=DEFAULT).sweep()
+        page = await alice.events.read(after=cursor)
+        assert (page.events, page.more, page.gap) == ((), False, True)
+        kept = await remember(alice, "second", tier=Tier.SEMANTIC)
+        page = await alice.events.read(after=page.cursor)
+        assert ([event.record_ids for event in page.events], page.gap) == ([(kept,)], False)
+
+    async def test_what_becomes_of_turns_is_told_with_their_conversation(self, hub: Hub) -> None:
+        handle = await begin(hub, ALICE)
+        acting = hub.bind(ALICE, session_id=handle)
+        turns = list(await acting.log_turns([TurnDraft("user", "one"), TurnDraft("user", "two")]))
+        memory = await remember(acting, "beside them")
+        cursor = (await acting.events.read(limit=1000)).cursor
+        await acting.share_memories([BOB.agent_id], [turns[0], memory])
+        await acting.revoke_shares([BOB.agent_id], [turns[0]])
+        await acting.forget_memories([*turns, memory])
+        await acting.restore_memories(turns)
+        await acting.forget_memories(turns, purge=True)
+        after = await told(hub, ALICE, after=cursor)
+        of_turns = [(event.name, event.subject) for event in after if event.record_ids[0] in turns]
+        names = (SHARED, UNSHARED, EventName.MEMORY_FORGOTTEN, EventName.MEMORY_RESTORED, EventName.MEMORY_PURGED)
+        assert of_turns == [(name, public(handle)) for name in names]
+        assert {event.subject for event in after if memory in event.record_ids} == {""}
 
     async def test_one_call_looks_through_a_bounded_part(self, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("contextdna.domain.events._PAGE", 2)

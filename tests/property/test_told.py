@@ -23,7 +23,8 @@ async def told(workspace: Workspace, reader: Reader) -> set[str]:
     while more:
         page = await workspace.events.read(after=cursor, limit=3)
         for event in page.events:
-            assert event.audience == () or event.agent_id == reader.agent_id
+            others = {name for name in event.audience if not f"{name}/".startswith(f"{reader.agent_id}/")}
+            assert not others or event.agent_id == reader.agent_id
             found |= set(event.record_ids) if event.agent_id != reader.agent_id else set()
         cursor, more = page.cursor, page.more
     return found

@@ -16,6 +16,7 @@ OF_RECORDS = {
     f"{BASE}/artifacts/art_1",
     f"{BASE}/artifacts",
     f"{BASE}/conversations",
+    f"{BASE}/conversations/subj",
     f"{BASE}/tasks/task_1",
     BASE,
 }
@@ -23,6 +24,7 @@ NOTHING: set[str] = set()
 OF_PHASE = {f"{BASE}/loops/subj", BASE}
 AGENTS = f"{BASE}/agents"
 AGENT = f"{BASE}/agents/subj"
+ITS_AGENT = f"{BASE}/agents/queen%2Fdrone"
 
 TABLE = {
     EventName.MEMORY_STORED: OF_RECORDS,
@@ -34,12 +36,12 @@ TABLE = {
     EventName.MEMORY_SHARED: OF_RECORDS,
     EventName.MEMORY_UNSHARED: OF_RECORDS,
     EventName.MEMORY_LINKED: OF_RECORDS - {BASE},
-    EventName.SESSION_BEGUN: {AGENTS, BASE},
+    EventName.SESSION_BEGUN: {AGENTS, ITS_AGENT, BASE},
     EventName.SESSION_PROGRESSED: NOTHING,
-    EventName.SESSION_ENDED: {AGENTS},
-    EventName.SESSION_EXPIRED: {AGENTS},
+    EventName.SESSION_ENDED: {AGENTS, ITS_AGENT},
+    EventName.SESSION_EXPIRED: {AGENTS, ITS_AGENT},
     EventName.TURN_LOGGED: {f"{BASE}/conversations/subj", f"{BASE}/conversations", BASE},
-    EventName.DELEGATION_CREATED: {AGENTS, BASE},
+    EventName.DELEGATION_CREATED: {AGENTS, ITS_AGENT, BASE},
     EventName.DELEGATION_ACCEPTED: NOTHING,
     EventName.DELEGATION_DECLINED: NOTHING,
     EventName.DELEGATION_COMPLETED: NOTHING,
@@ -63,7 +65,14 @@ TABLE = {
 
 def event(name: EventName, *record_ids: str, subject: str = "subj") -> Event:
     return Event(
-        EventId("evt_1"), ProjectId("default"), name, AgentId("a"), record_ids, datetime.now(UTC), subject=subject
+        EventId("evt_1"),
+        ProjectId("default"),
+        name,
+        AgentId("a"),
+        record_ids,
+        datetime.now(UTC),
+        subject=subject,
+        audience=("queen", "queen/drone"),
     )
 
 
@@ -83,7 +92,7 @@ def test_an_event_changes_its_resources(name: EventName) -> None:
 
 @pytest.mark.parametrize("name", [name for name in UPDATES if name.startswith("memory.")])
 def test_records_that_the_reader_may_not_know_of_are_not_named(name: EventName) -> None:
-    assert texts(event(name)) <= {BASE}
+    assert texts(event(name, subject="")) <= {BASE}
 
 
 def test_an_agent_below_others_has_its_path_in_one_part_of_the_uri() -> None:

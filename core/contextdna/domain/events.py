@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
+from contextdna.errors import Conflict
 from contextdna.values.event import (
     EVERYONE,
     OPERATORS,
@@ -15,9 +16,10 @@ from contextdna.values.event import (
     swarm_audience,
     team_audience,
 )
-from contextdna.values.ids import EventId, ProjectId, RecordId
+from contextdna.values.ids import EventId, IdPrefix, ProjectId, RecordId, is_below
 from contextdna.values.level import Level
-from contextdna.values.record import Record
+from contextdna.values.principal import Reader
+from contextdna.values.record import Kind, Record
 from contextdna.values.visibility import visible
 
 EVENTS_MAX = 1000
@@ -32,6 +34,8 @@ class EventPage:
     events: tuple[Event, ...]
     cursor: EventId
     more: bool
+    gap: bool = False
+    """The event that the cursor named is kept no longer: what came between it and these may be gone with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ async def read(op: Operation, after: EventId, *, limit: int) -> EventPage:
     check_count(limit, name="limit", maximum=EVENTS_MAX)
     found: list[Event] = []
     cursor, more = after, True
+    gap = await _is_gone(op, after)
     for _ in range(_PAGES_MAX):
         page = await op.tx.events.after(op.project_id, cursor, limit=_PAGE)
         if not page:
@@ -64,12 +69,28 @@ async def read(op: Operation, after: EventId, *, limit: int) -> EventPage:
             cursor = found[-1].id
             break
         cursor = page[-1].id
+    if gap and cursor == after and not await op.tx.events.after(op.project_id, EventId(""), limit=1):
+        cursor = EventId("")  # all is gone: what comes next lies behind no gap
     op.note(events=len(found))
-    return EventPage(tuple(found), cursor, more)
+    return EventPage(tuple(found), cursor, more, gap)
+
+
+async def _is_gone(op: Operation, after: EventId) -> bool:
+    return bool(after) and await op.tx.events.place(op.project_id, after) is None
 
 
 async def start(op: Operation, after: EventId | None) -> tuple[ProjectId, int | None]:
-    """Give the project of the actor, and the place in the outbox that a cursor stands for; None for no cursor."""
+    """Give the project of the actor, and the place in the outbox that a cursor stands for; None for no cursor.
+
+    Raises:
+        Conflict: ``cursor_expired``: the cursor's event is kept no longer, and what came next may be gone with it.
+    """
+    if after is not None and await _is_gone(op, after):
+        raise Conflict(
+            "the events behind the cursor are not all kept any more",
+            code="cursor_expired",
+            hint="Read what you depend on anew, and follow from now, or from the start with an empty id.",
+        )
     if after is None:
         return op.project_id, None
     behind = await op.tx.events.after(op.project_id, after, limit=1)
@@ -108,17 +129,39 @@ async def known_to(op: Operation, events: Sequence[Event]) -> list[Event]:
         if addressed and event.name is EventName.MEMORY_PURGED:
             records = event.record_ids
         if records or addressed:
-            known.append(replace(event, record_ids=records, audience=()))
+            known.append(replace(event, record_ids=records, audience=_below(event, reader)))
     return known
 
 
+def _below(event: Event, reader: Reader) -> tuple[str, ...]:
+    """Keep of an audience the reader itself and agents below it: nobody learns who else was told."""
+    return tuple(name for name in event.audience if name == reader.agent_id or is_below(name, reader.agent_id))
+
+
+async def emit_of(
+    op: Operation, name: EventName, record_ids: Sequence[RecordId], *, audience: Sequence[str] = ()
+) -> None:
+    """Tell what became of records: an event for each conversation's turns, with it as subject, one for the rest."""
+    turns = [record_id for record_id in record_ids if record_id.startswith(f"{IdPrefix.TURN}_")]
+    said = {turn.id: turn.session_id for turn in await op.tx.records.take(op.project_id, turns)} if turns else {}
+    parts: dict[str, list[RecordId]] = {}
+    for record_id in record_ids:
+        parts.setdefault(said.get(record_id, ""), []).append(record_id)
+    for conversation, part in parts.items():
+        op.emit(name, part, subject=conversation, audience=audience)
+
+
 def emit_purged(op: Operation, records: Iterable[Record]) -> None:
-    """Tell of a purge: an event for each circle that could see some of the records by their level."""
-    circles: dict[tuple[str, ...], list[RecordId]] = {}
+    """Tell of a purge: an event for each circle that could see some of the records by their level.
+
+    Turns are told of by conversation, as in ``emit_of``.
+    """
+    parts: dict[tuple[tuple[str, ...], str], list[RecordId]] = {}
     for record in records:
-        circles.setdefault(_circle_of(record), []).append(record.id)
-    for circle, record_ids in circles.items():
-        op.emit(EventName.MEMORY_PURGED, record_ids, audience=circle)
+        conversation = record.session_id if record.kind is Kind.TURN else ""
+        parts.setdefault((_circle_of(record), conversation), []).append(record.id)
+    for (circle, conversation), record_ids in parts.items():
+        op.emit(EventName.MEMORY_PURGED, record_ids, subject=conversation, audience=circle)
 
 
 def _circle_of(record: Record) -> tuple[str, ...]:

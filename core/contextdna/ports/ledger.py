@@ -52,6 +52,10 @@ class EventTable(Protocol):
         """Read events after one (or from the start, with an empty id), in order."""
         ...
 
+    async def place(self, project_id: ProjectId, event_id: EventId) -> int | None:
+        """Give the place of an event of a project in the outbox; None where it is not kept."""
+        ...
+
     async def since(self, seq: int, *, limit: int) -> list[Event]:
         """Read the events of all projects after a place in the outbox, in order."""
         ...
@@ -101,9 +105,9 @@ class RequestTable(Protocol):
         ...
 
     async def add_conflict(self, conflict: Conflict) -> None:
-        """Keep a lost write on record."""
+        """Keep that a stale update was refused."""
         ...
 
     async def conflicts(self, project_id: ProjectId, *, limit: int) -> list[Conflict]:
-        """List lost writes, the latest first."""
+        """List refused stale updates, the latest first."""
         ...

@@ -94,6 +94,11 @@ class InMemoryEvents:
         start = max(exact or smaller, default=0)
         return events[start : start + limit]
 
+    async def place(self, project_id: ProjectId, event_id: EventId) -> int | None:
+        """Give the place of an event of a project in the outbox; None where it is not kept."""
+        event = self._sheets.events.rows.get((project_id, event_id))
+        return event.seq if event else None
+
     async def since(self, seq: int, *, limit: int) -> list[Event]:
         """Read the events of all projects after a place in the outbox, in order."""
         newer = takewhile(lambda event: event.seq > seq, reversed(self._sheets.events.rows.values()))
@@ -167,7 +172,7 @@ class InMemoryRequests:
         return len(old)
 
     async def add_conflict(self, conflict: Conflict) -> None:
-        """Keep a lost write on record.
+        """Keep that a stale update was refused.
 
         Raises:
             Conflict: ``already_exists``.
@@ -175,6 +180,6 @@ class InMemoryRequests:
         self._sheets.conflicts.add((conflict.project_id, conflict.id), conflict)
 
     async def conflicts(self, project_id: ProjectId, *, limit: int) -> list[Conflict]:
-        """List lost writes, the latest first."""
+        """List refused stale updates, the latest first."""
         rows = [row for row in self._sheets.conflicts.rows.values() if row.project_id == project_id]
         return sorted(rows, key=lambda row: (row.at, row.id), reverse=True)[:limit]

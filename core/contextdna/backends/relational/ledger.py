@@ -88,6 +88,11 @@ class Events:
         """Read events after one (or from the start, with an empty id), in order."""
         return [_event_of(row) for row in await self._rows("events_after", (project_id, event_id, limit))]
 
+    async def place(self, project_id: ProjectId, event_id: EventId) -> int | None:
+        """Give the place of an event of a project in the outbox; None where it is not kept."""
+        rows = await self._rows("events_place", (project_id, event_id))
+        return int(rows[0][0]) if rows else None
+
     async def since(self, seq: int, *, limit: int) -> list[Event]:
         """Read the events of all projects after a place in the outbox, in order."""
         return [_event_of(row) for row in await self._rows("events_since", (seq, limit))]
@@ -170,7 +175,7 @@ class Requests:
         return await self._run("answers_delete_before", (micros(at), limit))
 
     async def add_conflict(self, conflict: Conflict) -> None:
-        """Keep a lost write on record."""
+        """Keep that a stale update was refused."""
         await self._run(
             "conflict_add",
             (
@@ -185,7 +190,7 @@ class Requests:
         )
 
     async def conflicts(self, project_id: ProjectId, *, limit: int) -> list[Conflict]:
-        """List lost writes, the latest first."""
+        """List refused stale updates, the latest first."""
         rows = await self._rows("conflicts_latest", (project_id, limit))
         return [Conflict(row[0], row[1], row[2], row[3], row[4], row[5], moment(row[6])) for row in rows]
 

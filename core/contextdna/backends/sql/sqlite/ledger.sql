@@ -47,6 +47,9 @@ WHERE project_id = ?1 AND seq > coalesce(
 )
 ORDER BY seq LIMIT ?3
 
+-- name: events_place
+SELECT seq FROM events WHERE project_id = ?1 AND id = ?2
+
 -- name: events_since
 SELECT id, project_id, name, agent_id, record_ids, at, subject, audience, seq FROM events
 WHERE seq > ?1 ORDER BY seq LIMIT ?2
