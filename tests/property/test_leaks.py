@@ -9,6 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from contextdna import (
     SessionInvalid,
     SignalDraft,
     SignalId,
+    TurnDraft,
 )
 from contextdna.values.event import is_addressed
 from contextdna.values.principal import Reader
@@ -48,6 +50,8 @@ from tests.property.conftest import Installation
 CANARY: Final = re.compile(r"cnry[0-9]{4}x")
 CIRCLES: Final = ("", "red", "blue")
 NAMES: Final = ("anna", "ben", "cleo")
+
+INHERITABLE: Final = (Level.TEAM, Level.SWARM, Level.PROJECT)
 
 Draw = Callable[..., Any]
 
@@ -77,6 +81,18 @@ class World:
     states: dict[str, str] = field(default_factory=dict)
     """Canary in a working state -> the handle of its session."""
     delegations: list[tuple[Connection, Any]] = field(default_factory=list)
+    """Children whose delegation goes on: the connection with its handle, and the delegation's id."""
+    lent: dict[tuple[RecordId, AgentId], datetime | None] = field(default_factory=dict)
+    """What was lent by name, and until when: private and system records go no other way."""
+
+    def end_lending_to(self, agent_id: AgentId) -> None:
+        """Forget what was lent to a child and to those below it."""
+        below = f"{agent_id}/"
+        self.lent = {k: v for k, v in self.lent.items() if k[1] != agent_id and not k[1].startswith(below)}
+
+    def is_lent(self, record_id: RecordId, agent_id: AgentId) -> bool:
+        until = self.lent.get((record_id, agent_id), self.clock.now)
+        return until is None or until > self.clock.now
 
     def canary(self) -> str:
         return f"cnry{len(self.records) + len(self.signals) + len(self.states):04d}x"
@@ -89,7 +105,8 @@ class World:
         grants = await database.read(
             lambda tx: tx.grants.active_for(self.project_id, ids, reader.agent_id, now=self.clock.now)
         )
-        granted = {grant.record_id for grant in grants}
+        granted = {grant.record_id for grant in grants} & refs.keys()
+        granted = {i for i in granted if refs[i].level in INHERITABLE or self.is_lent(i, reader.agent_id)}
         seen = {i for i, ref in refs.items() if visible(reader, ref, granted=i in granted)}
         texts = {canary for canary, record_id in self.records.items() if record_id in seen}
         for canary, signal_id in self.signals.items():
@@ -100,6 +117,10 @@ class World:
 
 
 # --- what happens ---------------------------------------------------------------------------------
+
+
+def name_path(agent_id: AgentId) -> list[str]:
+    return agent_id.split("/")
 
 
 async def write(world: World, draw: Draw) -> None:
@@ -128,7 +149,9 @@ async def share(world: World, draw: Draw) -> None:
     if chosen := one_of(world, draw, Kind.MEMORY):
         owner, memory = chosen
         target = AgentId(draw(st.sampled_from([name for name in NAMES if name != owner.agent_id])))
-        await world.hub.bind(owner).share_memories([target], [memory], expires_in_s=draw(st.sampled_from([None, 60.0])))
+        seconds = draw(st.sampled_from([None, 60.0]))
+        await world.hub.bind(owner).share_memories([target], [memory], expires_in_s=seconds)
+        world.lent[memory, target] = seconds and world.clock.now + timedelta(seconds=seconds)
 
 
 async def unshare(world: World, draw: Draw) -> None:
@@ -136,6 +159,8 @@ async def unshare(world: World, draw: Draw) -> None:
         owner, memory = chosen
         others = [AgentId(name) for name in NAMES if name != owner.agent_id]
         await world.hub.bind(owner).revoke_shares(others, [memory])
+        for other in others:  # and whoever one of them handed it on to
+            world.lent = {k: v for k, v in world.lent.items() if k[0] != memory or name_path(k[1])[0] != other}
 
 
 async def move(world: World, draw: Draw) -> None:
@@ -154,6 +179,7 @@ async def delegate(world: World, draw: Draw) -> None:
     workspace = world.hub.bind(parent.principal, session_id=parent.handle)
     report = await workspace.delegate(DelegationRequest(name, "quokka", memory_ids=named, include_conversations=True))
     session = report.begun.session
+    world.lent |= {(memory, session.agent_id): session.expires_at for memory in named}
     reader = Reader(world.project_id, session.agent_id, session.team_id, session.swarm_id, session.role)
     child = Connection(parent.principal, parent.client, report.begun.handle, reader)
     world.callers.append(child)
@@ -163,6 +189,15 @@ async def delegate(world: World, draw: Draw) -> None:
     await world.hub.bind(child.principal, session_id=child.handle).sessions.set_state("note", f"quokka {canary}")
 
 
+async def say(world: World, draw: Draw) -> None:
+    if world.delegations:
+        child, _ = draw(st.sampled_from(world.delegations))
+        canary, level = world.canary(), draw(st.sampled_from([Level.PRIVATE, Level.PROJECT]))
+        workspace = world.hub.bind(child.principal, session_id=child.handle)
+        [turn] = await workspace.log_turns([TurnDraft("user", f"quokka {canary}", level=level)])
+        world.records[canary] = turn
+
+
 async def come_back(world: World, draw: Draw) -> None:
     if world.delegations:
         child, _ = world.delegations.pop(draw(st.integers(0, len(world.delegations) - 1)))
@@ -170,12 +205,15 @@ async def come_back(world: World, draw: Draw) -> None:
         workspace = world.hub.bind(child.principal, session_id=child.handle)
         report = await workspace.end_session(success=True, output=f"quokka {canary}", level=Level.PRIVATE)
         world.records[canary] = report.stored[0].id
+        world.end_lending_to(child.reader.agent_id)
+        world.lent[report.stored[0].id, report.session.lineage[-2]] = None
 
 
 async def revoke(world: World, draw: Draw) -> None:
     if world.delegations:
         child, delegation_id = world.delegations.pop(draw(st.integers(0, len(world.delegations) - 1)))
         await world.hub.bind(child.principal).delegations.revoke(delegation_id)
+        world.end_lending_to(child.reader.agent_id)
 
 
 async def signal(world: World, draw: Draw) -> None:
@@ -205,22 +243,9 @@ async def wait(world: World, draw: Draw) -> None:
     world.clock.advance(seconds=draw(st.sampled_from([1.0, 61.0])))
 
 
-STEPS: Final = (
-    write,
-    write,
-    write,
-    share,
-    share,
-    unshare,
-    move,
-    delegate,
-    delegate,
-    come_back,
-    revoke,
-    signal,
-    forget,
-    wait,
-)
+MAKING: Final = (write, write, write, share, share, unshare, move)
+WORKING: Final = (delegate, delegate, delegate, say, say, come_back, revoke, signal, forget, wait)
+STEPS: Final = (*MAKING, *WORKING)
 
 
 # --- what is asked --------------------------------------------------------------------------------
