@@ -41,7 +41,7 @@ class IdempotentResult:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A write that lost against a newer version."""
+    """A stale update that was refused: a newer version had come before it."""
 
     id: str
     project_id: ProjectId
