@@ -72,6 +72,11 @@ def say(text: str) -> None:
     print(f"    {text}")
 
 
+def clipped(text: str, chars_max: int = 70) -> str:
+    """Give the beginning of a text that is long."""
+    return text if len(text) <= chars_max else f"{text[:chars_max]}…"
+
+
 def expect(claim: bool, text: str) -> None:
     """Print what was expected, and stop when it is not so.
 

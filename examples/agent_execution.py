@@ -39,10 +39,10 @@ async def it_works(memory: Memory) -> None:
     title("An agent does its task")
     async with memory.run("surveyor", task="Find out how the report service is reached") as run:
         known = await run.retrieve("How is the report service reached?")
-        say(f"known before: {len(known.hits)} memories")
-        await run.log("user", "How is the report service reached?")
+        say(f"known before: {len(known.hits) or 'no'} memories")
+        await run.log("user", "Which port do I open for the colleagues?")
         await run.store(REACHED, importance=0.8)
-        await run.log("assistant", "At port 9000.")
+        await run.log("assistant", "9000, and only from inside.")
         run.learn(LESSON)
         run.result = "The report service is reached at port 9000."
     show(run)

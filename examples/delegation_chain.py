@@ -125,7 +125,7 @@ async def once_more(memory: Memory, princess: AgentRun) -> RunReport:
     title("The princess reads of the failure, and hands the file to another drone")
     failures = await princess.retrieve(types=["failure_pattern"], kinds=["memory"], agent="queen/princess/drone-5")
     failure = failures.hits[0]
-    say(f"{failure.owner}: {failure.content[:90]}")
+    say(f"{failure.owner}: {failure.content}")
     again = await princess.delegate("drone-11", f"{PART.format('customers-2010.csv')}; UTF-8 and CP1252 both failed")
     async with memory.run(delegation=again, level="private") as drone:
         drone.result = f"customers-2010.csv is in {encoding_of(FILES['customers-2010.csv'], first='utf-16')}."

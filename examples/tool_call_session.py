@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from _support import Memory, expect, open_memory, run_example, say, title, verify_audit
+from _support import Memory, clipped, expect, open_memory, run_example, say, title, verify_audit
 
 WAL_BUG = (
     "SQLite 3.7.0 to 3.51.2 can damage a database in WAL mode when two connections reset the write-ahead log at the "
@@ -76,7 +76,7 @@ async def look_up(memory: Memory, session_id: str, wal_id: str) -> None:
     question = "Which SQLite versions damage databases?"
     answer = await memory.call("retrieve_context", session_id=session_id, query=question, limit=3)
     for hit in answer["hits"]:
-        say(f"{hit['score']:.2f} {hit['content'][:70]}… [{'; '.join(hit['why'])}]")
+        say(f"{hit['score']:.2f} {clipped(hit['content'])} [{'; '.join(hit['why'])}]")
     expect(answer["hits"][0]["id"] == wal_id, "the constraint about SQLite comes first")
 
     title("get_memory: the whole of it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from _support import Memory, expect, open_memory, run_example, say, title, verify_audit
+from _support import Memory, clipped, expect, open_memory, run_example, say, title, verify_audit
 
 SUSPICION = (
     "Between 02:00 and 02:20 UTC the certificate of the payment gateway was renewed; all failed checkouts fall into "
@@ -47,7 +47,7 @@ async def begin(memory: Memory, agent_id: str, team_id: str) -> str:
 async def store(memory: Memory, session_id: str, content: str, level: str) -> str:
     """Store one memory."""
     answer = await memory.call("store_memory", session_id=session_id, content=content, level=level)
-    say(f"{level:<8} {content[:70]}…")
+    say(f"{level:<8} {clipped(content)}")
     return str(answer["stored"][0]["id"])
 
 
@@ -76,7 +76,7 @@ async def while_shared(memory: Memory, analyst: str, writer: str, suspicion: str
         "share_memories", session_id=analyst, target_agent_ids=["writer"], memory_ids=[suspicion], expires_in_s=3600
     )
     hit = (await find(memory, writer)).get(suspicion, {})
-    say(f"{QUESTION} -> {hit.get('content', 'nothing')[:70]}… [{'; '.join(hit.get('why', []))}]")
+    say(f"{QUESTION} -> {clipped(hit.get('content', 'nothing'))} [{'; '.join(hit.get('why', []))}]")
     expect(hit.get("shared_by") == "analyst", "the writer finds it, and is told who shared it")
 
     code = await memory.refusal(

@@ -43,9 +43,10 @@ def test_an_example_whose_expectation_fails_says_so_and_exits_1(tmp_path: Path) 
     (tmp_path / "wrong.py").write_text(
         "import sys\n"
         f"sys.path.insert(0, {str(ROOT / 'examples')!r})\n"
-        "from _support import expect, open_memory, run_example\n"
+        "import anyio\n"
+        "from _support import expect, run_example\n"
         "async def story(data):\n"
-        "    async with open_memory(data) as memory:\n"
+        "    async with anyio.create_task_group():\n"
         "        expect(False, 'water runs uphill')\n"
         "run_example(story)\n",
         encoding="utf-8",

@@ -81,7 +81,8 @@ class RunReport:
     def __str__(self) -> str:
         """Give the account in lines for a person; no text of a memory is in it."""
         kept = sum(len(item.ids) for item in self.stored)
-        lines = [f"{self.agent_id or 'agent'} {self.outcome}: {kept} records stored, {len(self.unstored)} not"]
+        records = "1 record" if kept == 1 else f"{kept} records"
+        lines = [f"{self.agent_id or 'agent'} {self.outcome}: {records} stored, {len(self.unstored)} not"]
         for item in self.unstored:
             missing = "perhaps stored" if item.uncertain else "not stored"
             lines.append(f"  {missing}: {item.what} ({item.code}: {item.message})")
