@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from contextdna.domain import access
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.media_types import guess_media_type
+from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import (
@@ -18,7 +19,7 @@ from contextdna.domain.validation import (
     check_text,
 )
 from contextdna.errors import IntegrityFault, LimitExceeded, NotFound
-from contextdna.values.artifact import Artifact, ArtifactDraft
+from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactPage
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS
@@ -31,6 +32,8 @@ _EXCERPT_CHARS = 300
 _INDEXED_CHARS = 50_000
 _LISTED_MAX = 200
 _VERSION_MAX = 2**31
+_OFFSET_MAX = 2**31
+_BATCHES_MAX = 10  # of a page: who asks for a prefix must not hold a snapshot over all artifacts
 _TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/toml")
 
 
@@ -230,7 +233,7 @@ async def versions(op: Operation, name: str, *, owner_id: AgentId) -> tuple[Arti
     Raises:
         InvalidInput: The name or the owner cannot be one.
     """
-    found = await _visible_versions(op, name, owner_id or op.actor.agent_id)
+    found = await _visible_versions(op, name, await meant_agent(op, owner_id) or op.actor.agent_id)
     op.note([item.record.id for item in found], versions=len(found))
     return tuple(op.readable(found, lambda item: open_artifact(op, item)))
 
@@ -242,7 +245,7 @@ async def version(op: Operation, name: str, number: int, *, owner_id: AgentId) -
         NotFound: Absent, or not visible.
         InvalidInput: The name, the owner or the number cannot be one.
     """
-    owner = owner_id or op.actor.agent_id
+    owner = await meant_agent(op, owner_id) or op.actor.agent_id
     check_count(number, name="version", maximum=_VERSION_MAX, minimum=0)
     hidden: Sequence[RecordId] = ()
     if number == 0:
@@ -287,14 +290,49 @@ def _check_named(name: str, owner_id: AgentId) -> None:
     check_agent_id(owner_id, name="owner")
 
 
-async def listing(op: Operation, *, limit: int, offset: int) -> tuple[Artifact, ...]:
-    """List visible artifacts, newest first."""
+async def page(op: Operation, *, prefix: str, limit: int, offset: int) -> ArtifactPage:
+    """List visible artifacts, newest first: those whose names begin with a prefix. The offset counts all of them.
+
+    A page may be short, or empty, and still have a next one: a call looks through a bounded part.
+
+    Raises:
+        LimitExceeded: ``limit_out_of_range`` or ``offset_out_of_range``.
+    """
     check_count(limit, name="limit", maximum=_LISTED_MAX)
+    check_count(offset, name="offset", maximum=_OFFSET_MAX, minimum=0)
+    batch_size = _LISTED_MAX if prefix else min(limit + 1, _LISTED_MAX)
+    found: list[Artifact] = []
+    looked_through, damaged = offset, 0
+    for _ in range(_BATCHES_MAX):
+        batch = await _newest(op, limit=batch_size, offset=looked_through)
+        for item in batch:
+            if len(found) == limit:
+                return _page(op, found, looked_through)
+            looked_through += 1
+            try:
+                artifact = open_artifact(op, item)
+            except IntegrityFault:
+                damaged += 1
+                op.note(unreadable=damaged)
+                if damaged == len(batch) < batch_size and offset == 0:
+                    raise  # there is nothing else
+                continue
+            if artifact.name.startswith(prefix):
+                found.append(artifact)
+        if len(batch) < batch_size:
+            return _page(op, found, None)
+    return _page(op, found, looked_through)
+
+
+def _page(op: Operation, found: list[Artifact], following: int | None) -> ArtifactPage:
+    op.note([artifact.record.id for artifact in found], artifacts=len(found))
+    return ArtifactPage(tuple(found), following)
+
+
+async def _newest(op: Operation, *, limit: int, offset: int) -> list[VisibleRecord]:
     where = RecordFilter(kinds=(Kind.ARTIFACT,))
     found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit, offset=offset)
-    seen = await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)
-    op.note(artifacts=len(seen))
-    return tuple(open_artifact(op, item) for item in seen)
+    return await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)
 
 
 def open_artifact(op: Operation, item: VisibleRecord) -> Artifact:

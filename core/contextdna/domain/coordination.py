@@ -195,7 +195,7 @@ def _check_timeout(op: Operation, timeout_s: float) -> None:
     maximum = op.settings.work.wait_max_s
     if not 0 <= timeout_s <= maximum:
         raise InvalidInput(
-            f"timeout_s is {timeout_s:g}, it must be from 0 to {maximum:g}",
+            f"timeout_s is {timeout_s:.10g}, it must be from 0 to {maximum:g}",
             code="timeout_s_out_of_range",
             hint=f"Use at most {maximum:g} seconds, and wait again.",
         )

@@ -27,6 +27,5 @@ async def near_agents(op: Operation, name: AgentId) -> tuple[AgentId, ...]:
     known = [agent.id for agent in await op.tx.projects.agents(op.project_id)]
     if name in known:
         return ()
-    of_that_name = [agent_id for agent_id in known if name_of(agent_id) == name_of(name)]
-    near = difflib.get_close_matches(name, known, n=_NEAR_MAX)
-    return tuple(AgentId(agent_id) for agent_id in dict.fromkeys([*of_that_name, *near]))[:_NEAR_MAX]
+    near = difflib.get_close_matches(name_of(name), {name_of(agent_id) for agent_id in known}, n=_NEAR_MAX)
+    return tuple(agent_id for bare in near for agent_id in known if name_of(agent_id) == bare)[:_NEAR_MAX]
