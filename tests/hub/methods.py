@@ -129,6 +129,7 @@ METHODS: Final = {
     "read_artifact": Sample("artifact.read", lambda w, f: w.read_artifact(f.artifact)),
     "describe_artifact": Sample("artifact.read", lambda w, f: w.describe_artifact(f.artifact)),
     "list_artifacts": Sample("artifact.list", lambda w, _: w.list_artifacts()),
+    "artifacts.page": Sample("artifact.list", lambda w, _: w.artifacts.page(prefix="n")),
     "artifacts.versions": Sample("artifact.list", lambda w, _: w.artifacts.versions("notes.txt")),
     "artifacts.read": Sample("artifact.read", lambda w, _: w.artifacts.read("notes.txt")),
     "delegate": Sample(
@@ -191,5 +192,6 @@ METHODS: Final = {
     "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
     "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),
     "rotate_keys": Sample("key.rotate", lambda w, _: w.rotate_keys(), Risk.CRITICAL),
+    "sessions.close_overdue": Sample("session.close", lambda w, _: w.sessions.close_overdue()),
     "sweep": Sample("retention.sweep", lambda w, _: w.sweep()),
 }

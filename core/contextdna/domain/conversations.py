@@ -8,6 +8,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.tool_calls import check_tool_calls, told_call
 from contextdna.domain.validation import check_count, check_metadata, check_text, each_named, parse_choice
+from contextdna.errors import IntegrityFault
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
@@ -63,16 +64,66 @@ async def read(
     check_count(limit, name="limit", maximum=_PAGE_MAX)
     check_count(after, name="after", maximum=_POSITION_MAX, minimum=-_PAGE_MAX)
     check_count(before, name="before", maximum=_POSITION_MAX, minimum=0)
+    tally = _Opening(op)
     if after < 0:
         last = await _turns(op, session_id, before=before, limit=-after, newest_first=True)
-        seen = (last if newest_first else last[::-1])[:limit]
+        turns = tally.open(last if newest_first else last[::-1])[:limit]
     else:
-        seen = await _turns(op, session_id, after=after, before=before, limit=limit, newest_first=newest_first)
-    if not seen and not await _turns(op, session_id, limit=1):
+        turns = await _filled(op, session_id, tally, after=after, before=before, limit=limit, newest_first=newest_first)
+    if not tally.seen and not await _turns(op, session_id, limit=1):
         used = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
         raise access.absent_error((session_id,), denied=used > 0)
-    op.note([session_id], turns=len(seen))
-    return tuple(open_turn(op, item) for item in seen)
+    if tally.fault and not turns and after <= 0 and before == 0:
+        raise tally.fault  # of the whole conversation nothing can be read
+    op.note([session_id], turns=len(turns))
+    return tuple(turns)
+
+
+class _Opening:
+    """Opens turns, damaged ones aside, which the audit entry counts."""
+
+    def __init__(self, op: Operation) -> None:
+        self._op = op
+        self._damaged = 0
+        self.seen = 0
+        self.fault: IntegrityFault | None = None
+
+    def open(self, items: Sequence[VisibleRecord]) -> list[Turn]:
+        turns = []
+        self.seen += len(items)
+        for item in items:
+            try:
+                turns.append(open_turn(self._op, item))
+            except IntegrityFault as fault:
+                self.fault = fault
+                self._damaged += 1
+                self._op.note(unreadable=self._damaged)
+        return turns
+
+
+async def _filled(
+    op: Operation,
+    session_id: SessionId,
+    tally: _Opening,
+    *,
+    after: int,
+    before: int,
+    limit: int,
+    newest_first: bool,
+) -> list[Turn]:
+    """Open as many turns as are wanted, whatever is damaged among them: fewer are the end."""
+    turns: list[Turn] = []
+    while len(turns) < limit:
+        wanted = limit - len(turns)
+        seen = await _turns(op, session_id, after=after, before=before, limit=wanted, newest_first=newest_first)
+        turns += tally.open(seen)
+        if len(seen) < wanted:
+            break
+        if newest_first:
+            before = seen[-1].record.position
+        else:
+            after = seen[-1].record.position
+    return turns
 
 
 async def _turns(

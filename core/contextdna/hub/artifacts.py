@@ -9,7 +9,7 @@ from contextdna.domain import artifacts
 from contextdna.domain.access import Action, Caller
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
-from contextdna.values.artifact import Artifact
+from contextdna.values.artifact import Artifact, ArtifactPage
 from contextdna.values.ids import AgentId
 
 R = TypeVar("R")
@@ -24,6 +24,14 @@ class Artifacts:
         self._door = door
         self._blobs = blobs
         self._caller = caller
+
+    async def page(self, *, prefix: str = "", limit: int = 50, offset: int = 0) -> ArtifactPage:
+        """List visible artifacts, newest first, those whose names begin with a prefix; anybody's."""
+        return await self._door.read(
+            self._caller,
+            Action.LIST_ARTIFACTS,
+            lambda op: artifacts.page(op, prefix=prefix, limit=limit, offset=offset),
+        )
 
     async def versions(self, name: str, *, owner_id: AgentId = AgentId("")) -> tuple[Artifact, ...]:
         """List the visible versions of an artifact, the latest first, at most 200; of one's own without an owner."""

@@ -210,10 +210,16 @@ class Workspace:
         """Begin a session for an agent."""
         return await self._door.write(self._caller, Action.BEGIN_SESSION, lambda op: sessions.begin(op, request))
 
-    async def resume_session(self) -> sessions.BegunSession:
-        """Give the active session of the call's own handle again; a delegated one is accepted with it."""
+    async def resume_session(self, *, agent_id: AgentId = AgentId("")) -> sessions.BegunSession:
+        """Give the active session of the call's own handle again; a delegated one is accepted with it.
+
+        Raises:
+            InvalidInput: ``session_of_another``: it is not that of ``agent_id``.
+        """
         handle = self._caller.handle
-        begun = await self._door.read(self._caller, Action.RESUME_SESSION, lambda op: sessions.resume(op, handle))
+        begun = await self._door.read(
+            self._caller, Action.RESUME_SESSION, lambda op: sessions.resume(op, handle, agent_id)
+        )
         if begun.pending:
             await self._door.write(
                 self._caller, Action.ACCEPT_DELEGATION, lambda op: contracts.accept(op, DelegationId(""))
@@ -316,10 +322,8 @@ class Workspace:
         return artifact
 
     async def list_artifacts(self, *, limit: int = 50, offset: int = 0) -> tuple[Artifact, ...]:
-        """List visible artifacts, newest first."""
-        return await self._door.read(
-            self._caller, Action.LIST_ARTIFACTS, lambda op: artifacts.listing(op, limit=limit, offset=offset)
-        )
+        """List visible artifacts, newest first; ``artifacts.page`` tells where the next ones are."""
+        return (await self.artifacts.page(limit=limit, offset=offset)).artifacts
 
     async def delegate(self, request: delegation.DelegationRequest) -> delegation.DelegationReport:
         """Hand a task to a child agent, with context."""
@@ -374,7 +378,7 @@ class Workspace:
         return Health(project_id, await self._door.database.status(deep=deep))
 
     async def conflicts(self, *, limit: int = 50) -> list[Conflict]:
-        """List writes that lost against a newer version, the latest first (role system)."""
+        """List stale updates that were refused, the latest first (role system)."""
         check_count(limit, name="limit", maximum=_LISTED_MAX)
         return await self._door.read(
             self._caller, Action.READ_STATS, lambda op: op.tx.requests.conflicts(op.project_id, limit=limit)
@@ -470,13 +474,13 @@ class Workspace:
             if batch.finished:
                 return replace(report, resealed=resealed, unreadable=len(unreadable))
 
-    async def sweep(self) -> int:
-        """Purge what retention says is over (role system), in batches; gives how many records went."""
-        purged = 0
+    async def sweep(self) -> retention.Swept:
+        """Purge what retention says is over, and close overdue sessions (role system), in batches."""
+        purged = closed = 0
         while True:
             report = await self._door.write(self._caller, Action.SWEEP, retention.sweep)
-            purged += report.purged
+            purged, closed = purged + report.purged, closed + report.sessions_closed
             if report.purged:
                 await self._remains.shred(report.blob_keys)
             if report.finished:
-                return purged
+                return retention.Swept(purged, closed)

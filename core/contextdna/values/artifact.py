@@ -32,3 +32,11 @@ class Artifact:
     sha256: str
     metadata: Mapping[str, Any]
     granted_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactPage:
+    """Some artifacts, the newest first; no next offset says that these are the last."""
+
+    artifacts: tuple[Artifact, ...]
+    next_offset: int | None
