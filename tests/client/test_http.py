@@ -122,6 +122,19 @@ async def test_a_gateway_without_its_server_is_a_server_that_is_away(site: Site)
         assert run.report.complete
 
 
+async def test_a_result_that_is_too_large_for_http_takes_no_lesson_with_it(site: Site) -> None:
+    async with site.up(), site.connect() as memory:
+        async with memory.run("drone") as run:
+            run.learn("Results may be large.")
+            run.result = "x" * (5 * 1024 * 1024)
+        assert [(item.what, item.code, item.uncertain) for item in run.report.unstored] == [
+            ("result", "request_too_large", False)
+        ]
+        assert run.report.ended
+        assert [hit.content for hit in (await memory.retrieve()).hits] == ["Results may be large."]
+    assert site.time.waits == []
+
+
 @pytest.mark.parametrize(("token", "path", "code"), [("", "/mcp", "unauthorised"), (TOKEN, "/x", "no_server_there")])
 async def test_a_wrong_token_or_url_is_no_outage(site: Site, token: str, path: str, code: str) -> None:
     async with site.up(), site.connect(token=token, path=path) as memory:

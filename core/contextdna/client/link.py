@@ -26,6 +26,7 @@ _LOST: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndO
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _UNAUTHORISED: Final = frozenset({401, 403})
 _WRONG_PLACE: Final = frozenset({404, 405, 410})
+_TOO_LARGE: Final = 413
 _HTTP_IDLE_S_MAX: Final = 300.0
 _END_S_MAX: Final = 0.5
 
@@ -148,6 +149,12 @@ class Link:
         if error.code == CONNECTION_CLOSED:
             return await self._lost_while_calling()
         self._raise_for_status(_UNAUTHORISED)
+        if self._status == _TOO_LARGE:
+            return Refused(
+                "more than the server takes in one request: HTTP status 413",
+                code="request_too_large",
+                hint="Split it, or keep the whole elsewhere and store a summary.",
+            )
         if self._status >= 400 and not isinstance(error.data, dict):
             self.leave()
             unknown = error.code == INTERNAL_ERROR
