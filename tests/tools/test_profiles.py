@@ -7,7 +7,7 @@ import pytest
 from contextdna_server.app import described
 from contextdna_tools import FULL_TOOLS, TOOLS, AnyTool
 
-FULL_TOKENS_MAX, TOOL_TOKENS_MAX = 9500, 450
+FULL_TOKENS_MAX, TOOL_TOKENS_MAX = 10_000, 450
 
 
 def tokens(tool: AnyTool) -> float:

@@ -1,10 +1,12 @@
 """The tools: parse, call one Workspace method, shape the result."""
 
 from contextdna_tools.agents import AGENT_HISTORY, REGISTER_AGENT, RETIRE_AGENT
+from contextdna_tools.artifact_list import LIST_ARTIFACTS
 from contextdna_tools.artifact_parts import GET_ARTIFACT
 from contextdna_tools.artifacts import ATTACH_ARTIFACT
 from contextdna_tools.boundary import failure, run_tool, unforeseen
 from contextdna_tools.context import RETRIEVE_CONTEXT
+from contextdna_tools.conversations import READ_CONVERSATION
 from contextdna_tools.documents import FETCH, LINK_MEMORIES, SEARCH
 from contextdna_tools.loops import LOOP_STATUS, RECORD_LOOP_DECISION
 from contextdna_tools.memories import FORGET_MEMORY, GET_MEMORY, STORE_MEMORY, UPDATE_MEMORY
@@ -36,6 +38,8 @@ TOOLS: tuple[AnyTool, ...] = (
 FULL_TOOLS: tuple[AnyTool, ...] = (
     *TOOLS,
     GET_ARTIFACT,
+    LIST_ARTIFACTS,
+    READ_CONVERSATION,
     UPDATE_SESSION,
     SET_STATE,
     GET_STATE,

@@ -1,0 +1,85 @@
+"""Tool: list_artifacts."""
+
+from typing import Final
+
+from pydantic import BaseModel, Field
+
+from contextdna import InvalidInput, pack_cursor, unpack_cursor
+from contextdna_tools.arguments import Arguments, shown_time
+from contextdna_tools.spec import Call, Tool, hints
+
+_OFFSET_MAX: Final = 2**31
+_BOUND_CHARS: Final = 8  # of the prefix, in a cursor, which is short
+
+
+class ListArtifacts(Arguments):
+    """List the artifacts that you may see, anybody's, the newest first; read one with get_artifact."""
+
+    name_prefix: str = Field("", description="Such as report; default all")
+    limit: int = Field(50, description="1..200")
+    cursor: str = Field("", description="Of the last answer")
+
+
+class ArtifactLine(BaseModel):
+    """An artifact."""
+
+    id: str
+    name: str
+    version: int
+    owner: str
+    media_type: str = ""
+    size_bytes: int = 0
+    level: str = ""
+    created_at: str = ""
+    shared_by: str | None = None
+
+
+class ArtifactsResult(BaseModel):
+    """Answer of list_artifacts."""
+
+    artifacts: list[ArtifactLine]
+    cursor: str
+
+
+async def list_artifacts(call: Call, args: ListArtifacts) -> ArtifactsResult:
+    """Give a page of artifacts."""
+    page = await call.workspace(args).artifacts.page(
+        prefix=args.name_prefix, limit=args.limit, offset=_offset_of(args.cursor, args.name_prefix)
+    )
+    lines = [
+        ArtifactLine(
+            id=artifact.record.id,
+            name=artifact.name,
+            version=artifact.record.position,
+            owner=artifact.record.owner_id,
+            media_type=artifact.media_type,
+            size_bytes=artifact.size_bytes,
+            level=artifact.record.level.label,
+            created_at=shown_time(artifact.record.created_at),
+            shared_by=artifact.granted_by or None,
+        )
+        for artifact in page.artifacts
+    ]
+    following = "" if page.next_offset is None else pack_cursor(args.name_prefix[:_BOUND_CHARS], page.next_offset)
+    return ArtifactsResult(artifacts=lines, cursor=following)
+
+
+def _offset_of(cursor: str, prefix: str) -> int:
+    if not cursor:
+        return 0
+    try:
+        named, offset = unpack_cursor(cursor)
+    except ValueError:
+        named, offset = None, None
+    if named != prefix[:_BOUND_CHARS] or not isinstance(offset, int) or not 0 <= offset <= _OFFSET_MAX:
+        raise InvalidInput(
+            "the cursor is broken, or belongs to another prefix",
+            code="cursor_invalid",
+            hint="Start without a cursor, and take the answer's as it is.",
+        )
+    return offset
+
+
+LIST_ARTIFACTS = Tool(
+    "list_artifacts", ListArtifacts, ArtifactsResult, list_artifacts, hints(read_only=True, idempotent=True)
+)
