@@ -259,5 +259,6 @@ async def test_the_sessions_of_an_agent_are_the_active_ones_with_it_in_their_lin
             await tx.sessions.add(session)
 
     await database.write(unit)
-    assert await database.read(lambda tx: tx.sessions.with_agent(PROJECT, ALICE)) == [below, own]
-    assert await database.read(lambda tx: tx.sessions.with_agent(PROJECT, drone)) == [below]
+    assert await database.read(lambda tx: tx.sessions.with_agent(PROJECT, ALICE, limit=9)) == [below, own]
+    assert await database.read(lambda tx: tx.sessions.with_agent(PROJECT, drone, limit=9)) == [below]
+    assert await database.read(lambda tx: tx.sessions.with_agent(PROJECT, ALICE, limit=1)) == [below]

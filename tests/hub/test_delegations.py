@@ -112,6 +112,30 @@ class TestStatus:
         assert view.status is SessionStatus.CLOSED
         await refused(acting(hub, report).sessions.get_state(), SessionInvalid, "session_ended")
 
+    async def test_the_reason_of_a_refusal_is_shown_to_who_asked(self, hub: Hub) -> None:
+        report = await delegate(hub.bind(ALICE))
+        await acting(hub, report).delegations.decline(reason="I have no hands")
+        [view] = await hub.bind(ALICE).delegations.list()
+        assert (view.status, view.reason, view.task) == (DelegationStatus.DECLINED, "I have no hands", "help")
+        again = await delegate(hub.bind(ALICE))
+        await refused(acting(hub, again).delegations.decline(reason="x" * 4097), LimitExceeded, "reason_too_large")
+
+    async def test_a_failed_session_completes_nothing(self, hub: Hub) -> None:
+        for success in (True, False):
+            report = await delegate(hub.bind(ALICE))
+            assert (await acting(hub, report).end_session(success=success)).delegation_completed is success
+
+    async def test_one_past_its_deadline_has_expired_whatever_ends_above_it(self, hub: Hub, clock: Clock) -> None:
+        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        report = await delegate(alice, expires_in_s=60)
+        clock.advance(minutes=5)
+        await alice.end_session(success=True)
+        [view] = await hub.bind(ALICE).delegations.list()
+        assert view.delegation.status is DelegationStatus.EXPIRED
+        assert view.delegation.ended_at == report.delegation.expires_at
+        child = (await hub.bind(ALICE).sessions.get(report.begun.session.id)).session
+        assert (child.status, child.ended_at, child.updated_at) == ("expired", child.expires_at, child.expires_at)
+
     async def test_an_accepted_one_is_not_declined(self, hub: Hub) -> None:
         report = await delegate(hub.bind(ALICE))
         await acting(hub, report).delegations.accept()
@@ -327,15 +351,42 @@ class TestInheritance:
         every = await delegate(alice, DAVE, task="mend the gearbox", include_conversations=True)
         assert every.turns == 20
 
-    async def test_private_turns_go_down_with_the_conversation_until_the_end(self, hub: Hub) -> None:
-        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
-        await alice.log_turns([TurnDraft("user", "between us", level=MINE)])
+    async def test_team_turns_go_down_with_the_conversation_and_private_ones_when_named(self, hub: Hub) -> None:
+        alice = hub.bind(QUEEN, session_id=await begin(hub, QUEEN))
+        drafts = [TurnDraft("user", f"help {level.name}", level=level) for level in (Level.TEAM, MINE)]
+        team, private = await alice.log_turns(drafts)
         conversation = public((await alice.resume_session()).handle)
-        without = await delegate(alice, DAVE)
-        await refused(acting(hub, without).read_conversation(conversation), NotFound, "not_found")
-        report = await delegate(alice, include_conversations=True)
-        [turn] = await acting(hub, report).read_conversation(conversation)
-        assert (turn.content, turn.granted_by) == ("between us", "alice")
+        report = await delegate(alice, task="help", include_conversations=True)
+        assert (report.turns, "PRIVATE" in report.briefing) == (1, False)
+        [turn] = await acting(hub, report, QUEEN).read_conversation(conversation)
+        assert turn.record.id == team
+        named = await delegate(alice, DAVE, memory_ids=(private,))
+        seen = await acting(hub, named, QUEEN).read_conversation(conversation)
+        assert private in {turn.record.id for turn in seen}
+
+    async def test_system_turns_stay_behind(self, hub: Hub) -> None:
+        root = hub.bind(ROOT, session_id=await begin(hub, ROOT, role=Role.SYSTEM))
+        await root.log_turns([TurnDraft("user", "help us", level=Level.SYSTEM)])
+        assert (await delegate(root, include_conversations=True)).turns == 0
+
+    async def test_the_last_turns_that_may_go_down_do_though_later_ones_are_private(self, hub: Hub) -> None:
+        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        ids = await alice.log_turns([TurnDraft("user", f"small talk {number}") for number in range(6)])
+        await alice.log_turns([TurnDraft("user", "secret", level=MINE) for _ in range(2)])
+        report = await delegate(alice, task="x", include_conversations=True, limit=6)
+        assert [turn for turn in ids if turn in report.briefing] == list(ids[-2:])
+
+    async def test_the_limit_is_one_for_memories_and_turns(self, hub: Hub) -> None:
+        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        for number in range(12):
+            await remember(alice, f"login note {number}")
+        await alice.log_turns([TurnDraft("user", f"login {number}") for number in range(12)])
+        both = await delegate(alice, task="login", include_conversations=True, limit=10)
+        assert (both.memories, both.turns) == (5, 5)
+        few = await delegate(alice, DAVE, task="login", include_conversations=True, limit=20)
+        assert (few.memories, few.turns) == (10, 10)
+        roomy = await delegate(alice, AgentId("erin"), task="login", include_conversations=True)
+        assert (roomy.memories, roomy.turns) == (12, 12)
 
     @pytest.mark.parametrize("max_tokens", [50, 120, 2000])
     async def test_the_briefing_keeps_to_its_budget(self, hub: Hub, max_tokens: int) -> None:
@@ -419,13 +470,15 @@ class TestResults:
         other = await delegate(hub.bind(QUEEN), AgentId("erin"), "many bees")
         await refused(acting(hub, other, QUEEN).get_memories([high.stored[0].id]), NotFound, "not_found")
 
-    async def test_another_s_memory_that_a_result_is_merged_into_is_not_given_on(self, hub: Hub) -> None:
+    async def test_the_same_result_twice_is_two_each_with_where_it_is_from(self, hub: Hub) -> None:
         report = await delegate(hub.bind(ALICE), CAROL, "count")
         again = await delegate(hub.bind(ALICE), CAROL, "count again")
         first = await acting(hub, report).end_session(success=True, output="same", level=MINE)
         second = await acting(hub, again).end_session(success=True, output="same", level=MINE)
-        assert second.stored[0].id == first.stored[0].id
-        await opened(hub.bind(ALICE), (first.stored[0].id,))
+        for report, end in ((report, first), (again, second)):
+            [memory] = await opened(hub.bind(ALICE), (end.stored[0].id,))
+            assert memory.metadata["delegation"] == report.delegation.id
+            assert memory.metadata["session"] == report.begun.session.id
 
     async def test_nothing_comes_back_from_what_was_revoked(self, hub: Hub) -> None:
         report = await delegate(hub.bind(QUEEN), CAROL, "count")

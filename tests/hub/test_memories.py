@@ -110,7 +110,7 @@ class TestDuplicates:
         alice = hub.bind(ALICE)
         first = await remember(alice, "same", importance=0.4, tags=("a", "b"), metadata={"x": 1, "y": 1})
         draft = MemoryDraft("same", importance=0.7, tags=("b", "c"), metadata={"y": 2, "z": 3})
-        assert await alice.store_memories([draft]) == (StoredMemory(first, 2, "merged"),)  # type: ignore[arg-type]
+        assert await alice.store_memories([draft]) == (StoredMemory(first, 2, "merged", ALICE.agent_id),)  # type: ignore[arg-type]
         merged = await opened(hub, first)
         assert (merged.record.importance, merged.tags) == (0.7, ("a", "b", "c"))
         assert merged.metadata == {"x": 1, "y": 2, "z": 3}
@@ -297,11 +297,11 @@ class TestRetention:
     async def test_a_retention_date_hides_and_a_sweep_purges(self, hub: Hub, clock: Clock) -> None:
         memory = await remember(hub.bind(ALICE), "for a day", retention_days=1)
         clock.advance(days=1, microseconds=-1)
-        assert await hub.bind(ROOT).sweep() == 0
+        assert (await hub.bind(ROOT).sweep()).purged == 0
         assert not await is_gone(hub, memory)
         clock.advance(microseconds=1)
         assert await is_gone(hub, memory)
-        assert await hub.bind(ROOT).sweep() == 1
+        assert (await hub.bind(ROOT).sweep()).purged == 1
 
     async def test_idle_working_and_episodic_memories_go_and_the_others_stay(self, hub: Hub, clock: Clock) -> None:
         tiers = {tier: await remember(hub.bind(ALICE), f"{tier} one", tier=tier) for tier in Tier}
@@ -309,9 +309,9 @@ class TestRetention:
         clock.advance(days=20)
         await hub.bind(PETE).get_memories([used])
         clock.advance(days=10)
-        assert await hub.bind(ROOT).sweep() == 0
+        assert (await hub.bind(ROOT).sweep()).purged == 0
         clock.advance(microseconds=1)
-        assert await hub.bind(ROOT).sweep() == 2
+        assert (await hub.bind(ROOT).sweep()).purged == 2
         left = {tier for tier, memory in tiers.items() if not await is_gone(hub, memory)}
         assert left == {Tier.SEMANTIC, Tier.SHARED}
         assert not await is_gone(hub, used)
@@ -322,7 +322,7 @@ class TestRetention:
             await hub.bind(ALICE).store_memories(drafts)
         kept = await remember(hub.bind(ALICE), "kept")
         clock.advance(days=2)
-        assert await hub.bind(ROOT).sweep() == 500
+        assert (await hub.bind(ROOT).sweep()).purged == 500
         assert await found(hub) == {kept}
 
 
@@ -342,9 +342,9 @@ class TestForgetting:
         memory = await remember(hub.bind(ALICE), "gone")
         await hub.bind(ALICE).forget_memories([memory])
         clock.advance(days=30)
-        assert await hub.bind(ROOT).sweep() == 0
+        assert (await hub.bind(ROOT).sweep()).purged == 0
         clock.advance(microseconds=1)
-        assert await hub.bind(ROOT).sweep() == 1
+        assert (await hub.bind(ROOT).sweep()).purged == 1
         await refused(hub.bind(ALICE).restore_memories([memory]), NotFound, "not_found")
 
     async def test_what_was_idle_or_over_can_be_restored_for_the_whole_window(self, hub: Hub, clock: Clock) -> None:
@@ -354,7 +354,7 @@ class TestForgetting:
         clock.advance(days=20)
         await alice.forget_memories([idle, dated])
         clock.advance(days=29)
-        assert await hub.bind(ROOT).sweep() == 0
+        assert (await hub.bind(ROOT).sweep()).purged == 0
         assert await alice.restore_memories([idle]) == (idle,)
 
     async def test_what_is_purged_is_gone_for_good(self, hub: Hub) -> None:

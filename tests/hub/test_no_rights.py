@@ -33,7 +33,15 @@ from tests.hub.rig import ALICE, DEFAULT, OUTSIDER, ROOT, STRANGER, audit_of, st
 
 pytestmark = pytest.mark.anyio
 
-SYSTEM_ONLY = {"conflicts", "query_audit", "verify_audit", "export_audit", "rotate_keys", "sweep"}
+SYSTEM_ONLY = {
+    "conflicts",
+    "query_audit",
+    "verify_audit",
+    "export_audit",
+    "rotate_keys",
+    "sweep",
+    "sessions.close_overdue",
+}
 
 
 PARTS = {

@@ -38,11 +38,11 @@ async def test_a_merge_keeps_the_longer_lived_tier_and_counts_as_use(hub: Hub, c
     [merged] = await alice.store_memories([MemoryDraft("the cache is cold after a deploy", tier=Tier.EPISODIC)])
     assert (merged.id, merged.status) == (first, StoreStatus.MERGED)
     clock.advance(days=20)
-    assert await hub.bind(ROOT).sweep() == 0
+    assert (await hub.bind(ROOT).sweep()).purged == 0
     [kept] = await alice.store_memories([MemoryDraft("the cache is cold after a deploy")])
     assert kept.id == first
     clock.advance(days=400)
-    assert await hub.bind(ROOT).sweep() == 0
+    assert (await hub.bind(ROOT).sweep()).purged == 0
     found, _ = await alice.get_memories([first])
     assert found[0].record.tier == Tier.SEMANTIC
 
@@ -223,5 +223,5 @@ async def test_what_was_restored_stays(hub: Hub, clock: Clock) -> None:
     await alice.forget_memories([memory])
     clock.advance(days=20)
     await alice.restore_memories([memory])
-    assert await hub.bind(ROOT).sweep() == 0
+    assert (await hub.bind(ROOT).sweep()).purged == 0
     await alice.get_memories([memory])

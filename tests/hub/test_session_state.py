@@ -232,3 +232,12 @@ async def test_what_was_turned_over_to_a_new_key_can_still_be_read(hub: Hub) -> 
     assert await state_of(alice) == {"key": 1}
     await alice.sessions.set_state("more", 2)
     assert await state_of(alice) == {"key": 1, "more": 2}
+
+
+async def test_a_key_past_its_time_is_not_there_to_be_removed(hub: Hub, clock: Clock) -> None:
+    alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+    for key, ttl_s in (("short", 60), ("long", 3600)):
+        await alice.sessions.set_state(key, 1, ttl_s=ttl_s)
+    clock.advance(seconds=60)
+    assert await alice.sessions.delete_state(["short", "long"]) == 1
+    assert await alice.sessions.get_state() == ()

@@ -17,6 +17,7 @@ from contextdna import (
     Level,
     LimitExceeded,
     MemoryDraft,
+    SignalDraft,
     StorageUnavailable,
     open_hub,
 )
@@ -24,7 +25,21 @@ from contextdna.domain.access import Action
 from contextdna.hub import upkeep
 from contextdna.hub.opening import ARTIFACTS_FOLDER
 from contextdna.hub.upkeep import ORPHAN_AGE, Upkeep
-from tests.hub.rig import ALICE, DEFAULT, OTHER, PROJECTS, ROOT, Clock, audit_of, refused, remember
+from tests.hub.rig import (
+    ALICE,
+    BOB,
+    DEFAULT,
+    OTHER,
+    PROJECTS,
+    ROOT,
+    Clock,
+    audit_of,
+    begin,
+    public,
+    refused,
+    remember,
+    stored,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -166,7 +181,7 @@ async def test_every_purged_id_of_a_sweep_is_audited(hub: Hub, clock: Clock) -> 
         drafts = [MemoryDraft(f"{batch} {number}", retention_days=1) for number in range(50)]
         await hub.bind(ALICE).store_memories(drafts)
     clock.advance(days=2)
-    assert await hub.bind(ROOT).sweep() == 150
+    assert (await hub.bind(ROOT).sweep()).purged == 150
     entries = await audit_of(hub, action=Action.SWEEP)
     assert len({record_id for entry in entries for record_id in entry.draft.record_ids}) == 150
 
@@ -208,3 +223,44 @@ async def test_a_failing_sweep_does_not_end_upkeep(hub: Hub, failing: Callable[.
 async def test_lists_of_upkeep_are_bounded(hub: Hub, limit: int) -> None:
     await refused(hub.bind(ROOT).conflicts(limit=limit), LimitExceeded, "limit_out_of_range")
     await refused(hub.bind(ROOT).events.read(limit=limit), LimitExceeded, "limit_out_of_range")
+
+
+async def test_overdue_sessions_are_closed_without_a_sweep_and_looks_in_vain_leave_no_trace(
+    hub: Hub, clock: Clock
+) -> None:
+    handles = [await begin(hub, ROOT, f"agent{number}", ttl_s=60) for number in range(60)]
+    keeper = upkeep_of(hub)
+    await keeper.close_overdue()
+    assert await audit_of(hub, action=Action.CLOSE_SESSIONS) == []
+    clock.advance(seconds=60)
+    await keeper.close_overdue()
+    await keeper.close_overdue()
+    assert len(await audit_of(hub, action=Action.CLOSE_SESSIONS)) == 2
+    for handle in handles:
+        assert (await hub.bind(ROOT).sessions.get(public(handle))).session.status == "expired"
+    assert await keeper.due() == PROJECTS, "closing sessions is no sweep"
+
+
+async def test_a_server_closes_overdue_sessions_soon(
+    settings: HubSettings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_CLOSE_EVERY_S", 0.001)
+    async with open_hub(settings, clock=clock) as hub:
+        handle = await begin(hub, ROOT, ttl_s=60)
+        clock.advance(seconds=60)
+        with anyio.fail_after(10):
+            while (await hub.bind(ROOT).sessions.get(public(handle))).session.status == "active":
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_a_sweep_goes_on_until_every_expired_signal_is_gone(hub: Hub, clock: Clock) -> None:
+    async def send() -> None:
+        await hub.bind(ALICE).signals.send(SignalDraft("go", (BOB.agent_id,), expires_in_s=60))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(1001):
+            tasks.start_soon(send)
+    clock.advance(days=30)
+    await hub.bind(ROOT).sweep()
+    data = (await stored(hub)).data
+    assert data["signals"] == []

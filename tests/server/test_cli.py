@@ -589,10 +589,11 @@ def test_stats_call_refused_updates_by_their_name(data: Path) -> None:
 
 
 def test_a_sweep_purges_what_is_over_and_counts_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert answer("sweep", "--data", data) == {"purged": 0, "projects": [{"project": "default", "purged": 0}]}
+    nothing = {"purged": 0, "sessions_closed": 0}
+    assert answer("sweep", "--data", data) == {**nothing, "projects": [{"project": "default", **nothing}]}
     change(data, "UPDATE records SET retention_until = 1 WHERE level = 1")
     assert answer("sweep", "--data", data, "--project", "default")["purged"] == 1
-    assert "0 records purged" in call("sweep", "--data", data).stdout
+    assert "0 records purged, 0 overdue sessions closed" in call("sweep", "--data", data).stdout
     assert len(answer("audit", "tail", "--data", data, "--action", "retention.sweep")["entries"]) == 3
 
 

@@ -29,16 +29,53 @@ def connect(principal: Principal, mode: str, hub: Hub) -> Any:
     return calling(principal, mode, hub=hub, tools=FULL_TOOLS)
 
 
-async def test_progress_is_told_and_stands_in_the_briefing_of_a_resumed_session(hub: Hub, mode: str) -> None:
+async def test_progress_is_told_and_a_resumed_session_says_where_its_work_stands(hub: Hub, mode: str) -> None:
     async with connect(ALICE, mode, hub) as alice:
         session = (await alice.ok("begin_session", task="climb"))["session_id"]
         told = await alice.ok("update_session", session_id=session, status="half\nway", thoughts=3)
         assert told == {"status": "active", "thoughts": 3, "progress": "half\nway"}
         assert (await alice.ok("update_session", session_id=session, thoughts=2))["thoughts"] == 5
+        await alice.ok("set_state", session_id=session, key="cursor", value=1)
         resumed = await alice.ok("begin_session", session_id=session)
-        assert resumed["briefing"][0] == "Progress so far: half way"
+        assert resumed["work"] == {
+            "task": "climb",
+            "progress": "half\nway",
+            "thoughts": 5,
+            "delegation_id": "",
+            "state_keys": ["cursor"],
+        }
         assert (await alice.error("update_session", session_id=session))["code"] == "progress_empty"
         assert (await alice.error("update_session", thoughts=1))["code"] == "session_required"
+
+
+async def test_a_session_id_resumes_its_session_and_begins_no_other(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        given = await alice.ok("delegate_with_context", child_agent_id="carol", task="count the bees")
+        child = given["session_id"]
+        for named in ({"agent_id": "carol"}, {"agent_id": "alice/carol", "task": "count the bees"}, {}):
+            resumed = await alice.ok("begin_session", session_id=child, **named)
+            assert (resumed["resumed"], resumed["session_id"], resumed["briefing"]) == (True, child, [])
+            assert resumed["work"]["delegation_id"] == given["delegation_id"]
+        other = await alice.ok("begin_session", session_id=child, task="count the wasps")
+        assert (other["session_id"], other["work"]["task"]) == (child, "count the bees")
+        assert "pass session_id as parent" in other["briefing"][0]
+        error = await alice.error("begin_session", session_id=child, agent_id="dave", task="help her")
+        assert error["code"] == "session_of_another"
+        assert "parent" in error["hint"]
+        error = await alice.error("begin_session", session_id=child, ttl_s=60)
+        assert error["code"] == "session_not_new"
+        below = await alice.ok("begin_session", parent=child, task="count the wasps")
+        assert (below["resumed"], below["work"]) == (False, {})
+        assert below["session_id"] != child
+
+
+async def test_a_long_text_takes_no_more_than_its_line_of_a_briefing(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        await alice.ok("store_memory", content="climb log " + "up and down " * 5000)
+        await alice.ok("store_memory", content="climb in the morning")
+        begun = await alice.ok("begin_session", task="climb")
+        assert any("climb in the morning" in line for line in begun["briefing"])
+        assert all(len(line) < 400 for line in begun["briefing"])
 
 
 @pytest.mark.parametrize("value", [False, 0, "", "null", '{"a":1}', [], {"deep": [1, None]}, 1.5])
@@ -109,7 +146,11 @@ async def test_a_delegation_is_declined_or_revoked(hub: Hub, mode: str) -> None:
             named = {"session_id": given["session_id"]} if action == "decline" else {}
             if action == "revoke":
                 named = {"delegation_id": given["delegation_id"]}
+            if action == "decline":
+                named["reason"] = "no hands"
             over = await alice.ok("update_delegation", action=action, **named)
+            line = (await alice.ok("update_delegation"))["delegations"][0]
+            assert line.get("reason", "") == named.get("reason", "")
             assert (over["status"], over["sessions_ended"]) == (f"{action}d", 1)
             error = await alice.error("get_state", session_id=given["session_id"])
             assert error["code"] == "session_ended"

@@ -1,15 +1,18 @@
 """The contract of a delegation: the child accepts or declines it, those above revoke it, both see what became of it."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from contextdna.domain import access, endings, sessions
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_count
+from contextdna.domain.validation import check_count, check_text
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, RecordId
 from contextdna.values.principal import Role
 from contextdna.values.session import OPEN_DELEGATIONS, Delegation, DelegationStatus, Direction, Session
+
+_REASON_BYTES_MAX: Final = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class DelegationView:
     thoughts: int
     result_ids: tuple[RecordId, ...]
     """What the child brought back, as far as the reader sees it."""
+    reason: str = ""
+    """Why the child declined it, where it said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,10 @@ async def accept(op: Operation, delegation_id: DelegationId) -> Delegation:
     return accepted
 
 
-async def decline(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
+async def decline(op: Operation, delegation_id: DelegationId, *, reason: str) -> DelegationEnd:
     """Decline a delegation as its child, before it is accepted: its session and grants end.
+
+    The reason stays with the session, encrypted, for those who may see the delegation.
 
     Raises:
         NotFound: No such delegation for the actor.
@@ -70,6 +77,7 @@ async def decline(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
         InvalidInput: ``not_delegated``.
         SessionInvalid: ``session_required``.
     """
+    check_text(reason, name="reason", bytes_max=_REASON_BYTES_MAX, empty_allowed=True)
     delegation, session = await _received(op, delegation_id)
     _require_open(op, delegation)
     if delegation.status is DelegationStatus.ACCEPTED:
@@ -78,7 +86,9 @@ async def decline(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
             code="delegation_accepted",
             hint="End it with end_session and success false; its parent can revoke it.",
         )
-    return await _end(op, delegation, session, DelegationStatus.DECLINED)
+    if reason:
+        session = replace(session, sealed=sessions.reseal_body(op, session, reason=reason))
+    return await _end(op, delegation, session, endings.DECLINED)
 
 
 async def revoke(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
@@ -97,7 +107,7 @@ async def revoke(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
             hint="Decline it, or end your session.",
         )
     _require_open(op, delegation)
-    return await _end(op, delegation, session, DelegationStatus.REVOKED)
+    return await _end(op, delegation, session, endings.CLOSED)
 
 
 async def listing(
@@ -137,11 +147,12 @@ async def _view(op: Operation, delegation: Delegation, seen: set[RecordId]) -> D
         progress=child.progress if child else "",
         thoughts=session.thoughts if session else 0,
         result_ids=tuple(result for result in delegation.result_ids if result in seen),
+        reason=child.reason if child else "",
     )
 
 
-async def _end(op: Operation, delegation: Delegation, session: Session, outcome: DelegationStatus) -> DelegationEnd:
-    ended = await endings.close(op, session, outcome=outcome)
+async def _end(op: Operation, delegation: Delegation, session: Session, how: endings.Ending) -> DelegationEnd:
+    ended = await endings.close(op, session, how)
     op.note(delegation=delegation.id, sessions_ended=ended.sessions, grants_ended=ended.grants)
     over = await op.tx.sessions.get_delegation(delegation.id)
     return DelegationEnd(over or delegation, ended.sessions, ended.grants)

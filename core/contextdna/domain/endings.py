@@ -13,17 +13,16 @@ from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Reader
-from contextdna.values.record import Kind, Tier
+from contextdna.values.record import Kind, Record, Tier
 from contextdna.values.search import RecordFilter
 from contextdna.values.session import OPEN_DELEGATIONS, DelegationStatus, Session, SessionStatus
 
-OVERDUE_BATCH: Final = 100
-"""How many overdue sessions one sweep closes in a transaction, each with all below it."""
+BATCH: Final = 50
+"""How many sessions end in a transaction where nobody asks that they end together."""
 
 LEARNINGS_MAX: Final = 20
 
 _LAPSING_BATCH: Final = 1000
-_WORKING_MAX: Final = 10_000
 
 _TOLD: Final = {
     DelegationStatus.DECLINED: EventName.DELEGATION_DECLINED,
@@ -41,6 +40,7 @@ class EndReport:
     session: Session
     stored: tuple[StoredMemory, ...]
     delegation_completed: bool
+    """Whether it came from a delegation, which is completed now; one whose session fails has failed."""
     grants_ended: int
     children_ended: int
     promoted: tuple[RecordId, ...] = ()
@@ -57,10 +57,38 @@ class Ended:
 
     sessions: int = 0
     grants: int = 0
+    more: bool = False
+    """Whether there was more than fits a batch."""
 
     def __add__(self, other: "Ended") -> "Ended":
         """Count both."""
-        return Ended(self.sessions + other.sessions, self.grants + other.grants)
+        return Ended(self.sessions + other.sessions, self.grants + other.grants, self.more or other.more)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a session ends, and what becomes of the delegation that it came from."""
+
+    status: SessionStatus
+    outcome: DelegationStatus
+
+
+CLOSED: Final = Ending(SessionStatus.CLOSED, DelegationStatus.REVOKED)
+DECLINED: Final = Ending(SessionStatus.CLOSED, DelegationStatus.DECLINED)
+_SUCCEEDED: Final = Ending(SessionStatus.SUCCEEDED, DelegationStatus.COMPLETED)
+_FAILED: Final = Ending(SessionStatus.FAILED, DelegationStatus.FAILED)
+_EXPIRED: Final = Ending(SessionStatus.EXPIRED, DelegationStatus.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """One session that is over."""
+
+    session: Session
+    outcome: DelegationStatus | None
+    """What its delegation became; None where it came from none, or from one that was over."""
+    grants: int
+    lapsed: tuple[RecordId, ...]
 
 
 async def end(
@@ -88,35 +116,26 @@ async def end(
         raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
     await memories.require_visible(op, artifact_ids)
     promoted = await _promote(op, session, promote)
-    expired = await lapse(op, session)
     if artifact_ids and not output and not learnings:
         output = f"Result: {', '.join(artifact_ids)}"  # or nothing that can be found would name them
     drafts = _drafts(session, success=success, output=output, learnings=learnings, level=level)
     stored = await _keep(op, [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts])
-    ended = replace(
-        session,
-        status=SessionStatus.SUCCEEDED if success else SessionStatus.FAILED,
-        updated_at=op.now,
-        ended_at=op.now,
-    )
-    await op.tx.sessions.replace(ended)
-    await agent_history.session_ended(op, ended)
     results = tuple(dict.fromkeys([*(item.id for item in stored), *artifact_ids]))
     granted = await _hand_back(op, session, results)
-    outcome = DelegationStatus.COMPLETED if success else DelegationStatus.FAILED
-    grants_ended, completed = await release(op, ended, outcome, results)
-    below = await close_below(op, session)
-    grants_ended += below.grants
+    over = await _finish(op, session, _SUCCEEDED if success else _FAILED, results)
+    below = await _close_all(op, await op.tx.sessions.below(session.id))
+    grants_ended = over.grants + below.grants
     op.note(session_ended=session.id, success=success, grants_ended=grants_ended, children_ended=below.sessions)
-    op.emit(EventName.SESSION_ENDED, subject=session.id, audience=session.lineage)
-    return EndReport(ended, stored, completed, grants_ended, below.sessions, promoted, expired, granted)
+    completed = over.outcome is DelegationStatus.COMPLETED
+    return EndReport(over.session, stored, completed, grants_ended, below.sessions, promoted, over.lapsed, granted)
 
 
 async def _keep(op: Operation, drafts: Sequence[MemoryDraft]) -> tuple[StoredMemory, ...]:
     if not drafts:
         return ()
     memories.check_drafts(drafts, op.settings)
-    return await memories.store(op, drafts, on_duplicate=OnDuplicate.MERGE, idempotency_key="")
+    # Never merged: who opens a result must learn which session and delegation it came from, alike as texts may be.
+    return await memories.store(op, drafts, on_duplicate=OnDuplicate.NEW, idempotency_key="")
 
 
 async def _promote(op: Operation, session: Session, wanted: Sequence[RecordId]) -> tuple[RecordId, ...]:
@@ -130,18 +149,24 @@ async def _promote(op: Operation, session: Session, wanted: Sequence[RecordId]) 
         return ()
     check_count(len(wanted), name="promote", maximum=op.settings.limits.batch_max)
     chosen = tuple(dict.fromkeys(wanted))
-    working = set(await working_memories(op, session, limit=_WORKING_MAX))
-    others = [record_id for record_id in chosen if record_id not in working]
-    await memories.require_visible(op, others)
+    await memories.require_visible(op, chosen)
+    records = await op.tx.records.take(op.project_id, chosen)
+    others = [record.id for record in records if not _is_working(record, session)]
     if others:
         raise InvalidInput(
             f"not a working memory of this session: {others[0]}",
             code="not_working",
             hint="Promote memories that this session stored with tier working; others stay as they are.",
         )
-    for record in await op.tx.records.take(op.project_id, chosen):
+    for record in records:
         await memories.update(op, record.id, MemoryChange(tier=Tier.EPISODIC), expected_version=record.version)
     return chosen
+
+
+def _is_working(record: Record, session: Session) -> bool:
+    """Tell whether a record is a working memory that a session's agent stored in it; see ``_working_memories``."""
+    own = record.owner_id == session.agent_id and record.session_id == session.id
+    return own and record.kind is Kind.MEMORY and record.tier == Tier.WORKING.value
 
 
 async def _hand_back(op: Operation, session: Session, results: Sequence[RecordId]) -> int:
@@ -158,14 +183,17 @@ async def _hand_back(op: Operation, session: Session, results: Sequence[RecordId
     return len(own)
 
 
-async def end_with_agent(op: Operation, agent_id: AgentId) -> tuple[int, int]:
-    """End every session of an agent, and all that came from one of its own; gives (sessions, grants that lapsed)."""
-    ended = Ended()
-    for session in await op.tx.sessions.with_agent(op.project_id, agent_id):
-        current_row = await op.tx.sessions.get(session.id)  # one before it may have taken it along
-        if current_row is not None:
-            ended += await close(op, current_row)
-    return ended.sessions, ended.grants
+async def end_with_agent(op: Operation, agent_id: AgentId) -> Ended:
+    """End a batch of the sessions of an agent, and of all that came from one of its own.
+
+    The session that the call acts in, if it is one of them, goes with the last batch.
+    """
+    found = await op.tx.sessions.with_agent(op.project_id, agent_id, limit=BATCH + 1)
+    ended = Ended(more=len(found) > BATCH)
+    for session in found[:BATCH]:
+        if not ended.more or session.id != op.actor.session_id:
+            ended += Ended(1, (await _finish(op, session, CLOSED)).grants)
+    return ended
 
 
 def _drafts(
@@ -183,74 +211,61 @@ def _drafts(
     return drafts
 
 
-async def close(
-    op: Operation,
-    session: Session,
-    *,
-    status: SessionStatus = SessionStatus.CLOSED,
-    outcome: DelegationStatus = DelegationStatus.REVOKED,
-) -> Ended:
-    """End an active session from outside, and every session begun in it, however deep.
+async def close(op: Operation, session: Session, how: Ending = CLOSED) -> Ended:
+    """End a session from outside, and every session begun in it, however deep; one that has ended stays as it is."""
+    if session.status is not SessionStatus.ACTIVE:
+        return Ended()
+    over = await _finish(op, session, how)
+    return Ended(1, over.grants) + await _close_all(op, await op.tx.sessions.below(session.id))
 
-    Args:
-        op: The operation.
-        session: The session; one that has ended already keeps its status.
-        status: What it and those below become.
-        outcome: What its own delegation becomes; those below are revoked, or expire with it.
-    """
-    deeper = outcome if outcome is DelegationStatus.EXPIRED else DelegationStatus.REVOKED
+
+async def _close_all(op: Operation, waiting: list[Session]) -> Ended:
+    """End active sessions with all below them."""
     ended = Ended()
-    waiting = [(session, outcome)] if session.status is SessionStatus.ACTIVE else []
     while waiting:
-        one, how = waiting.pop()
-        waiting += [(child, deeper) for child in await op.tx.sessions.below(one.id)]
-        over = min(op.now, one.expires_at)
-        closed = replace(one, status=status, updated_at=op.now, ended_at=over)
-        await op.tx.sessions.replace(closed)
-        await agent_history.session_ended(op, closed)
-        grants, _ = await release(op, closed, how)
-        await lapse(op, closed)
-        name = EventName.SESSION_EXPIRED if status is SessionStatus.EXPIRED else EventName.SESSION_ENDED
-        op.emit(name, subject=closed.id, audience=closed.lineage)
-        ended += Ended(1, grants)
+        session = waiting.pop()
+        waiting += await op.tx.sessions.below(session.id)
+        ended += Ended(1, (await _finish(op, session, CLOSED)).grants)
     return ended
 
 
-async def close_below(op: Operation, session: Session) -> Ended:
-    """End every session begun in a session, however deep."""
-    ended = Ended()
-    for child in await op.tx.sessions.below(session.id):
-        ended += await close(op, child)
-    return ended
-
-
-async def close_expired(op: Operation) -> int:
-    """End a batch of sessions whose time is over, with all below them; gives how many it began with."""
-    overdue = await op.tx.sessions.overdue(op.project_id, now=op.now, limit=OVERDUE_BATCH)
-    ended = Ended()
+async def close_expired(op: Operation) -> Ended:
+    """End a batch of sessions whose time is over. None lasts longer than the one above it: those below are due too."""
+    overdue = await op.tx.sessions.overdue(op.project_id, now=op.now, limit=BATCH)
+    ended = Ended(more=len(overdue) == BATCH)
     for session in overdue:
-        current = await op.tx.sessions.get(session.id)  # one before it may have taken it along
-        if current is not None:
-            ended += await close(op, current, status=SessionStatus.EXPIRED, outcome=DelegationStatus.EXPIRED)
+        ended += Ended(1, (await _finish(op, session, _EXPIRED)).grants)
     if overdue:
         op.note(sessions_expired=ended.sessions, grants_ended=ended.grants)
-    return len(overdue)
+    return ended
 
 
-async def release(
-    op: Operation, session: Session, outcome: DelegationStatus, results: Sequence[RecordId] = ()
-) -> tuple[int, bool]:
-    """End a session's delegation with its grants, and its working state.
+async def _finish(op: Operation, session: Session, how: Ending, results: Sequence[RecordId] = ()) -> _Finished:
+    """End one active session, with its delegation, grants, working state and working memories.
 
-    Returns:
-        How many grants lapsed, and whether there was a delegation to end.
+    Every session ends here. One whose time was over has expired, at that time, whoever comes to end it.
     """
-    await op.tx.states.delete_of(op.project_id, [session.id])
-    if not session.delegation_id:
-        return 0, False
-    delegation = await op.tx.sessions.get_delegation(session.delegation_id)
+    if session.standing(op.now) is SessionStatus.EXPIRED:
+        how = _EXPIRED
+    over_at = min(op.now, session.expires_at)
+    ended = replace(session, status=how.status, updated_at=over_at, ended_at=over_at)
+    await op.tx.sessions.replace(ended)
+    await agent_history.session_ended(op, ended)
+    await op.tx.states.delete_of(op.project_id, [ended.id])
+    outcome, grants = await _release(op, ended, how.outcome, results)
+    lapsed = await _lapse(op, ended)
+    name = EventName.SESSION_EXPIRED if how is _EXPIRED else EventName.SESSION_ENDED
+    op.emit(name, subject=ended.id, audience=ended.lineage)
+    return _Finished(ended, outcome, grants, lapsed)
+
+
+async def _release(
+    op: Operation, session: Session, outcome: DelegationStatus, results: Sequence[RecordId]
+) -> tuple[DelegationStatus | None, int]:
+    """End a session's delegation, if it came from an open one; gives what it became, and how many grants lapsed."""
+    delegation = await op.tx.sessions.get_delegation(session.delegation_id) if session.delegation_id else None
     if delegation is None or delegation.status not in OPEN_DELEGATIONS:
-        return 0, False
+        return None, 0
     over = replace(delegation, status=outcome, ended_at=session.ended_at, result_ids=tuple(results))
     await op.tx.sessions.replace_delegation(over)
     op.emit(
@@ -258,13 +273,13 @@ async def release(
         subject=delegation.id,
         audience=[delegation.parent_agent_id, delegation.child_agent_id],
     )
-    return await op.tx.grants.revoke_delegation(op.project_id, delegation.id, at=op.now), True
+    return outcome, await op.tx.grants.revoke_delegation(op.project_id, delegation.id, at=op.now)
 
 
-async def lapse(op: Operation, session: Session) -> tuple[RecordId, ...]:
+async def _lapse(op: Operation, session: Session) -> tuple[RecordId, ...]:
     """Soft-delete the working memories of a session that is over; they can be restored like any forgotten one."""
     lapsed: list[RecordId] = []
-    while batch := await working_memories(op, session, limit=_LAPSING_BATCH):
+    while batch := await _working_memories(op, session, limit=_LAPSING_BATCH):
         await op.tx.records.mark_deleted(op.project_id, batch, deleted_at=op.now)
         op.emit(EventName.MEMORY_FORGOTTEN, batch)
         lapsed += batch
@@ -272,7 +287,7 @@ async def lapse(op: Operation, session: Session) -> tuple[RecordId, ...]:
     return tuple(lapsed)
 
 
-async def working_memories(op: Operation, session: Session, *, limit: int) -> list[RecordId]:
+async def _working_memories(op: Operation, session: Session, *, limit: int) -> list[RecordId]:
     """List the working memories that a session's agent stored in it."""
     reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, session.role)
     where = RecordFilter(

@@ -11,10 +11,21 @@ _BATCH = 100  # as many ids as an audit entry names
 
 
 @dataclass(frozen=True, slots=True)
-class SweepReport:
-    """What one batch of a sweep removed."""
+class Swept:
+    """What a whole sweep did."""
 
     purged: int
+    """How many records went."""
+    sessions_closed: int
+    """How many sessions were past their end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one batch of a sweep did."""
+
+    purged: int
+    sessions_closed: int
     more: bool
     """Whether something else may be due."""
     blob_keys: tuple[str, ...]
@@ -47,9 +58,9 @@ async def sweep(op: Operation) -> SweepReport:
     long_over = op.now - timedelta(days=retention.idle_days)
     grants = await op.tx.grants.delete_ended(op.project_id, before=long_over, limit=rows)
     op.leaves_remains = bool(ids)
-    await op.tx.signals.delete_expired(op.project_id, now=op.now, limit=_BATCH * 10)
+    signals = await op.tx.signals.delete_expired(op.project_id, now=op.now, limit=rows)
     op.note(ids, purged=len(ids))
     closed = await endings.close_expired(op)
     emit_purged(op, due)
-    more = len(ids) == _BATCH or closed == endings.OVERDUE_BATCH or rows in (events, answers, states, grants)
-    return SweepReport(len(ids), more, tuple(record.blob_key for record in due if record.blob_key))
+    more = len(ids) == _BATCH or closed.more or rows in (events, answers, states, grants, signals)
+    return SweepReport(len(ids), closed.sessions, more, tuple(record.blob_key for record in due if record.blob_key))

@@ -96,7 +96,7 @@ async def read(
 
 
 async def delete(op: Operation, keys: Sequence[str]) -> int:
-    """Remove keys of the session; gives how many were there.
+    """Remove keys of the session; gives how many were there. Those past their time were not.
 
     Raises:
         SessionInvalid: ``session_required``.
@@ -104,8 +104,9 @@ async def delete(op: Operation, keys: Sequence[str]) -> int:
     """
     check_count(len(keys), name="keys", maximum=KEYS_MAX)
     session = await sessions.current(op)
-    removed = await op.tx.states.delete(op.project_id, session.id, keys)
-    if removed:
+    standing = {row.key for row in await op.tx.states.of(op.project_id, session.id) if row.expires_at > op.now}
+    removed = len(standing.intersection(keys))
+    if await op.tx.states.delete(op.project_id, session.id, keys):
         version = session.state_version + 1
         await op.tx.sessions.replace(replace(session, state_version=version, updated_at=op.now))
     op.note(session=session.id, removed=removed)

@@ -2,6 +2,7 @@
 
 from contextdna.domain import agent_history, agents
 from contextdna.domain.access import Action, Caller
+from contextdna.domain.endings import Ended
 from contextdna.hub.door import Door
 from contextdna.values.agent import Agent, AgentCard, AgentFilter, AgentHistoryFilter, AgentHistoryPage, Swarm
 from contextdna.values.ids import AgentEntryId, AgentId
@@ -49,7 +50,16 @@ class Agents:
             NotFound: ``agent_not_found``.
             AccessDenied: ``agent_not_yours``, ``agent_retired`` or ``operator_not_retired``.
         """
-        return await self._door.write(self._caller, Action.RETIRE_AGENT, lambda op: agents.retire(op, agent_id))
+        before = Ended()
+        while True:
+            report = await self._door.write(
+                self._caller,
+                Action.RETIRE_AGENT,
+                lambda op, before=before: agents.retire(op, agent_id, before),  # type: ignore[misc]
+            )
+            if report.finished:
+                return report
+            before = Ended(report.sessions_ended, report.grants_ended)
 
     async def get(self, agent_id: AgentId = AgentId("")) -> AgentCard:
         """Show an agent; all that is known of it only to itself, those above it, its coordinators and role system.

@@ -24,14 +24,18 @@ class Delegations:
             self._caller, Action.ACCEPT_DELEGATION, lambda op: contracts.accept(op, delegation_id)
         )
 
-    async def decline(self, delegation_id: DelegationId = DelegationId("")) -> contracts.DelegationEnd:
+    async def decline(
+        self, delegation_id: DelegationId = DelegationId(""), *, reason: str = ""
+    ) -> contracts.DelegationEnd:
         """Decline a delegation as its child, before it is accepted; the session that came with it ends.
+
+        The reason, up to 4 KiB, is shown where the delegation is listed.
 
         Raises:
             Conflict: ``delegation_over`` or ``delegation_accepted``.
         """
         return await self._door.write(
-            self._caller, Action.DECLINE_DELEGATION, lambda op: contracts.decline(op, delegation_id)
+            self._caller, Action.DECLINE_DELEGATION, lambda op: contracts.decline(op, delegation_id, reason=reason)
         )
 
     async def revoke(self, delegation_id: DelegationId) -> contracts.DelegationEnd:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from contextdna.domain import sessions, states
+from contextdna.domain import endings, sessions, states
 from contextdna.domain.access import Action, Caller
 from contextdna.hub.door import Door
 from contextdna.ports.storage import Cache
@@ -64,6 +64,15 @@ class Sessions:
             Action.READ_SESSIONS,
             lambda op: sessions.listing(op, status=status, agent_id=agent_id, before=before, limit=limit),
         )
+
+    async def close_overdue(self) -> int:
+        """Close sessions of the project that are past their end (role system), in batches; gives how many."""
+        closed = 0
+        while True:
+            ended = await self._door.write(self._caller, Action.CLOSE_SESSIONS, endings.close_expired)
+            closed += ended.sessions
+            if not ended.more:
+                return closed
 
     async def set_state(self, key: str, value: Any, *, ttl_s: float | None = None) -> StateEntry:
         """Keep a value under a key of the session: any JSON up to 64 KiB, always encrypted, gone with the session.

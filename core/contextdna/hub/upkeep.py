@@ -1,4 +1,4 @@
-"""The job that keeps an installation tidy while a server runs: the sweep, remains of purges, orphaned blobs."""
+"""The job that keeps an installation tidy while a server runs: overdue sessions, the sweep, remains, orphaned blobs."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -22,12 +22,16 @@ logger = logging.getLogger(__name__)
 ORPHAN_AGE: Final = timedelta(days=1)
 """Bytes that are younger may wait for their reference, in another process."""
 
+_CLOSE_EVERY_S: Final = 30.0
 _FIRST_AFTER_S: Final = 30.0  # leaves the start, and short commands, alone
 _AFTER_THE_NEWEST: Final = 2**63 - 1
 
 
 class Upkeep:
-    """Runs soon after the start where the last sweep is too long ago, then once every ``sweep_interval_s``."""
+    """Closes overdue sessions every half minute; sweeps once every ``sweep_interval_s``.
+
+    The first sweep is soon after the start, where the last one is too long ago.
+    """
 
     def __init__(
         self, door: Door, blobs: BlobRoom, remains: Remains, workspace_of: Callable[[ProjectId], Workspace]
@@ -40,6 +44,22 @@ class Upkeep:
 
     async def run(self) -> None:
         """Keep tidy until cancelled; what fails is tried again at the next turn."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._sweep_again_and_again)
+            while True:
+                await anyio.sleep(_CLOSE_EVERY_S)
+                await self.close_overdue()
+
+    async def close_overdue(self) -> None:
+        """Close the sessions that are past their end, so that those above learn of it and nothing lent is left."""
+        for project_id in self._door.settings.projects:
+            try:
+                if await self._has_overdue(project_id):
+                    await self._workspace_of(project_id).sessions.close_overdue()
+            except ContextDnaError as error:
+                logger.warning("overdue sessions of project %s cannot be closed now: %s", project_id, error.code)
+
+    async def _sweep_again_and_again(self) -> None:
         await anyio.sleep(min(_FIRST_AFTER_S, self._interval_s))
         project_ids = await self.due()
         while True:
@@ -68,6 +88,14 @@ class Upkeep:
             await self._blobs.sweep_orphans(older_than=self._door.clock() - ORPHAN_AGE)
         except ContextDnaError as error:
             logger.warning("orphaned blobs cannot be swept now: %s", error.code)
+
+    async def _has_overdue(self, project_id: ProjectId) -> bool:
+        """Look without the door, so that the audit log does not grow with looks that found nothing."""
+
+        async def unit(tx: Transaction) -> bool:
+            return bool(await tx.sessions.overdue(project_id, now=self._door.clock(), limit=1))
+
+        return await self._door.database.read(unit)
 
     async def _is_due(self, project_id: ProjectId) -> bool:
         async def unit(tx: Transaction) -> list[AuditEntry]:

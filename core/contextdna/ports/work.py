@@ -66,8 +66,9 @@ class SessionTable(Protocol):
         """Store a delegation's new state."""
         ...
 
-    async def with_agent(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
-        """List the active sessions that an agent works in, or that came from one of its own: it is in their lineage."""
+    async def with_agent(self, project_id: ProjectId, agent_id: AgentId, *, limit: int) -> list[Session]:
+        """List by id active sessions that an agent works in, or that came from one of its own: it is in their lineage.
+        """
         ...
 
     async def below(self, session_id: SessionId) -> list[Session]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
-from contextdna import ProjectId
+from contextdna import ProjectId, Swept
 from contextdna_server.commands.invocation import Invocation, progress, run_async, table, with_shared_options
 from contextdna_server.commands.operator import open_as_operator, project_option
 
@@ -19,17 +21,21 @@ def sweep(invocation: Invocation, projects: tuple[str, ...]) -> None:
     """
     settings = invocation.settings()
 
-    async def run() -> dict[ProjectId, int]:
-        purged = {}
+    async def run() -> dict[ProjectId, Swept]:
+        swept = {}
         async with open_as_operator(settings, projects) as operator:
             with progress("Sweeping projects", total=len(operator.chosen)) as advance:
                 for done, project_id in enumerate(operator.chosen, start=1):
-                    purged[project_id] = await operator.workspace(project_id).sweep()
+                    swept[project_id] = await operator.workspace(project_id).sweep()
                     advance(done)
-        return purged
+        return swept
 
-    purged = run_async(run)
-    total = sum(purged.values())
-    rows = [(project_id, f"{count} records purged") for project_id, count in purged.items()]
-    document = {"purged": total, "projects": [{"project": name, "purged": count} for name, count in purged.items()]}
-    invocation.answer(document, [*table(rows, indent=""), f"{total} records purged"])
+    swept = run_async(run)
+    total = Swept(sum(one.purged for one in swept.values()), sum(one.sessions_closed for one in swept.values()))
+    projects_swept = [{"project": name, **asdict(one)} for name, one in swept.items()]
+    rows = [*((name, _told(one)) for name, one in swept.items()), ("all projects", _told(total))]
+    invocation.answer({**asdict(total), "projects": projects_swept}, [*table(rows, indent="")])
+
+
+def _told(swept: Swept) -> str:
+    return f"{swept.purged} records purged, {swept.sessions_closed} overdue sessions closed"

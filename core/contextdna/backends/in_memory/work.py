@@ -100,11 +100,11 @@ class InMemorySessions:
         if delegation.id in rows:
             rows[delegation.id] = delegation
 
-    async def with_agent(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
-        """List the active sessions with an agent in their lineage, by id."""
+    async def with_agent(self, project_id: ProjectId, agent_id: AgentId, *, limit: int) -> list[Session]:
+        """List active sessions with an agent in their lineage, by id."""
         rows = [row for row in self._sheets.sessions.rows.values() if row.project_id == project_id]
         active = [row for row in rows if row.status is SessionStatus.ACTIVE and agent_id in row.lineage]
-        return sorted(active, key=lambda row: row.id)
+        return sorted(active, key=lambda row: row.id)[:limit]
 
     async def below(self, session_id: SessionId) -> list[Session]:
         """List the active sessions that were begun in a session, by id."""

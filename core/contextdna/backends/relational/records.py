@@ -136,7 +136,8 @@ class Records:
 
     async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
         """List records owned by the reader's agent, most important first."""
-        return [ref_of(row) for row in await self._rows("records_owned", (*_filter_params(reader, where, now), limit))]
+        name = "records_owned_in_session" if where.session_id else "records_owned"
+        return [ref_of(row) for row in await self._rows(name, (*_filter_params(reader, where, now), limit))]
 
     async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:  # noqa: ARG002
         """Count the records that hold each phrase. Tokens are keyed by project, so the index needs no project."""

@@ -107,9 +107,9 @@ class Sessions:
         """Store a delegation's new state."""
         await self._run("delegation_replace", _delegation_params(delegation))
 
-    async def with_agent(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
-        """List the active sessions with an agent in their lineage, by id."""
-        return [_session_of(row) for row in await self._rows("sessions_with_agent", (project_id, agent_id))]
+    async def with_agent(self, project_id: ProjectId, agent_id: AgentId, *, limit: int) -> list[Session]:
+        """List active sessions with an agent in their lineage, by id."""
+        return [_session_of(row) for row in await self._rows("sessions_with_agent", (project_id, agent_id, limit))]
 
     async def below(self, session_id: SessionId) -> list[Session]:
         """List the active sessions that were begun in a session, by id."""

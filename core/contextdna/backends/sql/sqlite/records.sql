@@ -139,6 +139,11 @@ SELECT {ref} FROM records r INDEXED BY records_by_owner
 WHERE r.project_id = ?1 AND r.owner_id = ?2 AND {filtered}
 ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
+-- name: records_owned_in_session
+SELECT {ref} FROM records r INDEXED BY records_by_session
+WHERE r.project_id = ?1 AND r.session_id = ?14 AND r.session_id <> '' AND r.owner_id = ?2 AND {filtered}
+ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
+
 -- name: records_with_phrase
 SELECT count(*) FROM records_index WHERE records_index MATCH ?1
 
