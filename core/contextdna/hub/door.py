@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import anyio
@@ -33,6 +33,7 @@ _Sighting = tuple[ProjectId, AgentId, bool]
 _AUDITED_IDS_MAX = 100
 _NO_ID = "(no id)"
 _SEEN_MAX = 10_000
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _SIGHTS = 3  # how often who works is noted within the time after which it would count as gone
 _REFUSAL_RISKS = {Outcome.DENIED: Risk.HIGH, Outcome.UNREADABLE: Risk.CRITICAL}
 
@@ -92,7 +93,7 @@ class Door:
         answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
         if attempt.actor is not None and attempt.seen_at is not None:
             self._note_seen(_sighted(attempt.actor), attempt.seen_at)
-        self._forget_departed(events)
+        self._note_departures(events)
         if events:
             await self._channel.publish(events)
         return answer
@@ -214,12 +215,14 @@ class Door:
         if len(self._seen) > _SEEN_MAX:
             del self._seen[next(iter(self._seen))]  # the oldest: at worst it is noted once more than need be
 
-    def _forget_departed(self, events: Sequence[Event]) -> None:
-        """Note whoever goes on after the end of a session at its next write: else it would count as gone."""
+    def _note_departures(self, events: Sequence[Event]) -> None:
+        """Make the next write of whoever goes on after the end of a session count: else it would pass for gone."""
         for event in events:
             if event.name in DEPARTURES:
                 for agent_id in event.audience:
-                    self._seen.pop((event.project_id, AgentId(agent_id), False), None)
+                    key = (event.project_id, AgentId(agent_id), False)
+                    if key in self._seen:
+                        self._seen[key] = _LONG_AGO
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:
