@@ -22,6 +22,7 @@ from contextdna import (
     AgentId,
     ArtifactDraft,
     BeginRequest,
+    DelegationRequest,
     Hub,
     HubSettings,
     Level,
@@ -195,6 +196,33 @@ class TestWhatIsTold:
                 missing = set(changed)
                 while missing:
                     missing.discard(await told.next())
+
+    async def test_what_becomes_of_a_turn_changes_its_conversation(self, hub: Hub, era: str) -> None:
+        handle = (await hub.bind(ALICE).begin_session(BeginRequest(ALICE.agent_id))).handle
+        acting = hub.bind(ALICE, session_id=handle)
+        [turn, _] = await acting.log_turns([TurnDraft("user", "hello"), TurnDraft("user", "again")])
+        conversation = f"{BASE}/conversations/{handle.partition('.')[0]}"
+        async with told_of(server_for(hub, BOB), era, conversation) as told:
+            await acting.forget_memories([turn])
+            assert await told.next() == conversation
+            await acting.restore_memories([turn])
+            assert await told.next() == conversation
+            await acting.forget_memories([turn], purge=True)
+            assert await told.next() == conversation
+
+    async def test_a_session_changes_the_agent_whose_history_shows_it(self, hub: Hub, era: str) -> None:
+        alice = hub.bind(ALICE)
+        parent = (await alice.begin_session(BeginRequest(ALICE.agent_id))).handle
+        report = await hub.bind(ALICE, session_id=parent).delegate(DelegationRequest(AgentId("drone"), "help"))
+        own, below = f"{BASE}/agents/alice", f"{BASE}/agents/alice%2Fdrone"
+        async with told_of(server_for(hub, ALICE), era, below) as told:
+            await hub.bind(ALICE, session_id=report.begun.handle).end_session(success=True)
+            assert await told.next() == below
+        async with told_of(server_for(hub, ALICE), era, own) as told:
+            handle = (await alice.begin_session(BeginRequest(ALICE.agent_id))).handle
+            assert await told.next() == own
+            await hub.bind(ALICE, session_id=handle).end_session(success=True)
+            assert await told.next() == own
 
     async def test_a_page_of_a_list_is_told_of_with_its_list(self, hub: Hub, era: str) -> None:
         for number in range(51):
