@@ -67,8 +67,7 @@ class SessionTable(Protocol):
         ...
 
     async def with_agent(self, project_id: ProjectId, agent_id: AgentId, *, limit: int) -> list[Session]:
-        """List by id active sessions that an agent works in, or that came from one of its own: it is in their lineage.
-        """
+        """List by id active sessions that an agent works in, or that came from its own: it is in their lineage."""
         ...
 
     async def below(self, session_id: SessionId) -> list[Session]:
