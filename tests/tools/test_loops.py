@@ -1,5 +1,6 @@
 """loop_status: where a phase stands, and what is open in all of them."""
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -75,3 +76,40 @@ async def test_what_is_not_ones_to_see_cannot_be_cited(root: Caller) -> None:
     async with calling(ALICE, "auto", hub=root.hub) as alice:
         error = await alice.error("record_loop_decision", loop=3, phase="p", score=0.5, rests_on=[hidden["id"]])
     assert error["code"] == "not_found"
+
+
+async def test_the_author_of_a_private_confidence_gets_the_gate_and_another_a_hint(root: Caller) -> None:
+    async with calling(ALICE, "auto", hub=root.hub, tools=FULL_TOOLS) as alice:
+        session = (await alice.ok("begin_session", agent_id="alice"))["session_id"]
+        await alice.ok("record_loop_decision", loop=3, phase="p", score=0.5, session_id=session)
+        status = await alice.ok("loop_status", phase="p", session_id=session)
+        assert (status["gate"]["of"], status["gate"]["confidence_min"]) == ("swarm lift", 0.5)
+    error = await root.error("loop_status", phase="p", project_id=DEFAULT)
+    assert error["code"] == "not_found"
+    assert "no record of this phase that you may see" in error["hint"]
+
+
+async def test_a_field_of_another_loop_is_refused_by_its_name(root: Caller) -> None:
+    for loop, fields in (
+        (3, {"score": 0.5, "deferred_issues": ["x"]}),
+        (2, {"score": 0.5, "blockers": ["x"]}),
+        (4, {"decision": "DEFER", "score": 0.5}),
+    ):
+        error = await root.error("record_loop_decision", loop=loop, phase="p", project_id=DEFAULT, **fields)
+        assert error["code"] == "field_of_other_loop"
+        assert next(reversed(fields)) in error["message"]
+
+
+async def test_operators_read_the_same_gate_everywhere(root: Caller) -> None:
+    async with calling(ALICE, "auto", hub=root.hub, tools=FULL_TOOLS) as alice:
+        await alice.ok("record_loop_decision", loop=3, phase="p", score=0.5)
+        await alice.ok("record_loop_decision", loop=4, phase="p", decision="DEFER", deferred_issues=["x"])
+    gate = (await root.ok("loop_status", phase="p", project_id=DEFAULT))["gate"]
+    assert (gate["of"], gate["confidence_min"], gate["open"]) == ("all swarms", 0.5, False)
+    [contents] = (await root.client.read_resource(f"contextdna://projects/{DEFAULT}/loops/p")).contents
+    shown = json.loads(contents.text)["gate"]  # type: ignore[union-attr]
+    assert {name: shown.get(name) for name in gate} == gate
+    prompt = await root.client.get_prompt("retrospective", {"phase": "p", "project_id": DEFAULT})
+    told = prompt.messages[0].content.text  # type: ignore[union-attr]
+    assert "- judged by: all swarms\n- open: no\n" in told
+    assert all(f"- missing: {reason}\n" in told for reason in gate["missing"])
