@@ -33,5 +33,6 @@ def report(
     print(f"{'':28}{'count':>7}{'p50 ms':>10}{'p95 ms':>10}{'ratio':>8}")
     for name, summary in series.items():
         print(f"{name:28}{summary.count:7}{summary.p50_ms:10.2f}{summary.p95_ms:10.2f}{ratios[name]:8.2f}")
+    print(f"ratio: of the p50 to that of {floor!r}")
     for name, value in (extra or {}).items():
         print(f"{name}: {value}")

@@ -6,7 +6,7 @@
 - `TOOL.FAULT` exists: the next call of that tool meets the fault, and the file goes. Faults: `dies_before` and
   `dies_after` (the process is killed before, or after, the work is done and committed), `hangs` (no answer until the
   client gives up), `busy` (the storage is busy); `always_busy` and `always_hangs` stay.
-- `noted` stands in place of a fault where a test only wants to know that the call came.
+- `noted` stands in place of a fault where a test only wants to know that the call was carried out.
 """
 
 import os
@@ -51,8 +51,8 @@ def with_faults(tool: AnyTool, folder: Path) -> AnyTool:
             await anyio.sleep_forever()
         if ordered(folder, tool.name, "busy"):
             raise StorageUnavailable("another process writes", code="storage_busy", hint="Retry.", retryable=True)
-        ordered(folder, tool.name, "noted")
         result = await tool.serve(call, args)
+        ordered(folder, tool.name, "noted")
         if ordered(folder, tool.name, "dies_after"):
             os.kill(os.getpid(), signal.SIGKILL)
         return result

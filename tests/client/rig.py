@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import anyio
 from mcp import StdioServerParameters
 
+from contextdna import Workspace, open_hub
 from contextdna.client import Memory, Retry, connect
+from contextdna_server.settings import Settings
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 DEADLINE_S = 60
@@ -78,6 +81,13 @@ class FaultyServer:
     @property
     def pid(self) -> int:
         return int((self.folder / "pid").read_text())
+
+    @asynccontextmanager
+    async def open_hub(self) -> AsyncIterator[Workspace]:
+        """Look at what is stored past the client."""
+        settings = Settings(command_line={"data": str(self.folder)}, file={})  # type: ignore[call-arg]  # its own sources
+        async with open_hub(settings.to_hub_settings()) as hub:
+            yield hub.bind(settings.to_principal())
 
     async def kill(self) -> None:
         """Kill the server as a crash does, and wait until the operating system is through with it."""

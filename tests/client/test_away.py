@@ -3,9 +3,8 @@
 import anyio
 import pytest
 
-from contextdna import ContextQuery, Kind, open_hub
+from contextdna import ContextQuery, Kind
 from contextdna.client import Memory, Refused, RunLimits, RunOutcome, RunReport, ServerAway, connect
-from contextdna_server.settings import Settings
 from tests.client.rig import FaultyServer
 
 pytestmark = pytest.mark.anyio
@@ -13,10 +12,8 @@ pytestmark = pytest.mark.anyio
 
 async def everything(server: FaultyServer, *kinds: str) -> list[str]:
     """Give the content of what is stored, the oldest first, read past the client."""
-    settings = Settings(command_line={"data": str(server.folder)}, file={})  # type: ignore[call-arg]  # its own sources
-    async with open_hub(settings.to_hub_settings()) as hub:
-        query = ContextQuery(kinds=tuple(map(Kind, kinds or ("memory",))), limit=100)
-        found = await hub.bind(settings.to_principal()).retrieve_context(query)
+    async with server.open_hub() as workspace:
+        found = await workspace.retrieve_context(ContextQuery(kinds=tuple(map(Kind, kinds or ("memory",))), limit=100))
     return [hit.content for hit in reversed(found.hits)]
 
 

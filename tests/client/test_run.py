@@ -11,6 +11,7 @@ import anyio
 import pytest
 from mcp import StdioServerParameters
 
+from contextdna import AgentId
 from contextdna.client import (
     AgentRun,
     AnswerInvalid,
@@ -23,6 +24,7 @@ from contextdna.client import (
     ServerAway,
     connect,
 )
+from contextdna.client.heartbeat import TASK
 from tests.client.rig import CONTENT_BYTES_MAX, DEADLINE_S, FaultyServer
 
 pytestmark = pytest.mark.anyio
@@ -413,11 +415,14 @@ async def test_a_run_tells_the_server_that_its_agent_is_alive(server: FaultyServ
             with anyio.fail_after(DEADLINE_S):
                 while server.is_ordered("register_agent", "noted"):  # noqa: ASYNC110 - another process takes the order
                     await anyio.sleep(0.005)
+            assert TASK in [task.name for task in anyio.get_running_tasks()]
         assert run.report.complete
         assert run.report.calls == 2
-        server.order("register_agent", "noted")
-        await memory.retrieve("the heart beats no longer")
-        assert server.is_ordered("register_agent", "noted")
+        assert TASK not in [task.name for task in anyio.get_running_tasks()]
+    async with server.open_hub() as workspace:
+        card = await workspace.agents.get(AgentId("drone"))
+        assert card.full is not None
+        assert card.full.heartbeat_at is not None
 
 
 async def test_a_heart_that_nobody_hears_disturbs_nothing(server: FaultyServer) -> None:

@@ -102,13 +102,13 @@ class Connection:
                 return answer
         raise AssertionError("the last try returns or raises")
 
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], *, name: str) -> None:
         """Run something beside the calls, until it ends or the connection is left. It raises nothing.
 
         Raises:
             RuntimeError: The connection is not open.
         """
-        self._require_open().start_soon(work)
+        self._require_open().start_soon(work, name=name)
 
     async def call_once(self, request: Request) -> None:
         """Call a tool over the link that is there; where none is, do nothing.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import anyio
 
 from contextdna.client import requests
 from contextdna.client.connection import Connection
 from contextdna.client.errors import ClientError, Refused
+
+TASK: Final = "contextdna.client heartbeat"
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Heartbeat:
         """Begin, beside the work."""
         if self._every_s > 0:
             self._scope = anyio.CancelScope()
-            self._connection.start(partial(self._keep, self._scope))
+            self._connection.start(partial(self._keep, self._scope), name=TASK)
 
     def stop(self) -> None:
         """End, at once."""
