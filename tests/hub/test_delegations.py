@@ -475,10 +475,10 @@ class TestResults:
         again = await delegate(hub.bind(ALICE), CAROL, "count again")
         first = await acting(hub, report).end_session(success=True, output="same", level=MINE)
         second = await acting(hub, again).end_session(success=True, output="same", level=MINE)
-        for report, end in ((report, first), (again, second)):
+        for given, end in ((report, first), (again, second)):
             [memory] = await opened(hub.bind(ALICE), (end.stored[0].id,))
-            assert memory.metadata["delegation"] == report.delegation.id
-            assert memory.metadata["session"] == report.begun.session.id
+            assert memory.metadata["delegation"] == given.delegation.id
+            assert memory.metadata["session"] == given.begun.session.id
 
     async def test_nothing_comes_back_from_what_was_revoked(self, hub: Hub) -> None:
         report = await delegate(hub.bind(QUEEN), CAROL, "count")

@@ -20,6 +20,8 @@ class Begun:
     expires_at: str = ""
     resumed: bool = False
     briefing: tuple[str, ...] = ()
+    work: Mapping[str, Any] = field(default_factory=dict)
+    """Of a resumed one: task, progress, thoughts, delegation_id and state_keys."""
 
 
 @dataclass(frozen=True, slots=True)
