@@ -13,7 +13,9 @@ from contextdna import (
     Conflict,
     Hub,
     IntegrityFault,
+    InvalidInput,
     Level,
+    LimitExceeded,
     MemoryChange,
     MemoryDraft,
     MemorySelection,
@@ -27,6 +29,9 @@ from contextdna import (
     Role,
     SessionInvalid,
     StoreStatus,
+    TaskChange,
+    TaskDraft,
+    TaskStatus,
     TurnDraft,
     open_hub,
 )
@@ -273,3 +278,28 @@ async def test_a_position_is_not_given_out_again_after_a_purge(hub: Hub, clock: 
     clock.advance(seconds=1)
     await acting.log_turns([TurnDraft("user", "three")])
     assert [turn.content for turn in await acting.read_conversation(session, after=2)] == ["three"]
+
+
+async def test_what_is_over_is_not_taken_and_opened_again_by_others(hub: Hub) -> None:
+    added = await hub.bind(BOB).tasks.add(TaskDraft("ship it"))
+    done = await hub.bind(BOB).tasks.update(
+        added.id, TaskChange(status=TaskStatus.DONE, result="v1"), expected_version=1
+    )
+    again = TaskChange(take=True, status=TaskStatus.OPEN, result="garbage")
+    await refused(
+        hub.bind(PETE).tasks.update(added.id, again, expected_version=done.version), AccessDenied, "not_owner"
+    )
+
+
+async def test_a_chain_of_begun_sessions_is_no_deeper_than_one_of_delegations(hub: Hub) -> None:
+    workspace = hub.bind(ROOT, project_id=DEFAULT)
+    for number in range(hub.settings.work.delegation_depth_max):
+        begun = await workspace.begin_session(BeginRequest(AgentId(f"n{number}"), role=Role.SYSTEM))
+        workspace = hub.bind(ROOT, session_id=begun.handle)
+    await refused(workspace.begin_session(BeginRequest(AgentId("deeper"))), InvalidInput, "delegation_too_deep")
+
+
+async def test_a_session_ends_with_no_more_artifacts_than_a_batch(hub: Hub) -> None:
+    acting = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+    ids = [RecordId(f"art_{number}") for number in range(101)]
+    await refused(acting.end_session(success=True, artifact_ids=ids), LimitExceeded, "artifacts_out_of_range")

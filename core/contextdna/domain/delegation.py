@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from contextdna.domain import access, retrieval, sharing
 from contextdna.domain.operation import Operation
-from contextdna.domain.sessions import BeginRequest, BegunSession, check_request, deadline, open_session
+from contextdna.domain.sessions import BeginRequest, BegunSession, check_depth, check_request, deadline, open_session
 from contextdna.domain.tokens import estimate_tokens
 from contextdna.domain.validation import check_count, check_memory_type, check_name, check_score, check_text
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput
@@ -147,13 +147,7 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
             code="delegation_cycle",
             hint=f"The chain is {' -> '.join(op.actor.lineage)}; name another agent.",
         )
-    depth_max = op.settings.work.delegation_depth_max
-    if len(op.actor.lineage) > depth_max:
-        raise InvalidInput(
-            f"the chain is {depth_max} delegations deep already",
-            code="delegation_too_deep",
-            hint="Do it in this agent.",
-        )
+    check_depth(op)
     parent = op.actor.reader  # as oneself: a delegation may name any child, but never widen
     access.require_may_begin(
         op.actor, parent.agent_id, teams=("", parent.team_id), asked=(begin.team_id, begin.swarm_id, begin.role)

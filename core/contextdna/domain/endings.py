@@ -114,6 +114,7 @@ async def end(
     session = await sessions.current(op)
     if len(learnings) > LEARNINGS_MAX:
         raise InvalidInput(f"more than {LEARNINGS_MAX} learnings", code="learnings_too_many", hint="Keep the best.")
+    check_count(len(artifact_ids), name="artifacts", maximum=op.settings.limits.batch_max, minimum=0)
     await memories.require_visible(op, artifact_ids)
     promoted = await _promote(op, session, promote)
     if artifact_ids and not output and not learnings:

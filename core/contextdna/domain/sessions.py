@@ -72,6 +72,8 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     itself = request.agent_id in ("", name_of(caller.agent_id))
     agent_id = caller.agent_id if itself else request.agent_id
     team_id = caller.team_id
+    if not itself:
+        check_depth(op)
     if not itself and caller.role is Role.COORDINATOR:
         team_id = await _team_in_own_swarm(op, agent_id)
     if not itself and caller.role is Role.SYSTEM:
@@ -90,6 +92,21 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     op.note(session_begun=begun.session.id, for_agent=agent_id)
     op.emit(EventName.SESSION_BEGUN, subject=begun.session.id, audience=[begun.session.agent_id])
     return begun
+
+
+def check_depth(op: Operation) -> None:
+    """Refuse to bring in an agent below a chain that is as deep as it may be.
+
+    Raises:
+        InvalidInput: ``delegation_too_deep``.
+    """
+    depth_max = op.settings.work.delegation_depth_max
+    if len(op.actor.lineage) > depth_max:
+        raise InvalidInput(
+            f"the chain is {depth_max} delegations deep already",
+            code="delegation_too_deep",
+            hint="Do it in this agent.",
+        )
 
 
 async def deadline(op: Operation, seconds: float) -> datetime:

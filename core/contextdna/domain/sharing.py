@@ -62,7 +62,7 @@ async def share(
 
 
 async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence[RecordId]) -> ShareReport:
-    """End what lets agents read: grants that the actor gave, and any on its own records, delegated ones too.
+    """End what lets agents read: grants that the actor gave; on records that it names and owns, any other too.
 
     What a target handed on to agents below it ends with it. A bare name reaches the own delegate of that name and
     whoever else bears it: the grant may be older than the delegation.

@@ -45,7 +45,9 @@ async def put(op: Operation, key: str, value: Any, *, ttl_s: float | None) -> St
     check_json(value, name="value", bytes_max=VALUE_BYTES_MAX)
     seconds = _ttl(op, ttl_s)
     session = await sessions.current(op)
-    standing = {row.key for row in await op.tx.states.of(op.project_id, session.id) if row.expires_at > op.now}
+    rows = await op.tx.states.of(op.project_id, session.id)
+    standing = {row.key for row in rows if row.expires_at > op.now}
+    await op.tx.states.delete(op.project_id, session.id, [row.key for row in rows if row.key not in standing])
     if key not in standing and len(standing) >= KEYS_MAX:
         raise LimitExceeded(
             f"the session holds {KEYS_MAX} keys already",

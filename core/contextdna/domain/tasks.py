@@ -191,7 +191,8 @@ async def _current(op: Operation, task_id: RecordId) -> Record:
 
 def _require_may(op: Operation, current: Record, change: TaskChange) -> None:
     """Refuse whoever is neither owner nor role system, nor an assignee who keeps to status and result."""
-    assigned = current.subject == op.actor.agent_id or (change.take and not current.subject)
+    over = current.type in (TaskStatus.DONE, TaskStatus.CANCELLED)  # what is over is its owner's to open again
+    assigned = current.subject == op.actor.agent_id or (change.take and not current.subject and not over)
     if access.may_change(op.actor, current) or (assigned and change.is_of_assignee()):
         return
     what = "an assignee changes status and result only" if assigned else "only owner and assignee change a task"
