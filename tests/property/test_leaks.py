@@ -376,7 +376,7 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
             await check(world, caller)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_answer_holds_what_its_reader_may_not_see(installation: Installation, data: st.DataObject) -> None:
     runner, hub, clock, projects = installation
