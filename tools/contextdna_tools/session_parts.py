@@ -22,7 +22,7 @@ ACTIONS = {action: action for action in ("list", "accept", "decline", "revoke")}
 DIRECTIONS = {direction.value: direction for direction in Direction if direction}
 
 
-_ANY_JSON: Final[JsonDict] = {"type": ["string", "number", "boolean", "object", "array"]}
+_ANY_JSON: Final[JsonDict] = {"anyOf": [{"type": name} for name in ("string", "number", "boolean", "object", "array")]}
 
 
 class UpdateSession(Arguments):
