@@ -230,6 +230,8 @@ _SUFFIXES = {
     "check_score": ("out_of_range",),
     "check_count": ("out_of_range",),
     "check_days": ("out_of_range",),
+    "check_seconds": ("out_of_range",),
+    "deadline": ("out_of_range",),
     "parse_choice": ("unknown",),
     "time_of": ("invalid",),
 }

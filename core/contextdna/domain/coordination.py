@@ -7,8 +7,7 @@ from typing import Final
 
 from contextdna.domain import signals, targets
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_count, check_name
-from contextdna.errors import InvalidInput
+from contextdna.domain.validation import check_agent_id, check_count, check_name, check_seconds
 from contextdna.values.agent import AgentStatus
 from contextdna.values.event import DEPARTURES, Event, EventName, is_addressed
 from contextdna.values.ids import AgentId, SignalId
@@ -83,7 +82,7 @@ async def begin(op: Operation, *, name: str, sender: AgentId, timeout_s: float) 
     check_name(name, name="name", empty_allowed=True)
     if sender:
         check_agent_id(sender, name="sender")
-    _check_timeout(op, timeout_s)
+    check_seconds(timeout_s, name="timeout_s", maximum=op.settings.work.wait_max_s, zero_allowed=True)
     op.note(timeout_s=timeout_s, sender=sender)
     senders = (await targets.meant(op, [sender]))[sender] if sender else ()
     return Watch(op.actor.reader, name, sender, senders)
@@ -101,7 +100,7 @@ async def begin_for_acknowledgements(
     """
     if count is not None:
         check_count(count, name="count", maximum=_ACKNOWLEDGEMENTS_MAX)
-    _check_timeout(op, timeout_s)
+    check_seconds(timeout_s, name="timeout_s", maximum=op.settings.work.wait_max_s, zero_allowed=True)
     signal = await signals.own(op, signal_id)
     op.note([signal_id], timeout_s=timeout_s)
     named = tuple(agent_id for bearers in targets.named_targets(signal) for agent_id in bearers)
@@ -189,13 +188,3 @@ async def _called_off(op: Operation, watch: Watch, events: Sequence[Event]) -> b
             op.note([signal.id])
             return True
     return False
-
-
-def _check_timeout(op: Operation, timeout_s: float) -> None:
-    maximum = op.settings.work.wait_max_s
-    if not 0 <= timeout_s <= maximum:
-        raise InvalidInput(
-            f"timeout_s is {timeout_s:.10g}, it must be from 0 to {maximum:g}",
-            code="timeout_s_out_of_range",
-            hint=f"Use at most {maximum:g} seconds, and wait again.",
-        )

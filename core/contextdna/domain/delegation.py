@@ -81,7 +81,7 @@ async def delegate(op: Operation, request: DelegationRequest) -> DelegationRepor
     """
     begin = _child(op, request)
     _check(op, request, begin)
-    expires_at = await _deadline(op, request.expires_in_s)
+    expires_at = await deadline(op, request.expires_in_s, name="expires_in_s")
     delegation_id = DelegationId(new_id(IdPrefix.DELEGATION, op.now))
     begun = await open_session(op, begin, expires_at=expires_at, delegation_id=delegation_id)
     inherited = await _inherited(op, request)
@@ -152,18 +152,6 @@ def _check(op: Operation, request: DelegationRequest, begin: BeginRequest) -> No
     access.require_may_begin(
         op.actor, parent.agent_id, teams=("", parent.team_id), asked=(begin.team_id, begin.swarm_id, begin.role)
     )
-
-
-async def _deadline(op: Operation, expires_in_s: float | None) -> datetime:
-    work = op.settings.work
-    seconds = work.session_ttl_s if expires_in_s is None else expires_in_s
-    if not 0 < seconds <= work.session_ttl_max_s:
-        raise InvalidInput(
-            "expires_in_s is out of range",
-            code="expires_in_s_out_of_range",
-            hint=f"Above 0, at most {work.session_ttl_max_s:.0f}.",
-        )
-    return await deadline(op, seconds)
 
 
 class _Inherited(NamedTuple):

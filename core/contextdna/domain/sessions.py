@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from contextdna.domain import access, agent_history
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_count, check_name, check_text
+from contextdna.domain.validation import check_agent_id, check_count, check_name, check_seconds, check_text
 from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput, SessionInvalid
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, is_below, name_of, new_id, new_secret
@@ -88,7 +88,7 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     access.require_may_begin(
         op.actor, agent_id, teams=("", team_id), asked=(request.team_id, request.swarm_id, request.role)
     )
-    begun = await open_session(op, request, expires_at=await deadline(op, _ttl(op, request.ttl_s)))
+    begun = await open_session(op, request, expires_at=await deadline(op, request.ttl_s, name="ttl"))
     op.note(session_begun=begun.session.id, for_agent=agent_id)
     op.emit(EventName.SESSION_BEGUN, subject=begun.session.id, audience=[begun.session.agent_id])
     return begun
@@ -109,9 +109,15 @@ def check_depth(op: Operation) -> None:
         )
 
 
-async def deadline(op: Operation, seconds: float) -> datetime:
-    """Give when a session ends that is begun now: never after the one that it is begun in."""
-    end = op.now + timedelta(seconds=seconds)
+async def deadline(op: Operation, seconds: float | None, *, name: str) -> datetime:
+    """Give when a session ends that is begun now: never after the one that it is begun in.
+
+    Raises:
+        InvalidInput: ``<name>_out_of_range``.
+    """
+    work = op.settings.work
+    span = work.session_ttl_s if seconds is None else check_seconds(seconds, name=name, maximum=work.session_ttl_max_s)
+    end = op.now + timedelta(seconds=span)
     parent = await op.tx.sessions.get(op.actor.session_id) if op.actor.session_id else None
     return min(end, parent.expires_at) if parent else end
 
@@ -335,19 +341,6 @@ def view(op: Operation, session: Session) -> SessionView:
         progress=str(body.get("progress", "")),
         reason=str(body.get("reason", "")),
     )
-
-
-def _ttl(op: Operation, ttl_s: float | None) -> float:
-    work = op.settings.work
-    if ttl_s is None:
-        return work.session_ttl_s
-    if not 0 < ttl_s <= work.session_ttl_max_s:
-        raise InvalidInput(
-            "the time to live must be above 0 and at most session_ttl_max_s",
-            code="ttl_out_of_range",
-            hint=f"Use at most {work.session_ttl_max_s:.0f} seconds.",
-        )
-    return ttl_s
 
 
 def reseal_body(op: Operation, session: Session, **changes: object) -> Sealed:

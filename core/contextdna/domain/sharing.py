@@ -8,7 +8,7 @@ from contextdna.domain import access, events
 from contextdna.domain.forgetting import owned_filter
 from contextdna.domain.names import meant_agents
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_count, check_memory_type, check_score
+from contextdna.domain.validation import check_agent_id, check_count, check_memory_type, check_score, check_seconds
 from contextdna.errors import AccessDenied, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.grant import Grant
@@ -50,7 +50,11 @@ async def share(
     _check_targets(op, targets)
     targets = await meant_agents(op, targets)
     wanted = await _memories(op, record_ids, selection, limit=limit)
-    expires_at = None if expires_in_s is None else op.now + timedelta(seconds=_seconds(expires_in_s))
+    expires_at = (
+        None
+        if expires_in_s is None
+        else op.now + timedelta(seconds=check_seconds(expires_in_s, name="expires_in_s", maximum=_SHARE_SECONDS_MAX))
+    )
     standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
     replaced = [grant.id for grant in standing if grant.record_id in set(wanted) and not grant.delegation_id]
     await op.tx.grants.revoke(op.project_id, replaced, at=op.now)
@@ -152,11 +156,3 @@ def _check_targets(op: Operation, targets: Sequence[AgentId]) -> None:
 async def _unknown(op: Operation, targets: Sequence[AgentId]) -> tuple[AgentId, ...]:
     seen = {agent.id for agent in await op.tx.projects.agents(op.project_id, targets)}
     return tuple(target for target in targets if target not in seen)
-
-
-def _seconds(expires_in_s: float) -> float:
-    if not 0 < expires_in_s <= _SHARE_SECONDS_MAX:
-        raise InvalidInput(
-            "expires_in_s must be above 0 and at most a year", code="expires_in_s_out_of_range", hint="Use seconds."
-        )
-    return expires_in_s

@@ -7,7 +7,7 @@ from typing import Final
 from contextdna.domain import access, targets
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_agent_id, check_count, check_json, check_name, check_text
+from contextdna.domain.validation import check_agent_id, check_count, check_json, check_name, check_seconds, check_text
 from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.event import EVERYONE, EventName, is_addressed, swarm_audience, team_audience
 from contextdna.values.ids import AgentId, IdPrefix, SignalId, new_id
@@ -276,10 +276,7 @@ def _check(op: Operation, draft: SignalDraft) -> None:
         check_agent_id(target, name="target_agent_id")
     if op.actor.agent_id in draft.targets:
         raise InvalidInput("you are among the targets", code="target_is_self", hint="Name other agents.")
-    if not 0 < draft.expires_in_s <= _EXPIRES_S_MAX:
-        raise InvalidInput(
-            "expires_in_s must be above 0 and at most a week", code="expires_in_s_out_of_range", hint="Use seconds."
-        )
+    check_seconds(draft.expires_in_s, name="expires_in_s", maximum=_EXPIRES_S_MAX)
     check_json(draft.payload, name="payload", bytes_max=op.settings.limits.metadata_bytes_max)
 
 

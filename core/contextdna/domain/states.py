@@ -1,6 +1,5 @@
 """Working state: what an agent keeps under keys while a session lasts, durable, always encrypted, gone at its end."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -9,8 +8,8 @@ from typing import Any, Final
 from contextdna.domain import sessions
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_count, check_json, check_name
-from contextdna.errors import InvalidInput, LimitExceeded
+from contextdna.domain.validation import check_count, check_json, check_name, check_seconds
+from contextdna.errors import LimitExceeded
 from contextdna.values.ids import SessionId
 from contextdna.values.level import Level
 from contextdna.values.session import StateEntry, StateRow
@@ -43,7 +42,8 @@ async def put(op: Operation, key: str, value: Any, *, ttl_s: float | None) -> St
     """
     check_name(key, name="key")
     check_json(value, name="value", bytes_max=VALUE_BYTES_MAX)
-    seconds = _ttl(op, ttl_s)
+    work = op.settings.work
+    seconds = check_seconds(work.state_ttl_s if ttl_s is None else ttl_s, name="ttl", maximum=work.session_ttl_max_s)
     session = await sessions.current(op)
     rows = await op.tx.states.of(op.project_id, session.id)
     standing = {row.key for row in rows if row.expires_at > op.now}
@@ -126,15 +126,3 @@ def _open(op: Operation, row: StateRow) -> StateEntry:
 
 def _binding(op: Operation, session_id: SessionId, key: str, version: int) -> Binding:
     return Binding("session_states", op.project_id, f"{session_id}/{key}", Level.PRIVATE, version)
-
-
-def _ttl(op: Operation, ttl_s: float | None) -> float:
-    work = op.settings.work
-    seconds = work.state_ttl_s if ttl_s is None else ttl_s
-    if not math.isfinite(seconds) or not 0 < seconds <= work.session_ttl_max_s:
-        raise InvalidInput(
-            "the time to live must be above 0 and at most session_ttl_max_s",
-            code="ttl_out_of_range",
-            hint=f"Use at most {work.session_ttl_max_s:.0f} seconds; state never outlives its session.",
-        )
-    return seconds

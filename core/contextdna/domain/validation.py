@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -105,8 +105,11 @@ def naming_item(name: str, position: int) -> Iterator[None]:
 
 def each_named(items: Sequence[_E], name: str, check: Callable[[_E], None]) -> None:
     """Check the items of a batch; a refusal says which one, where there are several."""
+    if len(items) == 1:
+        check(items[0])
+        return
     for position, item in enumerate(items):
-        with naming_item(name, position) if len(items) > 1 else nullcontext():
+        with naming_item(name, position):
             check(item)
 
 
@@ -132,6 +135,21 @@ def check_count(value: int, *, name: str, maximum: int, minimum: int = 1) -> Non
             code=f"{name}_out_of_range",
             hint=f"Use {minimum} to {maximum}.",
         )
+
+
+def check_seconds(value: float, *, name: str, maximum: float, zero_allowed: bool = False) -> float:
+    """Refuse a span that is not above 0 (or from 0), or longer than it may be; gives it.
+
+    Raises:
+        InvalidInput: ``<name>_out_of_range``; NaN is refused too.
+    """
+    if not (0 < value <= maximum or (zero_allowed and value == 0)):
+        raise InvalidInput(
+            f"{name} is {value:.10g}, it must be {'from' if zero_allowed else 'above'} 0 and at most {maximum:.10g}",
+            code=f"{name}_out_of_range",
+            hint=f"Use at most {maximum:.10g} seconds.",
+        )
+    return value
 
 
 def check_days(value: float | None, *, name: str) -> None:
