@@ -73,6 +73,7 @@ from contextdna.values.ids import (
     SignalId,
     holds_handle,
 )
+from contextdna.values.language import Language
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.loop import (
     Decision,
@@ -191,6 +192,7 @@ __all__ = [
     "IntegrityFault",
     "InvalidInput",
     "Kind",
+    "Language",
     "Level",
     "LimitExceeded",
     "Limits",

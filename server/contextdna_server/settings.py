@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from contextdna.errors import SettingsInvalid
 from contextdna.values.ids import AgentId, ProjectId, is_name
+from contextdna.values.language import Language
 from contextdna.values.level import LEVELS_BY_LABEL
 from contextdna.values.memory import MEMORY_TYPES
 from contextdna.values.principal import Principal, Role
@@ -149,6 +150,7 @@ class LimitsSection(Section):
 class SearchSection(Section):
     """How hits are chosen and mixed."""
 
+    language: Language = _SEARCH.language
     lexical_weight: Weight = _SEARCH.lexical_weight
     importance_weight: Weight = _SEARCH.importance_weight
     recency_weight: Weight = _SEARCH.recency_weight

@@ -178,7 +178,7 @@ async def attach(op: Operation, draft: ArtifactDraft, prepared: PreparedArtifact
         blob_key=prepared.blob_key,
     )
     text = f"{draft.name}\n{prepared.text[:_INDEXED_CHARS]}"
-    tokens = op.index(draft.level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
+    tokens = op.tokens(text, draft.level)
     await op.tx.records.insert([IndexedRecord(record, tokens)])
     op.note([prepared.record_id], bytes=len(draft.data))
     op.emit(EventName.ARTIFACT_ATTACHED, [prepared.record_id])

@@ -169,5 +169,5 @@ def _turn(op: Operation, draft: TurnDraft, position: int) -> IndexedRecord:
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
     record = new_record(op, record_id, Kind.TURN, level=draft.level, type=draft.role, sealed=sealed, position=position)
     text = "\n".join((draft.content, *map(told_call, draft.tool_calls)))
-    tokens = op.index(draft.level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
+    tokens = op.tokens(text, draft.level)
     return IndexedRecord(record, tokens)

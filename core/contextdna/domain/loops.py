@@ -315,7 +315,7 @@ def _entry(op: Operation, draft: LoopDraft, level: Level) -> IndexedRecord:
         subject=draft.phase,
         position=draft.iteration,
     )
-    return IndexedRecord(record, op.index(level).tokens(_text(draft), limit=op.settings.limits.indexed_tokens_max))
+    return IndexedRecord(record, op.tokens(_text(draft), level))
 
 
 def _text(draft: LoopDraft) -> str:

@@ -424,7 +424,7 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
 
 def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]) -> tuple[str, ...]:
     text = "\n".join((content, *tags)) if tags else content
-    return op.index(level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
+    return op.tokens(text, level)
 
 
 def _sameness(op: Operation, content: str, memory_type: str, valid_from: datetime | None, level: Level) -> bytes:

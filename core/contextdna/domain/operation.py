@@ -79,6 +79,11 @@ class Operation:
         """Give what makes the tokens of records of a level."""
         return self.spaces.of(level)
 
+    def tokens(self, text: str, level: Level) -> tuple[str, ...]:
+        """Give the index tokens of a text of a level."""
+        most = self.settings.limits.indexed_tokens_max
+        return self.index(level).tokens(text, limit=most, default=self.settings.search.language)
+
     async def searched(self) -> tuple[Tokeniser, ...]:
         """Give the token spaces in which a record of the project can be found, the open one first."""
         if await self.tx.records.has_sealed(self.project_id):

@@ -284,7 +284,7 @@ def _check_texts(*, title: str | None, description: str | None, result: str | No
 
 def _tokens(op: Operation, level: Level, body: Mapping[str, Any]) -> tuple[str, ...]:
     text = "\n".join((body["title"], body["description"], body["result"]))
-    return op.index(level).tokens(text, limit=op.settings.limits.indexed_tokens_max)
+    return op.tokens(text, level)
 
 
 def _kept(record: Record, now: datetime) -> bool:

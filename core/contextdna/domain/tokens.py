@@ -1,22 +1,21 @@
 """Text to keyed index tokens.
 
-Words are NFKC-normalised, case-folded and stemmed (Snowball English); CJK runs become bigrams. Each stem is then
-replaced by a truncated keyed hash under one of the project's two index keys, so that the index holds no word of any
-record, and encrypted records share no token with plain ones.
+Words are NFKC-normalised, case-folded and stemmed (Snowball, in the language of their text); CJK runs become bigrams.
+Each stem is then replaced by a truncated keyed hash under one of the project's two index keys, so that the index holds
+no word of any record, and encrypted records share no token with plain ones.
 """
 
 import base64
 import hashlib
 import re
-import threading
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
-import Stemmer
-
+from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, stem
+from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.values.language import Language
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -26,15 +25,8 @@ _TOKEN_BYTES: Final = 6  # 48 bits: at 100,000 stems, about 2 in 100,000 share a
 _TOKENS_HELD_MAX: Final = 50_000
 _WORD_CHARS_MAX: Final = 64
 
-# Source: the Snowball project's English stop word list (BSD-3-Clause), with single letters left by apostrophes.
-STOPWORDS: Final = frozenset(
-    """a about above after again against all am an and any are as at be because been before being below between both but
-    by can could d did do does doing don down during each few for from further had has have having he her here hers
-    herself him himself his how i if in into is it its itself just ll m me more most my myself no nor not now o of off
-    on once only or other our ours ourselves out over own re s same shall she should so some such t than that the their
-    theirs them themselves then there these they this those through to too under until up ve very was we were what when
-    where which while who whom why will with would you your yours yourself yourselves""".split()  # noqa: SIM905 - a word list reads best as words
-)
+_MARKED: Final = frozenset(MARKED_LANGUAGES)
+STOPWORDS: Final = STOP_WORDS[Language.ENGLISH]
 
 
 def words(text: str, *, limit: int | None = None) -> list[str]:
@@ -57,37 +49,56 @@ def quoted_phrases(text: str) -> tuple[list[str], str]:
     return phrases, _QUOTED.sub(" ", text)
 
 
-@lru_cache(maxsize=20_000)
-def stem(word: str) -> str:
-    """Give the stem of a normalised word."""
-    stemmed: str = _per_thread.stemmer.stemWord(word[:_WORD_CHARS_MAX])
-    return stemmed
-
-
 class Tokeniser:
     """Turns words into the tokens of one of a project's spaces, remembering the ones it has seen."""
 
     def __init__(self, index_key: bytes) -> None:
         self._base = hashlib.blake2b(key=index_key, digest_size=_TOKEN_BYTES)
-        self._held: dict[str, str] = {}
+        self._held: dict[Language, dict[str, str]] = {language: {} for language in Language}
+        self._held_stems: dict[str, str] = {}
 
-    def token(self, word: str) -> str:
-        """Give the token of one normalised word."""
-        held = self._held.get(word)
-        if held is None:
-            if len(self._held) >= _TOKENS_HELD_MAX:
-                self._held.clear()
-            held = self._held[word] = self._hash(stem(word))
-        return held
+    def token(self, word: str, language: Language = Language.ENGLISH) -> str:
+        """Give the token of one normalised word of a text in a language."""
+        held = self._held[language]
+        token = held.get(word)
+        if token is None:
+            if len(held) >= _TOKENS_HELD_MAX:
+                held.clear()
+            token = held[word] = self.stem_token(stem(word, language))
+        return token
 
-    def tokens(self, text: str, *, limit: int) -> tuple[str, ...]:
-        """Give the tokens of a text in order, at most ``limit``."""
-        return self.tokens_of(words(text, limit=limit))
+    def stem_token(self, stem: str) -> str:
+        """Give the token of a stem."""
+        token = self._held_stems.get(stem)
+        if token is None:
+            if len(self._held_stems) >= _TOKENS_HELD_MAX:
+                self._held_stems.clear()
+            token = self._held_stems[stem] = self._hash(stem)
+        return token
 
-    def tokens_of(self, some: Iterable[str]) -> tuple[str, ...]:
-        """Give the tokens of normalised words."""
-        held, token = self._held, self.token
-        return tuple([held.get(word) or token(word) for word in some])
+    def language_token(self, language: Language) -> str:
+        """Give the token that all records in a language hold, where it is one of ``MARKED_LANGUAGES``."""
+        return self.stem_token(f"language\x1f{language}")
+
+    def tokens(self, text: str, *, limit: int, default: Language = Language.ENGLISH) -> tuple[str, ...]:
+        """Give the tokens of a text in order, those of at most ``limit`` words, in the language it is found to be in.
+
+        The token of the language itself follows, where a query needs it.
+
+        Args:
+            text: What to index.
+            limit: How many words to index.
+            default: The language of a text whose words leave doubt.
+        """
+        found = words(text, limit=limit)
+        language = detect_words(found, default)
+        tokens = self.tokens_of(found, language)
+        return (*tokens, self.language_token(language)) if language in _MARKED else tokens
+
+    def tokens_of(self, some: Iterable[str], language: Language = Language.ENGLISH) -> tuple[str, ...]:
+        """Give the tokens of normalised words of a text in a language."""
+        held, token = self._held[language], self.token
+        return tuple([held.get(word) or token(word, language) for word in some])
 
     def tags(self, tags: Iterable[str]) -> tuple[str, ...]:
         """Give the tokens of whole tags, each once, for exact filters."""
@@ -112,16 +123,6 @@ class TokenSpaces:
     def of(self, level: Level) -> Tokeniser:
         """Give the space that records of a level are indexed in."""
         return self.sealed if level in ENCRYPTED_LEVELS else self.open
-
-
-class _PerThread(threading.local):
-    """A stemmer for each thread: PyStemmer's objects must not be shared."""
-
-    def __init__(self) -> None:
-        self.stemmer = Stemmer.Stemmer("english", 0)
-
-
-_per_thread: Final = _PerThread()
 
 
 def _with_bigrams(found: Iterable[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from contextdna.values.ids import ProjectId
+from contextdna.values.language import Language
 from contextdna.values.level import Level
 from contextdna.values.memory import MEMORY_TYPES
 
@@ -46,6 +47,8 @@ class Limits:
 class SearchSettings:
     """How hits are chosen and mixed."""
 
+    language: Language = Language.ENGLISH
+    """The language of texts whose words leave doubt; the others are read in the language they are found to be in."""
     lexical_weight: float = 0.85
     importance_weight: float = 0.10
     recency_weight: float = 0.05

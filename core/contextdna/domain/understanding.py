@@ -1,0 +1,79 @@
+"""What a question asks for: its words in the forms that the index holds, its quoted phrases, and its time."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, phrase_stems, stems
+from contextdna.domain.operation import Operation
+from contextdna.domain.periods import Period, find_period
+from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.domain.tokens import quoted_phrases, words
+from contextdna.values.language import Language
+from contextdna.values.search import Phrase
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A question taken apart. Stems become tokens by ``Tokeniser.stem_token``."""
+
+    phrases: tuple[tuple[str, ...], ...]
+    """The quoted phrases, each as its normalised words, stop words included."""
+    words: tuple[str, ...]
+    """The normalised words outside of quotes, in order, without stop words and without a second form of a word."""
+    forms: Mapping[str, tuple[str, ...]]
+    """The different stems of each word to ask for: one for each language in which it has a stem of its own."""
+    phrase_forms: tuple[tuple[tuple[str, ...], ...], ...]
+    """The same for each phrase: the stems of its words, in one language after the other."""
+    period: Period | None
+    """The time that the question states."""
+    language: Language
+    """The language of the question."""
+    languages: tuple[Language, ...]
+    """The languages that its words are looked for in, its own first."""
+    no_words: bool
+    """It says something, but only in stop words and signs: answer as if it were empty, and say so."""
+
+
+def understand(
+    text: str, *, default_language: Language, now: datetime, languages: Iterable[Language] = ()
+) -> Understood:
+    """Take a question apart, without a model and without a look at the index; never raises.
+
+    Args:
+        text: The question.
+        default_language: The language of texts whose words leave doubt: the setting ``search.language``.
+        now: What relative times count from.
+        languages: The languages of the project's records, see ``spoken``. Without them a word is looked for in the
+            question's language, the default one and English.
+    """
+    quoted, rest = quoted_phrases(text)
+    phrases = tuple(tuple(words(phrase)) for phrase in quoted)
+    said = words(rest)
+    language = detect_words(said, default_language)
+    asked = tuple(dict.fromkeys((language, default_language, Language.ENGLISH, *languages)))
+    first_words: dict[tuple[str, ...], str] = {}
+    for word in said:
+        if word not in STOP_WORDS[language]:
+            first_words.setdefault(stems(word, asked), word)
+    forms = {word: form for form, word in first_words.items()}
+    return Understood(
+        phrases=phrases,
+        words=tuple(forms),
+        forms=forms,
+        phrase_forms=tuple(tuple(phrase_stems(phrase, asked)) for phrase in phrases),
+        period=find_period(rest, now=now),
+        language=language,
+        languages=asked,
+        no_words=not forms and not phrases and bool(text.strip()),
+    )
+
+
+async def spoken(op: Operation) -> tuple[Language, ...]:
+    """Give the languages of the project's records, beside those that a query's words are always looked for in."""
+    spaces = await op.searched()
+    languages: dict[Phrase, Language] = {
+        (space.language_token(language),): language for space in spaces for language in MARKED_LANGUAGES
+    }
+    held = await op.frequencies.counts(op.tx, op.project_id, list(languages))
+    return tuple(dict.fromkeys(languages[phrase] for phrase in held))
