@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from contextdna.ports.database import Database
-from contextdna.values.ids import RecordId
+from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.level import Level
 from contextdna.values.loop import RESTS_ON, SUPERSEDES
 from contextdna.values.record import Kind
@@ -132,3 +132,16 @@ async def test_what_stands_is_told_by_links_alone_with_and_without_what_is_hidde
     assert await standing("alice", hidden=False) == ["first", "second"]
     assert await standing("bob", hidden=False) == ["second"]
     assert await standing("alice", hidden=True, phase="") == []
+
+
+async def test_an_agents_records_of_an_iteration_are_counted_standing_or_not(database: Database) -> None:
+    await furnish(database)
+
+    async def count(phase: str, iteration: int, owner_id: str) -> int:
+        return await database.read(lambda tx: tx.loops.count(PROJECT, phase, iteration, owner_id=AgentId(owner_id)))
+
+    counted = [
+        await count(*asked) for asked in (("p1", 2, "alice"), ("p1", 9, BOB), ("p1", 9, "alice"), ("", 0, "alice"))
+    ]
+    assert counted == [1, 1, 0, 0]
+    assert await count("p1", 0, "alice") == 1  # neither the deleted one, nor what is of another kind or project

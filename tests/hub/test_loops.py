@@ -1,7 +1,9 @@
 """Loop records supersede and never overwrite; a phase tells its standing to those who may see something of it."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -35,6 +37,10 @@ from contextdna import (
     Workspace,
     open_hub,
 )
+from contextdna.backends.relational.statements import load_statements
+from contextdna.backends.sqlite.driver import library
+from contextdna.domain import loops
+from contextdna.hub.opening import DATABASE_FILE
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -422,3 +428,32 @@ async def test_a_phase_of_which_one_sees_nothing_says_so_and_its_author_gets_the
     assert (await hub.bind(ALICE).loops.status("hidden")).gate.confidence_min == 0.5
     handle = await begin(hub, ALICE)
     assert (await hub.bind(ALICE, session_id=handle).loops.status("hidden")).gate.confidence_min == 0.5
+
+
+async def test_an_agent_records_so_often_in_an_iteration_and_goes_on_in_the_next(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loops, "RECORDED_MAX", 2)
+    for score in (0.1, 0.2):
+        await record(hub, ALICE, Loop.CONFIDENCE, score=score)
+    await refused(record(hub, ALICE, Loop.CONSENSUS, score=0.9), LimitExceeded, "loop_records_too_many")
+    gate = (await record(hub, BOB, Loop.CONFIDENCE, score=0.9)).gate
+    assert (gate.confidences, gate.confidence_min) == (2, 0.2)  # others are not held up, and what was last stands
+    await record(hub, ALICE, Loop.CONFIDENCE, score=0.3, iteration=2)
+    await record(hub, ALICE, Loop.CONFIDENCE, score=0.4, phase="build")
+
+
+async def test_what_stands_costs_in_step_with_how_often_an_iteration_was_recorded(clock: Clock, folder: Path) -> None:
+    statement = load_statements("sqlite")["loops_standing"]
+    reader = (DEFAULT, ALICE.agent_id, ALICE.team_id, ALICE.swarm_id, 0, 0, PHASE, 1, 1)
+    steps = []
+    async with open_hub(HubSettings(data_dir=folder), clock=clock) as hub:
+        for _ in range(2):
+            for _ in range(60):
+                await record(hub, ALICE, Loop.CONFIDENCE, score=0.5)
+            with closing(library.connect(str(folder / DATABASE_FILE))) as connection:
+                counted: list[int] = []
+                connection.set_progress_handler(lambda some=counted: some.append(1), 1)
+                assert len(connection.execute(statement, reader).fetchall()) == 1
+                steps.append(len(counted))
+    assert steps[1] < 2.5 * steps[0]

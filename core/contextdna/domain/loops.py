@@ -12,7 +12,7 @@ from contextdna.domain import access, gates, memories
 from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
-from contextdna.errors import Conflict, InvalidInput, NotFound
+from contextdna.errors import Conflict, InvalidInput, LimitExceeded, NotFound
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.level import Level
@@ -40,6 +40,8 @@ _RECORDED = {
     Loop.DECISION: EventName.DECISION_RECORDED,
 }
 ITERATIONS_MAX = 10_000
+RECORDED_MAX = 1000
+"""Loop records of one agent in one iteration: each further one is weighed against them all, in the one writer."""
 LISTED_MAX = 200
 ALL_SWARMS = "all swarms"
 WHAT_IT_SEES = "what you may see"
@@ -121,9 +123,11 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
     Raises:
         InvalidInput: The record says too little.
         NotFound: A record that it rests on is not there for the writer.
+        LimitExceeded: ``loop_records_too_many``: the agent has recorded so often in this iteration.
         Conflict: ``gate_closed``: PROCEED below a gate, where the settings refuse it; nothing was recorded.
     """
     draft = check_draft(draft, op)
+    await _check_room(op, draft)
     level = LOOP_LEVELS[draft.loop]
     if level is Level.SWARM:
         access.require_level(op.actor, level)
@@ -145,6 +149,16 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
     op.emit(_RECORDED[draft.loop], [record_id], subject=draft.phase)
     after = await _own_gate(op, draft.phase, draft.iteration)
     return LoopOutcome(record_id, 1, after, objections, seen, op.actor.agent_id)
+
+
+async def _check_room(op: Operation, draft: LoopDraft) -> None:
+    own = await op.tx.loops.count(op.project_id, draft.phase, draft.iteration, owner_id=op.actor.agent_id)
+    if own >= RECORDED_MAX:
+        raise LimitExceeded(
+            f"you have {own} loop records of this phase and iteration",
+            code="loop_records_too_many",
+            hint="What you recorded last stands; begin the next iteration for what comes now.",
+        )
 
 
 async def gate_state(op: Operation, phase: str, iteration: int) -> GateState:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from contextdna.values.ids import RecordId
+from contextdna.values.ids import AgentId, ProjectId, RecordId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import Record, VisibleRecord
@@ -57,6 +57,10 @@ class LoopTable(Protocol):
             hidden: Count every record that is not deleted, for the gates; else only what the reader sees stands, and
                 only that supersedes.
         """
+        ...
+
+    async def count(self, project_id: ProjectId, phase: str, iteration: int, *, owner_id: AgentId) -> int:
+        """Count an agent's records of an iteration that are not deleted, whether they stand or not."""
         ...
 
     async def superseding(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from contextdna.backends.in_memory.records import InMemoryRecords
 from contextdna.backends.in_memory.sheets import Sheets, StoredRecord
-from contextdna.values.ids import ProjectId, RecordId
+from contextdna.values.ids import AgentId, ProjectId, RecordId
 from contextdna.values.loop import SUPERSEDES
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
@@ -60,6 +60,12 @@ class InMemoryLoops:
         superseded = {link.target_id for link in links if link.source_id in ids}
         standing = [row for row in counted if row.record.id not in superseded]
         return [row.record for row in sorted(standing, key=lambda row: row.serial)]
+
+    async def count(self, project_id: ProjectId, phase: str, iteration: int, *, owner_id: AgentId) -> int:
+        """Count an agent's records of an iteration that are not deleted, whether they stand or not."""
+        own = [row.record for row in self._loops(project_id, newest_first=False) if row.record.owner_id == owner_id]
+        own = [record for record in own if record.deleted_at is None and record.position == iteration]
+        return sum(record.subject == phase != "" for record in own)
 
     async def superseding(
         self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime

@@ -12,7 +12,7 @@ from contextdna.backends.relational.columns import (
     record_of,
 )
 from contextdna.backends.relational.statements import Executor
-from contextdna.values.ids import RecordId
+from contextdna.values.ids import AgentId, ProjectId, RecordId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import Record, VisibleRecord
@@ -52,6 +52,10 @@ class Loops:
         """List an iteration's records that no link supersedes, as they were appended."""
         rows = await self._rows("loops_standing", (*reader_params(reader, now), phase, iteration, int(hidden)))
         return [record_of(row) for row in rows]
+
+    async def count(self, project_id: ProjectId, phase: str, iteration: int, *, owner_id: AgentId) -> int:
+        """Count an agent's records of an iteration that are not deleted, whether they stand or not."""
+        return int((await self._rows("loops_count", (project_id, phase, iteration, owner_id)))[0][0])
 
     async def superseding(
         self, reader: Reader, record_ids: Sequence[RecordId], *, now: datetime

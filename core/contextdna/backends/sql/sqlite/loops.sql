@@ -38,11 +38,16 @@ WHERE r.subject = ?7 AND r.subject <> '' AND r.kind = 'loop' AND {visible} AND {
 SELECT {record} FROM records r INDEXED BY records_by_subject
 WHERE r.subject <> '' AND {loop_counted} AND NOT EXISTS (
   SELECT 1 FROM links l INDEXED BY links_by_target
-  WHERE l.project_id = ?1 AND l.target_id = r.id AND l.relation = 'supersedes' AND l.source_id IN (
-    SELECT r.id FROM records r INDEXED BY records_by_subject WHERE r.subject <> '' AND {loop_counted}
+  WHERE l.project_id = ?1 AND l.target_id = r.id AND l.relation = 'supersedes' AND EXISTS (
+    SELECT 1 FROM records r WHERE r.id = l.source_id AND {loop_counted} -- by key, as often as it is recorded anew
   )
 )
 ORDER BY r.seq
+
+-- name: loops_count
+SELECT count(*) FROM records r INDEXED BY records_by_subject
+WHERE r.project_id = ?1 AND r.subject = ?2 AND r.subject <> '' AND r.kind = 'loop' AND r.position = ?3
+  AND r.owner_id = ?4 AND r.deleted_at IS NULL
 
 -- name: loops_superseding
 SELECT l.target_id, r.id FROM links l INDEXED BY links_by_target
