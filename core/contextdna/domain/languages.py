@@ -27,7 +27,7 @@ _CYRILLIC: Final = ("\u0400", "\u052f")
 # How sure one must be. Tuned on questions and answers of a sentence or two, and on code, logs and lists of names.
 _HITS_MIN: Final = 2  # different stop words of the language found
 _LEAD_OVER_DEFAULT: Final = 2
-_SHARE_MIN: Final = 0.12  # of the different words
+_SHARE_MIN: Final = 0.15  # of the different words
 _SHARE_ENGLISH: Final = 0.15  # of the words are stop words of English alone: nothing more is asked
 
 
