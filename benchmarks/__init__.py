@@ -1,1 +1,1 @@
-"""Measurements of the product beside a floor: a trivial server on the same SDK. See README.md."""
+"""Measurements of the product beside a floor. `uv run python -m benchmarks` names them; see README.md."""

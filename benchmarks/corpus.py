@@ -4,9 +4,12 @@ Everything comes from the seed and the word lists below; no network and no exter
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -97,6 +100,6 @@ def _prose(chance: random.Random) -> str:
     return f"{' '.join(words).capitalize()}."
 
 
-def batches(stored: list[Fact], size: int) -> Iterator[list[Fact]]:
-    """Cut into lists of at most `size`, in order."""
+def batches(stored: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Cut into parts of at most `size`, in order."""
     return (stored[start : start + size] for start in range(0, len(stored), size))

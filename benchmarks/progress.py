@@ -1,15 +1,15 @@
-"""How far a benchmark is: one line on standard error that rewrites itself, on a terminal only."""
+"""How far a benchmark is: a bar on standard error that rewrites itself, on a terminal only."""
 
 import sys
 
-
-def show_progress(text: str) -> None:
-    """Write the line anew; it must not get shorter."""
-    if sys.stderr.isatty():
-        print(f"\r{text}", end="", file=sys.stderr, flush=True)
+_WIDTH = 30
 
 
-def end_progress() -> None:
-    """Leave the line as it is and go on below."""
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+def show_progress(label: str, done: int, total: int) -> None:
+    """Draw the bar anew; the last step leaves it as it is and goes on below."""
+    if not sys.stderr.isatty():
+        return
+    filled = _WIDTH * done // max(total, 1)
+    bar = "█" * filled + "·" * (_WIDTH - filled)
+    end = "\n" if done >= total else ""
+    print(f"\r\x1b[K{label:32} {bar} {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)

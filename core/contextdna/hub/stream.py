@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
 """How often other processes' commits are looked for while someone listens: half of it is the median delay. One look
-costs 0.1 ms, and with it a waiting process stays at about 1 % of a core (``benchmarks.signal_latency``)."""
+costs 0.1 ms, and with it a waiting process stays at about 1 % of a core (``python -m benchmarks signals``)."""
 
 _BATCH: Final = 500
 _BUFFER_MAX: Final = 1000
