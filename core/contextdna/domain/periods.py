@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Final, NamedTuple, TypeAlias
 
 from contextdna.domain.tokens import normalised, words
@@ -132,7 +133,7 @@ def find_period(text: str, *, now: datetime) -> Period | None:
     if not any(word in _HINTS or word[-1].isdecimal() for word in words(text)):
         return None
     now = now.astimezone(UTC)
-    for pattern, read in _RULES:
+    for pattern, read in _compiled():
         for match in pattern.finditer(text):
             told = match.groupdict(default="")
             try:
@@ -312,4 +313,7 @@ def _rules() -> Iterator[tuple[str, _Read]]:
     yield rf"{_IN}(?:jahr\s+)?{_YEAR}{_SENTENCE_GOES_ON}", _date
 
 
-_RULES: Final = tuple((re.compile(rf"(?<![\w-]){pattern}(?![\w])"), read) for pattern, read in _rules())
+@cache
+def _compiled() -> tuple[tuple[re.Pattern[str], _Read], ...]:
+    """Compile the patterns when the first question states a time: that takes as long as many modules' imports."""
+    return tuple((re.compile(rf"(?<![\w-]){pattern}(?!\w)"), read) for pattern, read in _rules())

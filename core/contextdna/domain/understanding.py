@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, phrase_stems, stems
-from contextdna.domain.operation import Operation
 from contextdna.domain.periods import Period, find_period
 from contextdna.domain.stop_words import STOP_WORDS
-from contextdna.domain.tokens import quoted_phrases, words
+from contextdna.domain.tokens import Tokeniser, quoted_phrases, words
 from contextdna.values.language import Language
 from contextdna.values.search import Phrase
 
@@ -69,11 +68,14 @@ def understand(
     )
 
 
-async def spoken(op: Operation) -> tuple[Language, ...]:
-    """Give the languages of the project's records, beside those that a query's words are always looked for in."""
-    spaces = await op.searched()
-    languages: dict[Phrase, Language] = {
-        (space.language_token(language),): language for space in spaces for language in MARKED_LANGUAGES
-    }
-    held = await op.frequencies.counts(op.tx, op.project_id, list(languages))
-    return tuple(dict.fromkeys(languages[phrase] for phrase in held))
+def language_phrases(spaces: Iterable[Tokeniser]) -> dict[Phrase, Language]:
+    """Give what the records of each language hold in token spaces, so that counting them tells which are spoken.
+
+    English and Russian are not among them: a word is looked for in English always, and in Russian by its letters.
+    """
+    return {(space.language_token(language),): language for space in spaces for language in MARKED_LANGUAGES}
+
+
+def spoken(phrases: Mapping[Phrase, Language], counts: Mapping[Phrase, int]) -> tuple[Language, ...]:
+    """Give the languages of a project's records for ``understand``: those whose phrases are counted more than 0."""
+    return tuple(dict.fromkeys(language for phrase, language in phrases.items() if counts.get(phrase)))
