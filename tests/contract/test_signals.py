@@ -259,3 +259,29 @@ async def test_who_is_at_work_and_who_is_gone_is_told_by_sight_and_sessions(data
     assert await at_work(10, team_id="core") == ["alice", "erin"]
     assert await at_work(10, swarm_id="no such") == []
     assert await database.read(lambda tx: tx.agents.gone(OTHER_PROJECT, names, now=minutes(20))) == set()
+
+
+async def test_a_host_of_others_is_at_work_by_its_own_session_or_heartbeat_only(database: Database) -> None:
+    host = AgentId("host")
+
+    async def at_work(now: float) -> list[AgentId]:
+        return await database.read(
+            lambda tx: tx.agents.at_work(PROJECT, team_id=None, swarm_id=None, seen_since=minutes(2), now=minutes(now))
+        )
+
+    async def unit(tx: Transaction) -> None:
+        await tx.projects.see_agent(make_agent(host, last_seen_at=minutes(9)))
+        await tx.projects.see_agent(make_agent(ALICE, last_seen_at=minutes(0)))
+        await tx.sessions.add(make_session("ses_1", principal_id=host, expires_at=minutes(20)))
+
+    await database.write(unit)
+    assert (await at_work(10), await at_work(20)) == (["alice"], ["host"])
+    await database.write(lambda tx: tx.agents.put(make_agent(host, last_seen_at=minutes(9), heartbeat_at=minutes(1))))
+    assert await at_work(10) == ["alice"]
+    await database.write(lambda tx: tx.agents.put(make_agent(host, last_seen_at=minutes(9), heartbeat_at=minutes(3))))
+    assert await at_work(10) == ["alice", "host"]
+    await database.write(lambda tx: tx.agents.put(make_agent(host, last_seen_at=minutes(9))))
+    await database.write(
+        lambda tx: tx.sessions.add(make_session("ses_2", agent_id=host, principal_id=host, expires_at=minutes(20)))
+    )
+    assert await at_work(10) == ["alice", "host"]

@@ -11,6 +11,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from contextdna import Hub, Principal, open_hub
+from contextdna_server.settings import Settings
 from contextdna_tools import FULL_TOOLS
 from tests.hub.rig import ALICE, BOB, audit_of, settings_in
 from tests.tools.calling import Caller, calling
@@ -81,6 +82,25 @@ async def test_a_circle_is_named(mode: str, hub: Hub) -> None:
         assert (await bob.ok("await_signal"))["outcome"] == "signalled"
         assert (await alice.error("send_signal", name="go", circle="project"))["code"] == "role_required"
         assert (await alice.error("send_signal", name="go", circle="all"))["code"] == "circle_unknown"
+
+
+@pytest.mark.parametrize("circle", ["team", "swarm", "project"])
+async def test_all_of_a_circle_have_acknowledged_without_the_connection_they_share(
+    mode: str, hub: Hub, circle: str
+) -> None:
+    async with connect(Settings(command_line={}, file={}).to_principal(), mode, hub) as local:  # type: ignore[call-arg]  # its own sources
+        queen = (await local.ok("begin_session", agent_id="queen", role="coordinator"))["session_id"]
+        drones = [
+            (await local.ok("delegate_with_context", session_id=queen, child_agent_id=name, task="fly"))["session_id"]
+            for name in ("d0", "d1")
+        ]
+        sent = await local.ok("send_signal", session_id=queen, name="go", circle=circle)
+        wait = {"session_id": queen, "signal_id": sent["signal_id"], "timeout_s": 0}
+        await local.ok("acknowledge_signal", session_id=drones[0], signal_id=sent["signal_id"])
+        assert (await local.ok("await_signal", **wait))["missing"] == ["queen/d1"]
+        await local.ok("acknowledge_signal", session_id=drones[1], signal_id=sent["signal_id"])
+        waited = await local.ok("await_signal", **wait)
+        assert (waited["outcome"], waited["missing"], len(waited["acknowledged"])) == ("acknowledged", [], 2)
 
 
 async def test_wrong_calls_are_refused_with_a_code(mode: str, hub: Hub) -> None:

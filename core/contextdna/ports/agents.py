@@ -45,6 +45,9 @@ class AgentTable(Protocol):
     ) -> list[AgentId]:
         """List the agents that have an active session, or were seen lately and are not gone, by id.
 
+        One without a session that has begun sessions which others work in is a host: it counts only where a heartbeat
+        of its own came lately.
+
         Args:
             project_id: The project.
             team_id: Only those of this team.

@@ -62,8 +62,21 @@ class InMemoryAgents:
             if agent.status is not AgentStatus.RETIRED
             and team_id in (None, agent.team_id)
             and swarm_id in (None, agent.swarm_id)
-            and (agent.last_seen_at > seen_since or self._is_in_session(project_id, agent.id, now))
-            and not self._has_left(agent, now)
+            and (self._is_in_session(project_id, agent.id, now) or self._works_by_itself(agent, seen_since, now))
+        )
+
+    def _works_by_itself(self, agent: Agent, seen_since: datetime, now: datetime) -> bool:
+        """Tell whether an agent without a session was seen lately, and not only as the host of others."""
+        if agent.last_seen_at <= seen_since or self._has_left(agent, now):
+            return False
+        alive = agent.heartbeat_at is not None and agent.heartbeat_at > seen_since
+        return alive or not self._is_host(agent, now)
+
+    def _is_host(self, agent: Agent, now: datetime) -> bool:
+        begun = [s for s in self._sheets.sessions.rows.values() if s.project_id == agent.project_id]
+        return any(
+            session.principal_id == agent.id != session.agent_id and session.standing(now) is SessionStatus.ACTIVE
+            for session in begun
         )
 
     def _is_in_session(self, project_id: ProjectId, agent_id: AgentId, now: datetime) -> bool:

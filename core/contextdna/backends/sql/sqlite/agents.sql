@@ -56,9 +56,14 @@ WHERE a.project_id = ?1 AND a.id IN (SELECT value FROM json_each(?2)) AND (a.sta
 -- fragment: in_circle
 a.project_id = ?1 AND a.status <> 'retired' AND (?4 IS NULL OR a.team_id = ?4) AND (?5 IS NULL OR a.swarm_id = ?5)
 
+-- Parameter 3 is the time. Whoever has begun the sessions that others work in.
+-- fragment: hosts
+SELECT principal_id FROM sessions INDEXED BY sessions_active
+WHERE project_id = ?1 AND status = 'active' AND expires_at > ?3 AND principal_id <> agent_id
+
 -- name: agents_at_work
 SELECT a.id FROM agents a INDEXED BY agents_by_sight
-WHERE {in_circle} AND a.last_seen_at > ?2 AND {left_since} IS NOT TRUE
+WHERE {in_circle} AND a.last_seen_at > ?2 AND {left_since} IS NOT TRUE AND (a.heartbeat_at > ?2 OR a.id NOT IN ({hosts}))
 UNION
 SELECT a.id FROM agents a
 WHERE {in_circle} AND a.id IN (
