@@ -234,6 +234,29 @@ class TestWorkingMemories:
         assert report.expired == ()
         assert await visible(hub.bind(ALICE)) == {memory}
 
+    async def test_the_same_text_in_another_session_is_another_memory_which_ends_with_that_one(self, hub: Hub) -> None:
+        first = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        second = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        one, again, other = [await remember(x, "the same", tier=Tier.WORKING) for x in (first, first, second)]
+        assert one == again != other
+        assert (await first.end_session(success=True)).expired == (one,)
+        assert await visible(second) == {other}
+        assert (await second.end_session(success=True, promote=[other])).promoted == (other,)
+
+    async def test_a_lasting_memory_takes_up_the_working_one_of_its_session_only(self, hub: Hub) -> None:
+        first = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        second = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        working = await remember(first, "the same", tier=Tier.WORKING)
+        other = await remember(second, "the same", tier=Tier.SEMANTIC)
+        assert other != working
+        assert await remember(second, "the same", tier=Tier.WORKING) not in (working, other)
+        taken_up = await remember(first, "alone", tier=Tier.WORKING)
+        assert await remember(first, "alone", tier=Tier.EPISODIC) == taken_up
+        assert (await first.end_session(success=True)).expired == (working,)
+        assert await remember(second, "alone", tier=Tier.EPISODIC) == taken_up
+        await second.end_session(success=True)
+        assert await visible(hub.bind(ALICE)) == {other, taken_up}
+
     async def test_those_of_sessions_below_lapse_too(self, hub: Hub) -> None:
         alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
         child = await alice.delegate(DelegationRequest(CAROL, "help"))

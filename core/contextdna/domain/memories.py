@@ -84,13 +84,13 @@ async def _store_new(
     each_named(drafts, "memories", lambda draft: access.require_level(op.actor, draft.level))
     await require_visible(op, [target for draft in drafts for target in draft.relates_to])
     fresh = [_new_record(op, draft) for draft in drafts]
-    known = {} if on_duplicate is OnDuplicate.NEW else await _duplicates(op, fresh)
+    known = {} if on_duplicate is OnDuplicate.NEW else await _duplicates(op, drafts, fresh)
     inserts: list[IndexedRecord] = []
     merges: dict[RecordId, _Merge] = {}
     answer: list[StoredMemory] = []
     for draft, record in zip(drafts, fresh, strict=True):
         key = (record.level, record.content_hash)
-        holder = known.get(key)
+        holder = known.get(key) or known.get((record.level, _working_hash(op, record, draft.content)))
         if holder is None:
             inserts.append(IndexedRecord(record, _index_tokens(op, draft.level, draft.content, draft.tags)))
             answer.append(StoredMemory(record.id, record.version, StoreStatus.STORED, op.actor.agent_id))
@@ -178,6 +178,7 @@ class _Merge:
             tag_tokens=op.index(current.level).tags(tags),
             sealed=op.seal(merged, record_id=current.id, level=current.level, version=version, current=current),
         )
+        changed = replace(changed, content_hash=_sameness(op, changed, merged["content"]))
         indexed = IndexedRecord(changed, _index_tokens(op, current.level, merged["content"], tags))
         await op.tx.records.replace(indexed, expected_version=current.version, reindex=merged["tags"] != body["tags"])
         return version
@@ -313,10 +314,10 @@ def _apply(op: Operation, current: Record, change: MemoryChange) -> tuple[Record
         valid_to=change.valid_to or superseded_at or current.valid_to,
         superseded_by=change.superseded_by or current.superseded_by,
         retention_until=_retention(op.now, change.retention_days) or current.retention_until,
-        content_hash=_sameness(op, body["content"], change.memory_type or current.type, current.valid_from, level),
         tag_tokens=op.index(level).tags(body["tags"]),
         sealed=op.seal(body, record_id=current.id, level=level, version=version, current=current),
     )
+    record = replace(record, content_hash=_sameness(op, record, body["content"]))
     return record, _index_tokens(op, level, body["content"], body["tags"])
 
 
@@ -377,12 +378,17 @@ async def require_visible(op: Operation, record_ids: Sequence[RecordId]) -> None
         raise access.absent_error(hidden, denied=access.hides(op.actor, refs))
 
 
-async def _duplicates(op: Operation, fresh: Sequence[Record]) -> dict[tuple[Level, bytes], Record]:
+async def _duplicates(
+    op: Operation, drafts: Sequence[MemoryDraft], fresh: Sequence[Record]
+) -> dict[tuple[Level, bytes], Record]:
     known: dict[tuple[Level, bytes], Record] = {}
     for level in {record.level for record in fresh}:
         sample = next(record for record in fresh if record.level is level)
-        hashes = [record.content_hash for record in fresh if record.level is level]
-        found = await op.tx.records.duplicates_of(sample, hashes, now=op.now)
+        hashes: dict[bytes, None] = {}
+        for draft, record in zip(drafts, fresh, strict=True):
+            if record.level is level:
+                hashes |= {record.content_hash: None, _working_hash(op, record, draft.content): None}
+        found = await op.tx.records.duplicates_of(sample, list(hashes), now=op.now)
         known.update({(level, content_hash): one for content_hash, one in found.items() if _opens(op, one)})
     return known
 
@@ -405,7 +411,7 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
     }
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
     check_period(draft.valid_from or op.now, draft.valid_to)
-    return new_record(
+    record = new_record(
         op,
         record_id,
         Kind.MEMORY,
@@ -417,9 +423,9 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
         valid_from=draft.valid_from,
         valid_to=draft.valid_to,
         retention_until=_retention(op.now, draft.retention_days),
-        content_hash=_sameness(op, draft.content, draft.memory_type, draft.valid_from, draft.level),
         tag_tokens=op.index(draft.level).tags(draft.tags),
     )
+    return replace(record, content_hash=_sameness(op, record, draft.content))
 
 
 def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]) -> tuple[str, ...]:
@@ -427,10 +433,21 @@ def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]
     return op.tokens(text, level)
 
 
-def _sameness(op: Operation, content: str, memory_type: str, valid_from: datetime | None, level: Level) -> bytes:
-    """Hash what makes two memories the same: the content, said as the same type, of the same time."""
-    since = valid_from.isoformat() if valid_from else ""
-    return op.content_hash(f"{memory_type}\x1f{since}\x1f{content}", level)
+def _sameness(op: Operation, record: Record, content: str) -> bytes:
+    """Hash what makes two memories the same: the content, said as the same type, of the same time.
+
+    A working memory is the same as another of its session only: it ends with it.
+    """
+    since = record.valid_from.isoformat() if record.valid_from else ""
+    text = f"{record.type}\x1f{since}\x1f{content}"
+    if record.tier == Tier.WORKING.value and record.session_id:
+        text = f"\x1f{record.session_id}\x1f{text}"  # no type is empty: no lasting memory hashes like this
+    return op.content_hash(text, record.level)
+
+
+def _working_hash(op: Operation, record: Record, content: str) -> bytes:
+    """Hash a memory as if it were a working one of its session, which a lasting one of the same content takes up."""
+    return _sameness(op, replace(record, tier=Tier.WORKING.value), content)
 
 
 def _retention(now: datetime, days: float | None) -> datetime | None:
