@@ -28,10 +28,12 @@ DRIVERS: Mapping[str, frozenset[str]] = {
     "s3": frozenset({"boto3", "botocore"}),
     "keyring": frozenset({"keyring"}),
     "wordllama": frozenset({"wordllama"}),
+    "openai": frozenset({"httpx2"}),
+    "fastembed": frozenset({"fastembed"}),
 }
 """Product -> the packages that talk to it. A backend module knows one product."""
 
-OPTIONAL = frozenset({"keyring", "asyncpg", "redis", "boto3", "botocore", "wordllama"})
+OPTIONAL = frozenset({"keyring", "asyncpg", "redis", "boto3", "botocore", "wordllama", "fastembed", "numpy"})
 """Packages that a plain install does not have: imported inside the function that needs them."""
 
 ENVIRONMENT_NAMES = frozenset({"environ", "environb", "getenv", "getenvb"})
@@ -55,7 +57,7 @@ RULES: Mapping[str, Rule] = {
     "ports": Rule(frozenset({"values", "errors"})),
     "domain": Rule(
         frozenset({"ports", "values", "errors"}),
-        frozenset({"Stemmer", "cryptography", "backports.zstd", "compression.zstd"}),
+        frozenset({"Stemmer", "cryptography", "backports.zstd", "compression.zstd", "numpy"}),
     ),
     "backends": Rule(frozenset({"ports", "values", "errors"}), _DRIVERS_OF_ALL_PRODUCTS | {"anyio", "cryptography"}),
     "hub": Rule(frozenset({"domain", "backends", "ports", "values", "errors"}), frozenset({"anyio"})),

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from contextdna.domain.access import Action
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
+from contextdna.domain.recall import Recall
 from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.errors import IntegrityFault
 from contextdna.ports.database import Transaction
@@ -40,6 +41,8 @@ class Operation:
     events: list[Event] = field(default_factory=list)
     leaves_remains: bool = False
     """Set when readable traces of what is gone, or is encrypted now, stay in the database's files until shredded."""
+    recall: Recall | None = None
+    """What ``semantics`` searches by meaning with; None without an embedder."""
 
     @property
     def project_id(self) -> ProjectId:
@@ -120,15 +123,7 @@ class Operation:
         Raises:
             IntegrityFault: The row was changed, or belongs elsewhere.
         """
-        binding = Binding("records", record.project_id, record.id, record.level, record.version, _circle(record))
-        body = self.keys.open(record.sealed, binding, encrypted=record.level in ENCRYPTED_LEVELS)
-        if not all(isinstance(body.get(name), kind) for name, kind in _SHAPES[record.kind].items()):
-            raise IntegrityFault(
-                "a stored body is not what was written",
-                code="body_unreadable",
-                hint="Run `contextdna doctor` and restore the data folder from a backup.",
-            )
-        return body
+        return open_body(self.keys, record)
 
     def readable(self, items: Sequence[VisibleRecord], opener: Callable[[VisibleRecord], R]) -> list[R]:
         """Open what can be opened: one damaged record must not hide the others. The audit entry counts the damaged.
@@ -158,6 +153,23 @@ _SHAPES: Final[Mapping[Kind, Mapping[str, type]]] = {
     | {"session_id": str, "delegation_id": str, "result_ids": list},
 }
 """What a body of each kind holds at least. Plain levels carry no tag that would tell of a change."""
+
+
+def open_body(keys: ProjectKeys, record: Record) -> dict[str, Any]:
+    """Open a record's body outside of a call.
+
+    Raises:
+        IntegrityFault: The row was changed, or belongs elsewhere.
+    """
+    binding = Binding("records", record.project_id, record.id, record.level, record.version, _circle(record))
+    body = keys.open(record.sealed, binding, encrypted=record.level in ENCRYPTED_LEVELS)
+    if not all(isinstance(body.get(name), kind) for name, kind in _SHAPES[record.kind].items()):
+        raise IntegrityFault(
+            "a stored body is not what was written",
+            code="body_unreadable",
+            hint="Run `contextdna doctor` and restore the data folder from a backup.",
+        )
+    return body
 
 
 def _circle(of: Record | Reader) -> tuple[str, str, str]:

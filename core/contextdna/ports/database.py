@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from contextdna.ports.agents import AgentTable
+from contextdna.ports.embeddings import EmbeddingTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
 from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
@@ -21,6 +22,8 @@ class Transaction(Protocol):
 
     @property
     def records(self) -> RecordTable: ...
+    @property
+    def embeddings(self) -> EmbeddingTable: ...
     @property
     def loops(self) -> LoopTable: ...
     @property

@@ -8,6 +8,7 @@ import anyio
 import anyio.lowlevel
 
 from contextdna.backends.in_memory.agents import InMemoryAgents
+from contextdna.backends.in_memory.embeddings import InMemoryEmbeddings
 from contextdna.backends.in_memory.ledger import InMemoryAudit, InMemoryEvents, InMemoryKeys, InMemoryRequests
 from contextdna.backends.in_memory.loops import InMemoryLoops
 from contextdna.backends.in_memory.records import InMemoryRecords
@@ -26,6 +27,7 @@ class InMemoryTransaction:
 
     def __init__(self, sheets: Sheets) -> None:
         self.records = InMemoryRecords(sheets)
+        self.embeddings = InMemoryEmbeddings(sheets)
         self.loops = InMemoryLoops(sheets)
         self.tasks = InMemoryTasks(sheets)
         self.projects = InMemoryProjects(sheets)

@@ -7,6 +7,7 @@ from typing import Generic, Self, TypeVar
 from contextdna.errors import Conflict
 from contextdna.values.agent import Agent, AgentEntry
 from contextdna.values.audit import AuditEntry, AuditHead
+from contextdna.values.embedding import Embedding
 from contextdna.values.event import Event
 from contextdna.values.grant import Grant
 from contextdna.values.ids import (
@@ -100,6 +101,11 @@ class Sheets:
 
     records: Sheet[tuple[ProjectId, RecordId], StoredRecord] = field(default_factory=Sheet)
     indexed: Sheet[None, Indexed] = field(default_factory=Sheet)
+    embeddings: Sheet[tuple[ProjectId, RecordId], tuple[int, Embedding]] = field(default_factory=Sheet)
+    embedding_serial: Sheet[ProjectId | None, int] = field(default_factory=Sheet)
+    """How many were ever put, of each project and (None) of all."""
+    embedding_spaces: Sheet[ProjectId, tuple[str, int, int]] = field(default_factory=Sheet)
+    """Model, dimension and number."""
     links: Sheet[tuple[ProjectId, RecordId, RecordId, str], Link] = field(default_factory=Sheet)
     projects: Sheet[ProjectId, Project] = field(default_factory=Sheet)
     agents: Sheet[tuple[ProjectId, AgentId], Agent] = field(default_factory=Sheet)

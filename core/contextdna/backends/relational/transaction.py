@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from contextdna.backends.relational.agents import Agents
+from contextdna.backends.relational.embeddings import Embeddings
 from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
 from contextdna.backends.relational.loops import Loops
 from contextdna.backends.relational.records import Records
@@ -18,6 +19,7 @@ class RelationalTransaction:
     """Fulfils ``ports.database.Transaction``. Holds no state of a transaction, so one serves a connection for life."""
 
     records: Records
+    embeddings: Embeddings
     loops: Loops
     tasks: Tasks
     projects: Projects
@@ -36,6 +38,7 @@ def tables_over(executor: Executor) -> RelationalTransaction:
     """Make the tables that run their statements through an executor."""
     return RelationalTransaction(
         records=Records(executor),
+        embeddings=Embeddings(executor),
         loops=Loops(executor),
         tasks=Tasks(executor),
         projects=Projects(executor),

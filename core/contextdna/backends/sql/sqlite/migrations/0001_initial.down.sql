@@ -16,6 +16,8 @@ DROP TABLE audit_heads;
 DROP TABLE audit_log;
 DROP TABLE links;
 DROP TABLE grants;
+DROP TABLE embeddings;
+DROP TABLE embedding_spaces;
 DROP TABLE records_index;
 DROP TABLE record_access;
 DROP TABLE records;

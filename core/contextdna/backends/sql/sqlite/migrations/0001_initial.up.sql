@@ -181,6 +181,54 @@ CREATE VIRTUAL TABLE records_index USING fts5(
   content, content = '', contentless_delete = 1, tokenize = 'unicode61'
 );
 
+-- Vectors of records. The serial is the order of commit and never used twice: a process that holds a vector under one
+-- holds what stands, or what is gone. A vector of a record that has moved on is emptied at once (version 0).
+CREATE TABLE embeddings (
+  serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  project_id TEXT NOT NULL,
+  record_id TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  space INTEGER NOT NULL,
+  codec INTEGER NOT NULL,
+  key_id TEXT NOT NULL,
+  salt BLOB NOT NULL,
+  vector BLOB NOT NULL,
+  UNIQUE (project_id, record_id)
+) STRICT;
+
+CREATE INDEX embeddings_by_project ON embeddings (project_id, serial);
+CREATE INDEX embeddings_emptied ON embeddings (project_id, version) WHERE version = 0;
+
+-- The one model of each project. Records up to done_seq had their turn; gone counts removed and replaced vectors.
+CREATE TABLE embedding_spaces (
+  project_id TEXT NOT NULL PRIMARY KEY,
+  model TEXT NOT NULL,
+  dimension INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  done_seq INTEGER NOT NULL,
+  gone INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER embeddings_age_with_records AFTER UPDATE OF version, sealed_key_id ON records
+WHEN NEW.version <> OLD.version OR NEW.sealed_key_id <> OLD.sealed_key_id
+BEGIN
+  UPDATE embeddings SET version = 0, codec = 0, key_id = '', salt = x'', vector = x''
+  WHERE project_id = OLD.project_id AND record_id = OLD.id;
+END;
+
+-- The seq of the newest record is used again when it is purged, so whatever takes it has its turn to come.
+CREATE TRIGGER embeddings_go_with_records AFTER DELETE ON records
+BEGIN
+  DELETE FROM embeddings WHERE project_id = OLD.project_id AND record_id = OLD.id;
+  UPDATE embedding_spaces SET done_seq = OLD.seq - 1
+  WHERE done_seq >= OLD.seq AND NOT EXISTS (SELECT 1 FROM records WHERE seq > OLD.seq);
+END;
+
+CREATE TRIGGER embeddings_count_what_goes AFTER DELETE ON embeddings
+BEGIN
+  UPDATE embedding_spaces SET gone = gone + 1 WHERE project_id = OLD.project_id;
+END;
+
 CREATE TABLE grants (
   project_id TEXT NOT NULL,
   id TEXT NOT NULL,
