@@ -132,7 +132,7 @@ def calls(name: str, *args: st.SearchStrategy[Any], **options: st.SearchStrategy
 
 
 GRANTS = st.builds(
-    lambda number, record_id, grantee_id, project_id, granted_by, expires_at, delegation_id: make_grant(
+    lambda number, record_id, grantee_id, project_id, granted_by, expires_at, delegation_id, assignment: make_grant(
         f"grt_{number}",
         record_id,
         grantee_id,
@@ -140,6 +140,7 @@ GRANTS = st.builds(
         granted_by=granted_by,
         expires_at=expires_at,
         delegation_id=delegation_id,
+        assignment=assignment,
     ),
     NUMBERS,
     RECORD_IDS,
@@ -148,6 +149,7 @@ GRANTS = st.builds(
     AGENTS,
     MAYBE_TIMES,
     st.sampled_from([DelegationId(""), DelegationId("del_1")]),
+    st.booleans(),
 )
 LINKS = st.builds(
     lambda source, target, project_id, relation, at: make_link(

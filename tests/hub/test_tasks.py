@@ -114,6 +114,34 @@ class TestRights:
         await change(alice, task_id, TaskChange(assignee=""), version=2)
         assert (await hub.bind(BOB).tasks.get(task_id)).granted_by == "alice"
 
+    async def test_what_is_shared_and_unshared_beside_the_assignment_leaves_the_assignee_its_task(
+        self, hub: Hub, clock: Clock
+    ) -> None:
+        alice, bob = hub.bind(ALICE), hub.bind(BOB)
+        task_id = await add(alice, level=Level.PRIVATE, assignee="bob")
+        memory_id = await remember(alice, "which brush", level=Level.PRIVATE)
+        await alice.share_memories([BOB.agent_id], [memory_id])
+        await alice.share_memories([BOB.agent_id], [task_id], expires_in_s=60)
+        clock.advance(seconds=61)
+        assert (await bob.tasks.get(task_id)).granted_by == "alice"
+        await alice.share_memories([BOB.agent_id], [task_id])
+        ended = await alice.revoke_shares([BOB.agent_id])
+        assert (ended.changed, set(ended.memory_ids)) == (2, {memory_id, task_id})
+        for named in ([], [task_id]):
+            assert (await alice.revoke_shares([BOB.agent_id], named)).changed == 0
+        assert (await bob.tasks.get(task_id)).granted_by == "alice"
+        await change(alice, task_id, TaskChange(assignee=""))
+        await refused(bob.tasks.get(task_id), NotFound, "not_found")
+
+    async def test_who_is_assigned_what_it_has_reads_it_again(self, hub: Hub) -> None:
+        alice, bob = hub.bind(ALICE), hub.bind(BOB)
+        task_id = await add(alice, level=Level.PROJECT)
+        await change(bob, task_id, TaskChange(take=True))
+        await change(alice, task_id, TaskChange(level=Level.PRIVATE), version=2)  # it took what it saw, without a grant
+        await refused(bob.tasks.get(task_id), NotFound, "not_found")
+        await change(alice, task_id, TaskChange(assignee="bob", priority=0.9), version=3)
+        assert (await bob.tasks.get(task_id)).assignee == "bob"
+
     async def test_an_assignee_changes_status_and_result_and_nothing_else(self, hub: Hub) -> None:
         alice, bob = hub.bind(ALICE), hub.bind(BOB)
         task_id = await add(alice, level=Level.PRIVATE, assignee="bob")
@@ -144,9 +172,10 @@ class TestRights:
 
     async def test_an_assignee_that_lost_sight_of_a_task_finds_nothing(self, hub: Hub) -> None:
         alice, bob = hub.bind(ALICE), hub.bind(BOB)
-        task_id = await add(alice, level=Level.PRIVATE, assignee="bob")
-        await alice.revoke_shares([BOB.agent_id], [task_id])
-        await refused(change(bob, task_id, DONE), NotFound, "not_found")
+        task_id = await add(alice, level=Level.PROJECT)
+        await change(bob, task_id, TaskChange(take=True))
+        await change(alice, task_id, TaskChange(level=Level.PRIVATE), version=2)
+        await refused(change(bob, task_id, DONE, version=3), NotFound, "not_found")
 
     async def test_the_role_system_changes_tasks_but_shows_none_to_others(self, hub: Hub) -> None:
         alice, root = hub.bind(ALICE), hub.bind(ROOT)

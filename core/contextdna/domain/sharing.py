@@ -1,4 +1,7 @@
-"""Sharing: grants on one's own memories, never copies, never passed on."""
+"""Sharing: grants on one's own memories, never copies, never passed on.
+
+The grant by which an assignee reads its task is the task's: no share replaces it, and no revocation ends it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from contextdna.domain.validation import check_agent_id, check_count, check_memo
 from contextdna.errors import AccessDenied, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, new_id
+from contextdna.values.ids import AgentId, DelegationId, GrantId, IdPrefix, RecordId, is_below, new_id
 from contextdna.values.memory import MemorySelection
 
 _SHARE_SECONDS_MAX = 365 * 24 * 3600.0
@@ -56,7 +59,7 @@ async def share(
         else op.now + timedelta(seconds=check_seconds(expires_in_s, name="expires_in_s", maximum=_SHARE_SECONDS_MAX))
     )
     standing = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
-    replaced = [grant.id for grant in standing if grant.record_id in set(wanted) and not grant.delegation_id]
+    replaced = [grant.id for grant in standing if grant.record_id in set(wanted) and _is_share(grant)]
     await op.tx.grants.revoke(op.project_id, replaced, at=op.now)
     grants = [new_grant(op, record_id, target, expires_at) for target in targets for record_id in wanted]
     await op.tx.grants.add(grants)
@@ -68,8 +71,8 @@ async def share(
 async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence[RecordId]) -> ShareReport:
     """End what lets agents read: grants that the actor gave; on records that it names and owns, any other too.
 
-    What a target handed on to agents below it ends with it. A bare name reaches the own delegate of that name and
-    whoever else bears it: the grant may be older than the delegation.
+    What a target handed on to agents below it ends with it; who is assigned a task goes on reading it. A bare name
+    reaches the own delegate of that name and whoever else bears it: the grant may be older than the delegation.
 
     Raises:
         InvalidInput: No target.
@@ -78,6 +81,7 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
     meant = await meant_agents(op, targets)
     targets = tuple(dict.fromkeys([*targets, *meant]))
     given = await op.tx.grants.given(op.project_id, granted_by=op.actor.agent_id, grantee_ids=targets, now=op.now)
+    given = [grant for grant in given if not grant.assignment]
     chosen = {grant.record_id for grant in given if not record_ids or grant.record_id in record_ids}
     refs = await op.tx.records.refs(op.project_id, [*chosen, *record_ids])
     own = [ref.id for ref in refs if ref.owner_id == op.actor.agent_id]
@@ -85,7 +89,7 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
     op.denied_ids.extend(ref.id for ref in refs if ref.id in named - chosen and access.hides(op.actor, [ref]))
     standing = await op.tx.grants.on_records(op.project_id, own, now=op.now)
     ended = {grant.id: grant.record_id for grant in given if grant.record_id in chosen}
-    ended |= {grant.id: grant.record_id for grant in standing if _at_or_below(grant.grantee_id, targets)}
+    ended |= {grant.id: grant.record_id for grant in standing if _reaches(grant, targets)}
     changed = await op.tx.grants.revoke(op.project_id, list(ended), at=op.now)
     memory_ids = tuple(dict.fromkeys(ended.values()))
     op.note(memory_ids, targets=list(targets), ended=changed)
@@ -93,8 +97,14 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
     return ShareReport(memory_ids, targets, await _unknown(op, meant), changed, None)
 
 
-def _at_or_below(agent_id: AgentId, targets: Sequence[AgentId]) -> bool:
-    return any(agent_id == target or agent_id.startswith(f"{target}/") for target in targets)
+def _reaches(grant: Grant, targets: Sequence[AgentId]) -> bool:
+    """Tell whether the end of what targets read ends a grant: it is theirs, or of an agent below one."""
+    below = any(grant.grantee_id == target or is_below(grant.grantee_id, target) for target in targets)
+    return below and not grant.assignment
+
+
+def _is_share(grant: Grant) -> bool:
+    return not grant.delegation_id and not grant.assignment
 
 
 def new_grant(

@@ -174,7 +174,7 @@ async def _let_read(op: Operation, task_id: RecordId, assignee: AgentId, *, owne
     """Grant an assignee its task; gives the grant's id, which an unassignment ends."""
     if assignee in ("", owner):
         return ""
-    grant = new_grant(op, task_id, assignee, None)
+    grant = replace(new_grant(op, task_id, assignee, None), assignment=True)
     await op.tx.grants.add([grant])
     return grant.id
 
@@ -234,7 +234,7 @@ async def _apply(op: Operation, current: Record, body: dict[str, Any], change: T
 async def _reassign(op: Operation, current: Record, body: dict[str, Any], change: TaskChange) -> AgentId:
     """Give a task to another agent, and what it may read with it; who takes one itself reads it already."""
     assignee = await _next_assignee(op, current, change)
-    if assignee == current.subject:
+    if assignee == current.subject and not await _lost_it(op, current, body, change):
         return assignee
     if change.take:
         await require_visible(op, [current.id])
@@ -244,6 +244,15 @@ async def _reassign(op: Operation, current: Record, body: dict[str, Any], change
         await op.tx.grants.revoke(op.project_id, [GrantId(body["grant_id"])], at=op.now)
     body["grant_id"] = "" if change.take else await _let_read(op, current.id, assignee, owner=current.owner_id)
     return assignee
+
+
+async def _lost_it(op: Operation, current: Record, body: Mapping[str, Any], change: TaskChange) -> bool:
+    """Tell whether an owner assigns its task to who has it and may not read it by that, as who took it once."""
+    owner = current.owner_id
+    if not change.assignee or owner != op.actor.agent_id or owner == current.subject:
+        return False
+    grants = await op.tx.grants.active_for(op.project_id, [current.id], AgentId(current.subject), now=op.now)
+    return body["grant_id"] not in [grant.id for grant in grants]
 
 
 async def _next_assignee(op: Operation, current: Record, change: TaskChange) -> AgentId:

@@ -23,3 +23,5 @@ class Grant:
     rests_on: GrantId = GrantId("")
     """The grant by which the giver itself reads the record, and with which this one lapses; empty when by its own
     right."""
+    assignment: bool = False
+    """Whether the assignee of a task reads it by this: it lasts as long as the assignment, whatever is shared."""

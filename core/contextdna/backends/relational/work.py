@@ -287,6 +287,7 @@ def _grant_params(grant: Grant) -> tuple[Any, ...]:
         micros_or_none(grant.revoked_at),
         grant.delegation_id,
         grant.rests_on,
+        int(grant.assignment),
     )
 
 
@@ -302,4 +303,5 @@ def _grant_of(row: Row) -> Grant:
         moment_or_none(row[7]),
         row[8],
         row[9],
+        bool(row[10]),
     )

@@ -35,7 +35,8 @@ id, project_id, parent_session_id, child_session_id, parent_agent_id, child_agen
 expires_at, accepted_at, ended_at, result_ids
 
 -- fragment: grant
-id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id, rests_on
+id, project_id, record_id, grantee_id, granted_by, created_at, expires_at, revoked_at, delegation_id, rests_on,
+assignment
 
 -- name: session_add
 INSERT INTO sessions ({session}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -98,7 +99,7 @@ UPDATE delegations SET
 WHERE project_id = ?2 AND id = ?1
 
 -- name: grant_add
-INSERT INTO grants ({grant}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO grants ({grant}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: grants_active_for
 SELECT {grant} FROM grants INDEXED BY grants_by_record

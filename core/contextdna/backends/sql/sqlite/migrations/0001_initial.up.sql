@@ -240,6 +240,7 @@ CREATE TABLE grants (
   revoked_at INTEGER,
   delegation_id TEXT NOT NULL,
   rests_on TEXT NOT NULL,
+  assignment INTEGER NOT NULL,
   PRIMARY KEY (project_id, id)
 ) STRICT, WITHOUT ROWID;
 
