@@ -1,8 +1,8 @@
 # ruff: noqa: RUF001 - Russian is written in Cyrillic letters
 """The stop words of each language, as words are compared: NFKC, case-folded, apart at apostrophes.
 
-Source: the lists of the Snowball project (https://snowballstem.org), under its licence below; to the English one single
-letters left by apostrophes were added.
+Source: the lists of the Snowball project (https://snowballstem.org), under its licence below. The English one also has
+the single letters that apostrophes leave; ``_ADDED`` are question words and helpers that the others lack.
 
 The snowball algorithms, and the snowball library, are copyright (c) 2001-2006,
 Dr Martin Porter and Richard Boulton, and are licensed under the BSD license.
@@ -37,8 +37,21 @@ from typing import Final
 
 from contextdna.values.language import Language
 
+_ADDED: Final[Mapping[Language, str]] = {
+    Language.DANISH: "hvordan hvorfor hvornår hvilke hvilken hvilket hvem kan skulle er",
+    Language.DUTCH: "hoeveel waar waarom wanneer waren welk welke worden wel",
+    Language.FINNISH: "miten milloin miksi kuinka onko paljonko",
+    Language.FRENCH: "cette combien comment où pourquoi quand quel quelle quelles quels quoi",
+    Language.GERMAN: "wann warum wem wen wer weshalb wieso wessen wohin wurde wurden worden",
+    Language.ITALIAN: "cosa quando",
+    Language.NORWEGIAN: "hvilket",
+    Language.PORTUGUESE: "onde porque quais quanto quantos são",
+    Language.RUSSIAN: "это почему сколько какие такое как где кого кому",
+    Language.SPANISH: "cuál cuáles cuándo cuánto cuántos cómo dónde quién quiénes",
+    Language.SWEDISH: "vilka hur när finns",
+}
 STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
-    language: frozenset(listed.split())
+    language: frozenset(f"{listed} {_ADDED.get(language, '')}".split())
     for language, listed in {
         Language.ENGLISH: """a about above after again against all am an and any are as at be because been before
             being below between both but by can could d did do does doing don down during each few for from further
