@@ -165,6 +165,28 @@ async def test_hidden_and_absent_are_alike_beside_what_is_visible(hub: Hub) -> N
     ]
 
 
+async def test_what_is_absent_costs_an_entry_before_the_answer_as_what_is_hidden_does(hub: Hub) -> None:
+    hidden = await remember(hub.bind(WRITER), "hidden", level=Level.PRIVATE)
+    mine = await remember(hub.bind(PETE), "mine")
+    absent = RecordId(hidden[:-4] + "zzzz")
+    entries = []
+    for asked, outcome in ((hidden, Outcome.DENIED), (absent, Outcome.ABSENT)):
+        found, missing = await hub.bind(PETE).get_memories([mine, asked])
+        assert ([memory.record.id for memory in found], missing) == ([mine], (asked,))
+        entries += [((asked,), outcome), ((mine,), Outcome.ALLOWED)]
+        told = [entry.draft for entry in await audit_of(hub, action="memory.get")]
+        assert [(draft.record_ids, draft.outcome) for draft in told] == entries  # what came before the answer is first
+
+
+async def test_what_is_absent_leaves_an_entry_beside_what_a_call_changed_as_what_is_hidden_does(hub: Hub) -> None:
+    hidden = await remember(hub.bind(WRITER), "hidden", level=Level.PRIVATE)
+    absent = RecordId(hidden[:-4] + "zzzz")
+    for asked in (hidden, absent):
+        assert (await hub.bind(PETE).revoke_shares([ALICE.agent_id], [asked])).changed == 0
+    told = [entry.draft.outcome for entry in await audit_of(hub, action="memory.unshare")]
+    assert told == [Outcome.ALLOWED, Outcome.DENIED, Outcome.ALLOWED, Outcome.ABSENT]
+
+
 async def test_a_phase_of_hidden_records_answers_as_an_unknown_one(hub: Hub) -> None:
     hidden = await plant(hub, WRITER, Kind.LOOP, Level.PRIVATE, "hidden")
     shapes = set()

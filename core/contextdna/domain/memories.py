@@ -201,7 +201,7 @@ async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memo
     hidden = [ref.id for ref in refs if access.hides(op.actor, [ref])]
     if not seen:
         raise access.absent_error(missing, denied=bool(hidden))
-    op.denied_ids.extend(hidden)
+    op.miss(missing, hidden=hidden)
     op.note([item.record.id for item in seen], found=len(seen))
     links = await op.tx.records.links_of(op.project_id, [item.record.id for item in seen])
     targets = await _visible_targets(op, links)

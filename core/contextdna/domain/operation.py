@@ -1,6 +1,6 @@
 """One call at work: the transaction, the actor, and what will be told and audited when it commits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -35,8 +35,10 @@ class Operation:
     frequencies: Frequencies
     settings: HubSettings
     record_ids: list[str] = field(default_factory=list)
-    denied_ids: list[str] = field(default_factory=list)
-    """Hidden records that the call named, beside what it was given: they get an entry of their own."""
+    missing_ids: list[str] = field(default_factory=list)
+    """Records that the call named and was not given, beside what it was given: they get an entry of their own."""
+    hidden_ids: list[str] = field(default_factory=list)
+    """Those of them that are there, but not for the actor."""
     details: dict[str, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     leaves_remains: bool = False
@@ -53,6 +55,16 @@ class Operation:
         """Add record ids and counts to the audit entry of this call; never text of a record."""
         self.record_ids.extend(record_ids)
         self.details.update(details)
+
+    def miss(self, record_ids: Iterable[str], *, hidden: Iterable[str]) -> None:
+        """Add ids that are not there for the actor, hidden or absent: both cost it the same, or the time would tell.
+
+        Args:
+            record_ids: All of them.
+            hidden: Those among them that are there for others.
+        """
+        self.missing_ids.extend(record_ids)
+        self.hidden_ids.extend(hidden)
 
     def emit(
         self, name: EventName, record_ids: Sequence[str] = (), *, subject: str = "", audience: Sequence[str] = ()

@@ -85,8 +85,9 @@ async def revoke(op: Operation, targets: Sequence[AgentId], record_ids: Sequence
     chosen = {grant.record_id for grant in given if not record_ids or grant.record_id in record_ids}
     refs = await op.tx.records.refs(op.project_id, [*chosen, *record_ids])
     own = [ref.id for ref in refs if ref.owner_id == op.actor.agent_id]
-    named = set(record_ids)
-    op.denied_ids.extend(ref.id for ref in refs if ref.id in named - chosen and access.hides(op.actor, [ref]))
+    named = set(record_ids) - chosen
+    hidden = [ref.id for ref in refs if ref.id in named and access.hides(op.actor, [ref])]
+    op.miss(named - {ref.id for ref in refs} | set(hidden), hidden=hidden)
     standing = await op.tx.grants.on_records(op.project_id, own, now=op.now)
     ended = {grant.id: grant.record_id for grant in given if grant.record_id in chosen}
     ended |= {grant.id: grant.record_id for grant in standing if _reaches(grant, targets)}

@@ -1,7 +1,7 @@
 """The one door's mechanism: resolve, run, audit, commit, tell. Every Workspace method goes through it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -43,7 +43,7 @@ class _Attempt:
     """How far a call came: kept outside its transaction, so that a refused one can still be audited."""
 
     actor: Actor | None = None
-    denied_ids: list[str] = field(default_factory=list)
+    missed: NotFound | None = None
     seen_at: datetime | None = None
 
 
@@ -85,7 +85,7 @@ class Door:
             answer = await run(op)
             if op.leaves_remains:
                 self._remains.expect()  # before the commit: a cancelled caller may never come to shred them
-            await audit.append(tx, op.keys, [_allowed(op, caller), *_hidden(op, caller)])
+            await audit.append(tx, op.keys, [_allowed(op, caller), *_missing(op, caller)])
             if op.events:
                 await tx.events.append(op.events)
             return answer, op.events
@@ -138,13 +138,12 @@ class Door:
         async def unit(tx: Transaction) -> tuple[R, ReadTrace]:
             op = await self._begin(tx, caller, action, attempt)
             answer = await run(op)
-            attempt.denied_ids = op.denied_ids
+            attempt.missed = _missed(op)
             return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids))
 
         answer, trace = await self._attempt(self.database.read, unit, caller, action, attempt)
-        if attempt.denied_ids:
-            hidden = NotFound("hidden", record_ids=tuple(attempt.denied_ids), denied=True)
-            await self._audit_refusal(caller, action, attempt, hidden)
+        if attempt.missed is not None:
+            await self._audit_refusal(caller, action, attempt, attempt.missed)
         return answer, trace
 
     async def admit(self, caller: Caller, action: Action, check: Callable[[Operation], None]) -> ProjectKeys:
@@ -293,11 +292,18 @@ def _audited_ids(named: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if is_id(name) else _NO_ID for name in named[:_AUDITED_IDS_MAX])
 
 
-def _hidden(op: Operation, caller: Caller) -> list[AuditDraft]:
-    """Make the entry of hidden records that a call named beside what it changed."""
-    if not op.denied_ids:
+def _missed(op: Operation) -> NotFound | None:
+    """Tell of the records that a call named and was not given: of the hidden ones, where there are any."""
+    if not op.missing_ids:
+        return None
+    return NotFound("missing", record_ids=tuple(op.hidden_ids or op.missing_ids), denied=bool(op.hidden_ids))
+
+
+def _missing(op: Operation, caller: Caller) -> list[AuditDraft]:
+    """Make the entry of the records that a call named beside what it changed, and that are not there for it."""
+    error = _missed(op)
+    if error is None:
         return []
-    error = NotFound("hidden", record_ids=tuple(op.denied_ids), denied=True)
     return [_refused(op.project_id, at=op.now, caller=caller, action=op.action, actor=op.actor, error=error)]
 
 
