@@ -107,6 +107,24 @@ async def test_a_server_that_comes_back_gets_all_in_order(server: FaultyServer) 
     assert await everything(server) == ["Three."]
 
 
+async def test_a_working_memory_that_waits_can_be_named_to_stay(server: FaultyServer) -> None:
+    server.go_down()
+    async with server.connect(attempts=1) as memory:
+        async with memory.run("drone") as run:
+            kept = await run.store("Kept.", tier="working")
+            first, second = await run.store_all(
+                [{"content": "One.", "tier": "working"}, {"content": "Two.", "tier": "working"}]
+            )
+            run.promote(kept, second)
+            server.come_back()
+        assert run.report.complete
+        assert kept.later is not None
+        assert second.later is not None
+        assert first.later is not None
+        assert run.report.promoted == (kept.later(), second.later())
+        assert run.report.expired == (first.later(),)
+
+
 async def test_the_end_of_a_run_tries_again_what_waits(server: FaultyServer) -> None:
     server.go_down()
     server.time.at_a_wait = lambda: server.come_back() if len(server.time.waits) == 3 else None

@@ -1,6 +1,6 @@
 """What the tools answer, as values. Names are those of the tools; a field that the server left out has its default."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +31,8 @@ class Stored:
     id: str
     version: int
     status: str
+    later: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """Gives the id of what is ``queued``, once it is stored; empty before."""
 
 
 QUEUED = Stored("", 0, "queued")
@@ -108,6 +110,10 @@ class Ended:
     delegation_completed: bool = False
     grants_ended: int = 0
     children_ended: int = 0
+    promoted: tuple[str, ...] = ()
+    """Working memories that stay, as episodic ones."""
+    expired: tuple[str, ...] = ()
+    """The other working memories of the session, which are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

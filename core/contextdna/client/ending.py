@@ -52,7 +52,7 @@ class Ending:
         items = [MemoryItem(content=text, memory_type=kind, importance=0.7, level=self.level) for text in texts]
         request = requests.store_all(items, on_duplicate="merge", idempotency_key="")
         parts = self._one_by_one(kind, texts) if len(texts) > 1 else ()
-        return Waiting(_counted(kind, len(texts)), request, sum(map(size_of, texts)), parts=parts)
+        return Waiting(_counted(kind, len(texts)), request, sum(map(size_of, texts)), parts=parts, learned=True)
 
     def _one_by_one(self, kind: str, texts: Sequence[str]) -> tuple[Waiting, ...]:
         return tuple(self._batch(kind, [text]) for text in texts)

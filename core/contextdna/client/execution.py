@@ -9,18 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
 from contextdna.client import answers, requests
-from contextdna.client.answers import Begun, Delegated, Ended, Late, answer_as
+from contextdna.client.answers import Begun, Delegated, Ended, Late, Stored, answer_as
 from contextdna.client.connection import Connection, Request
 from contextdna.client.ending import Ending
 from contextdna.client.errors import ClientError, Refused, ServerAway
 from contextdna.client.heartbeat import Heartbeat
 from contextdna.client.report import Ledger, Unstored, Waiting
 from contextdna.client.requests import BeginFields
+
+RESULTS_MAX: Final = 100
+"""How many artifacts and memories the end of a session takes as its result. Source: end_session."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,9 @@ class Opening:
     fields: BeginFields = field(default_factory=BeginFields)
 
 
+_OVER: Final = frozenset({"session_ended", "session_expired"})
+
+
 class Execution:
     """The session of one run, and the books of what was written in it."""
 
@@ -70,6 +76,8 @@ class Execution:
         self._limits = limits
         self._one_at_a_time = anyio.Lock()
         self._artifacts: list[str] = []
+        self._learned: list[str] = []
+        self.promote: list[Stored | str] = []
         self.heartbeat = Heartbeat(connection, lambda: self.begun.session_id if self.begun else "", limits.heartbeat_s)
         self.opening = opening
         self.ledger = Ledger(limits.waiting_max, limits.waiting_bytes_max)
@@ -270,10 +278,20 @@ class Execution:
         return raw
 
     def _completed(self, request: Request) -> Request:
-        """Name the artifacts of the run at its end: those that waited have their ids only then."""
+        """Name what belongs to the run at its end: what waited has its id only then."""
         if request.tool != "end_session":
             return request
-        return replace(request, arguments={**request.arguments, "artifacts": list(self._artifacts)})
+        named = {"artifacts": self._results()[:RESULTS_MAX], "promote": self._promoted()}
+        return replace(request, arguments={**request.arguments, **named})
+
+    def _results(self) -> list[str]:
+        """Give the artifacts of the run, and where it was delegated what it learned that its end does not store."""
+        delegated = self.begun is not None and bool(self.begun.work.get("delegation_id"))
+        return list(dict.fromkeys([*self._artifacts, *(self._learned if delegated else [])]))
+
+    def _promoted(self) -> list[str]:
+        named = [one if isinstance(one, str) else one.id or (one.later() if one.later else "") for one in self.promote]
+        return [memory_id for memory_id in dict.fromkeys(named) if memory_id]
 
     def _cancelled(self, item: Waiting) -> None:
         item.uncertain = True
@@ -282,12 +300,27 @@ class Execution:
             self.ledger.waiting.remove(item)
 
     def _book(self, item: Waiting, raw: Mapping[str, Any]) -> None:
+        item.ids = _ids(raw)
         if item.request.tool == "end_session":
-            self.ended = True
+            self._over(item, answer_as(Ended, raw))
         if item.request.tool == "attach_artifact":
             self._artifacts.append(str(raw.get("id", "")))
-        if ids := _ids(raw):
-            self.ledger.keep(item.what, ids)
+        if item.learned:
+            self._learned += item.ids
+        if item.ids:
+            self.ledger.keep(item.what, item.ids)
+
+    def _over(self, item: Waiting, end: Ended) -> None:
+        """Note how the session ended."""
+        self.ended = True
+        self.ledger.promoted, self.ledger.expired = end.promoted, end.expired
+        if left := self._results()[RESULTS_MAX:]:
+            error = Refused(
+                f"{len(left)} more than the {RESULTS_MAX} that the end of a session takes",
+                code="artifacts_out_of_range",
+                hint="Share them with whoever delegated the task.",
+            )
+            self.ledger.give_up(replace(item, what="which of what was stored belongs to the result"), error)
 
     async def _refused(self, item: Waiting, error: Refused) -> None:
         """Book the refusal of what waited.
@@ -304,23 +337,52 @@ class Execution:
         elif ending and not over:
             await self._end_without(item, error)
         else:
+            self.ended = self.ended or (ending and error.code in _OVER)  # it was over before the run came to end it
             self.ledger.give_up(item, error)
 
     async def _end_without(self, item: Waiting, error: Refused) -> None:
-        """End the session without what is refused: the artifacts where one is gone, else the result.
+        """End the session without what is refused: memories to keep or artifacts where one is gone, else the result.
 
         Raises:
             ClientError: A bare end was refused, too.
         """
-        if self._artifacts and error.code == "not_found":
+        if self._promoted() and error.code in ("not_found", "not_working") and await self._promote_less(item, error):
+            self.ledger.waiting.insert(0, item)
+            return
+        if self._results() and error.code == "not_found":
             self.ledger.give_up(replace(item, what="which artifacts belong to the result"), error)
             self._artifacts.clear()
+            self._learned.clear()
             self.ledger.waiting.insert(0, item)
             return
         self.ledger.give_up(replace(item, what=item.what.removeprefix("end of session, ")), error)
-        bare = requests.end(success=bool(item.request.arguments["success"]))
-        answer_as(Ended, await self.call(bare, patient=True))
-        self.ended = True
+        bare = self._completed(requests.end(success=bool(item.request.arguments["success"])))
+        self._over(item, answer_as(Ended, await self.call(bare, patient=True)))
+
+    async def _promote_less(self, item: Waiting, error: Refused) -> bool:
+        """Leave out what cannot be promoted, so that the others stay; tell whether that left out anything.
+
+        Raises:
+            ClientError: The server is away, or cannot now.
+        """
+        wanted = self._promoted()
+        tiers = {memory_id: await self._tier_in_session(memory_id) for memory_id in wanted}
+        working = [memory_id for memory_id in wanted if tiers[memory_id] == "working"]
+        if not all(tiers.values()):
+            self.ledger.give_up(replace(item, what="which working memories stay"), error)
+        self.promote = [*working]
+        return len(working) < len(wanted)
+
+    async def _tier_in_session(self, memory_id: str) -> str:
+        """Give the tier of a memory; empty where it is gone, or a working one of another session."""
+        try:
+            [memory] = answers.listed(await self.call(requests.get([memory_id]), patient=True), "memories")
+        except Refused as error:
+            if error.retryable:
+                raise
+            return ""
+        tier = str(memory.get("tier", ""))
+        return "" if tier == "working" and memory.get("session") != self.conversation else tier
 
     async def _find_the_end(self, item: Waiting, error: Refused) -> None:
         """Find out whether an end that got no answer was carried out: it stores all of its texts, or none."""

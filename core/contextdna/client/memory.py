@@ -157,14 +157,17 @@ class Memory:
         output: str = "",
         learnings: Sequence[str] = (),
         artifacts: Sequence[str] = (),
+        promote: Sequence[str] = (),
         level: str = "",
     ) -> Ended:
-        """End a session with its result and what was learned: end_session."""
-        request = requests.end(success=success, output=output, learnings=learnings, artifacts=artifacts, level=level)
+        """End a session with its result, what was learned, and the working memories that stay: end_session."""
+        request = requests.end(
+            success=success, output=output, learnings=learnings, artifacts=artifacts, promote=promote, level=level
+        )
         return answer_as(Ended, await self._call(request, session_id))
 
     async def log(self, turns: Sequence[Mapping[str, Any]], *, session_id: str) -> Logged:
-        """Append turns (role, content, level, metadata) to the session's conversation: log_turn."""
+        """Append turns (role, content, level, tool_calls, metadata) to the session's conversation: log_turn."""
         return answer_as(Logged, await self._call(requests.log(turns), session_id))
 
     async def delegate(
@@ -248,7 +251,8 @@ class Memory:
 
         Args:
             tool: Its name, such as await_signal.
-            repeatable: Whether it may be called again when nobody knows whether the first call arrived.
+            repeatable: Whether a second call does no harm when nobody knows whether the first arrived: true of reading,
+                and of writing with an idempotency_key. Else a lost answer raises `ServerAway`, ``outcome_unknown``.
             within_s: How long the answer may take, for tools that wait; default as for all.
             arguments: As the tool takes them, session_id included.
         """

@@ -55,6 +55,8 @@ class RunReport:
         degraded: Whether the server was away, or could not do its work, for any part of the run.
         stored: What the server has answered for, in order.
         unstored: What it has not, in order; empty when nothing is missing.
+        promoted: The ids of working memories that stay, as episodic ones.
+        expired: The ids of the other working memories, which were forgotten with the session.
         waiting: Writes that wait for the server; 0 once the run is left.
         unanswered: Questions to the memory that got an empty answer because the server was away.
         calls: Calls made.
@@ -72,6 +74,8 @@ class RunReport:
     unanswered: int
     calls: int
     attempts: int
+    promoted: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -86,6 +90,8 @@ class RunReport:
         for item in self.unstored:
             missing = "perhaps stored" if item.uncertain else "not stored"
             lines.append(f"  {missing}: {item.what} ({item.code}: {item.message})")
+        if self.expired:
+            lines.append(f"  forgotten with the session, of tier working: {', '.join(self.expired)}")
         if not self.ended and self.outcome is not RunOutcome.RUNNING:
             lines.append("  the server does not know that the session has ended")
         return "\n".join(lines)
@@ -103,6 +109,10 @@ class Waiting:
     size: int = 0
     uncertain: bool = False
     parts: tuple[Waiting, ...] = ()
+    learned: bool = False
+    """Whether it is what the run learned, which whoever delegated it is to read."""
+    ids: tuple[str, ...] = ()
+    """What it is stored as, once it is."""
 
 
 @dataclass(slots=True)
@@ -114,6 +124,8 @@ class Ledger:
     waiting: list[Waiting] = field(default_factory=list)
     stored: list[Kept] = field(default_factory=list)
     unstored: list[Unstored] = field(default_factory=list)
+    promoted: tuple[str, ...] = ()
+    expired: tuple[str, ...] = ()
     unanswered: int = 0
     degraded: bool = False
     tally: Tally = field(default_factory=Tally)

@@ -101,6 +101,7 @@ class LoopFields(TypedDict, total=False):
     reasoning: str
     blockers: Sequence[str]
     files: Sequence[str]
+    rests_on: Sequence[str]
     issues: Sequence[str]
     recommendations: Sequence[str]
     deferred_issues: Sequence[str]
@@ -136,10 +137,17 @@ def resume(session_id: str) -> Request:
 
 
 def end(
-    *, success: bool, output: str = "", learnings: Sequence[str] = (), artifacts: Sequence[str] = (), level: str = ""
+    *,
+    success: bool,
+    output: str = "",
+    learnings: Sequence[str] = (),
+    artifacts: Sequence[str] = (),
+    promote: Sequence[str] = (),
+    level: str = "",
 ) -> Request:
     """End a session. Asked twice, the second is refused, and changes nothing."""
-    fields = {"success": success, "output": output, "learnings": learnings, "artifacts": artifacts, "level": level}
+    named = {"artifacts": artifacts, "promote": promote}
+    fields = {"success": success, "output": output, "learnings": learnings, **named, "level": level}
     return _request("end_session", fields, repeatable=True)
 
 

@@ -9,7 +9,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
 from contextdna.errors import InvalidInput
 from contextdna.values.event import EventName
-from contextdna.values.ids import AgentId, RecordId
+from contextdna.values.ids import AgentId, IdPrefix, RecordId
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate, StoredMemory
 from contextdna.values.principal import Reader
@@ -117,8 +117,9 @@ async def end(
     check_count(len(artifact_ids), name="artifacts", maximum=op.settings.limits.batch_max, minimum=0)
     await memories.require_visible(op, artifact_ids)
     promoted = await _promote(op, session, promote)
-    if artifact_ids and not output and not learnings:
-        output = f"Result: {', '.join(artifact_ids)}"  # or nothing that can be found would name them
+    bare = [record_id for record_id in artifact_ids if not record_id.startswith(f"{IdPrefix.MEMORY}_")]
+    if bare and not output and not learnings:
+        output = f"Result: {', '.join(bare)}"  # or nothing that can be found would name them
     drafts = _drafts(session, success=success, output=output, learnings=learnings, level=level)
     stored = await _keep(op, [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts])
     results = tuple(dict.fromkeys([*(item.id for item in stored), *artifact_ids]))
