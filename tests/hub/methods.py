@@ -194,4 +194,5 @@ METHODS: Final = {
     "rotate_keys": Sample("key.rotate", lambda w, _: w.rotate_keys(), Risk.CRITICAL),
     "sessions.close_overdue": Sample("session.close", lambda w, _: w.sessions.close_overdue()),
     "sweep": Sample("retention.sweep", lambda w, _: w.sweep()),
+    "reindex": Sample("embedding.reindex", lambda w, _: w.reindex()),
 }

@@ -80,6 +80,7 @@ class Action(StrEnum):
     EXPORT_AUDIT = "audit.export"
     ROTATE_KEYS = "key.rotate"
     SWEEP = "retention.sweep"
+    REINDEX = "embedding.reindex"
     REGISTER_AGENT = "agent.register"
     BEAT_AGENT = "agent.heartbeat"
     RATE_AGENT = "agent.confidence"
@@ -99,6 +100,7 @@ SYSTEM_ONLY: Final = frozenset(
         Action.EXPORT_AUDIT,
         Action.ROTATE_KEYS,
         Action.SWEEP,
+        Action.REINDEX,
         Action.CLOSE_SESSIONS,
     }
 )

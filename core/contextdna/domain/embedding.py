@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contextdna.domain.encryption import ProjectKeys
-from contextdna.domain.operation import open_body
+from contextdna.domain.operation import Operation, open_body
 from contextdna.domain.recall import TEXT_CHARS_MAX, Recall
 from contextdna.domain.retrieval import readable
 from contextdna.domain.semantics import open_vector, require_same_model, vector_binding
@@ -45,8 +45,10 @@ def _text_of(keys: ProjectKeys, record: Record) -> str:
 
 async def keep(
     tx: Transaction, keys: ProjectKeys, recall: Recall, batch: Sequence[Waiting], vectors: Sequence[bytes]
-) -> None:
+) -> bool:
     """Store the vectors of a batch (empty ones for empty texts); what has moved on meanwhile is left out.
+
+    False where none is stored: a project's first batch without a single text tells no dimension.
 
     Raises:
         SettingsInvalid: ``embedding_model_mixed``: the project's vectors are of another model by now.
@@ -55,7 +57,7 @@ async def keep(
     space = await tx.embeddings.space(keys.project_id)
     if space is None:
         if not dimension:
-            return
+            return False
         await tx.embeddings.adopt(keys.project_id, recall.model, dimension)
         space = await tx.embeddings.space(keys.project_id)
         if space is None:
@@ -64,6 +66,7 @@ async def keep(
     await tx.embeddings.put(
         [_embedding(keys, item.record, vector, space=space.number) for item, vector in zip(batch, vectors, strict=True)]
     )
+    return True
 
 
 def _embedding(keys: ProjectKeys, record: Record, vector: bytes, *, space: int) -> Embedding:
@@ -80,6 +83,23 @@ def _embedding(keys: ProjectKeys, record: Record, vector: bytes, *, space: int) 
     )
     ciphertext, salt = keys.encrypt(packed, binding)
     return Embedding(record.project_id, record.id, record.version, space, codec, ciphertext, keys.current_key_id, salt)
+
+
+async def adopt(op: Operation, *, dimension: int) -> tuple[ProjectId, bool]:
+    """Make the model at work that of the project; gives the project, and whether another one was before.
+
+    Args:
+        op: The operation; without an embedder it changes nothing.
+        dimension: Of the model's vectors.
+    """
+    if op.recall is None:
+        return op.project_id, False
+    space = await op.tx.embeddings.space(op.project_id)
+    if space is not None and (space.model, space.dimension) == (op.recall.model, dimension):
+        return op.project_id, False
+    await op.tx.embeddings.adopt(op.project_id, op.recall.model, dimension)
+    op.note(model=op.recall.model, dimension=dimension)
+    return op.project_id, space is not None
 
 
 async def catch_up(tx: Transaction, keys: ProjectKeys, recall: Recall, project_id: ProjectId) -> bool:

@@ -5,17 +5,23 @@ transaction (``hub.semantics``). What is near is then told by what the process h
 database, in one statement with the access predicate.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.operation import Operation
 from contextdna.domain.recall import Recall
-from contextdna.domain.vectors import Floats, Shelf, cosines, direction
+from contextdna.domain.vectors import Shelf, cosines, direction
 from contextdna.errors import IntegrityFault, SettingsInvalid
 from contextdna.values.embedding import Embedding, EmbeddingSpace, StoredEmbedding
 from contextdna.values.ids import ProjectId, RecordId
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.search import RecordFilter
+
+if TYPE_CHECKING:
+    from contextdna.domain.vectors import Floats
 
 _FIRST_HANDFUL_MIN = 256
 _RESCORED_MIN = 200  # signatures only estimate: of what they choose, as many are compared exactly

@@ -13,6 +13,7 @@ from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
+from contextdna.domain.recall import Recall
 from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
 from contextdna.hub.reads import ReadLedger, ReadTrace
@@ -59,8 +60,10 @@ class Door:
         settings: HubSettings,
         clock: Callable[[], datetime],
         remains: Remains,
+        recall: Recall | None = None,
     ) -> None:
         self.database = database
+        self.recall = recall
         self.vault = vault
         self.settings = settings
         self.clock = clock
@@ -188,7 +191,7 @@ class Door:
         if index is None:
             spaces = TokenSpaces(Tokeniser(keys.index_key), Tokeniser(keys.sealed_index_key))
             index = self._indexes[actor.project_id] = (spaces, Frequencies())
-        return Operation(tx, actor, action, now, keys, *index, self.settings)
+        return Operation(tx, actor, action, now, keys, *index, self.settings, recall=self.recall)
 
     async def _see(self, op: Operation) -> datetime | None:
         """Note now and then that an agent is at work; gives the time where that was due.

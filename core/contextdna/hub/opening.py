@@ -18,14 +18,18 @@ from contextdna.backends.sqlite import open_sqlite
 from contextdna.domain import projects
 from contextdna.domain.access import Caller
 from contextdna.domain.encryption import Vault
+from contextdna.domain.recall import Recall
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
+from contextdna.hub.embedders import open_embedder
 from contextdna.hub.remains import Remains
+from contextdna.hub.semantics import Semantics
 from contextdna.hub.stream import EventStream
 from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
+from contextdna.ports.embedder import Embedder
 from contextdna.ports.storage import BlobStore, KeyRing
 from contextdna.values.ids import UPKEEP_AGENT
 from contextdna.values.principal import Principal, Role
@@ -82,9 +86,17 @@ def _audited(name: str) -> str:
 
 @asynccontextmanager
 async def open_hub(
-    settings: HubSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    settings: HubSettings,
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    embedder: Embedder | None = None,
 ) -> AsyncIterator[Hub]:
     """Open an installation, making and migrating what is not there yet; on exit all that waits is written.
+
+    Args:
+        settings: What to open, and how.
+        clock: Tells the time, aware and in UTC.
+        embedder: An embedder of one's own, in place of the one that the settings name.
 
     Raises:
         SettingsInvalid: The settings name something impossible.
@@ -98,10 +110,20 @@ async def open_hub(
         channel = InProcessChannel()
         blobs = BlobRoom(store, database)
         remains = Remains(database, blobs)
-        door = Door(database=database, vault=vault, channel=channel, settings=settings, clock=clock, remains=remains)
+        chosen = embedder or await open_embedder(stack, settings.search)
+        door = Door(
+            database=database,
+            vault=vault,
+            channel=channel,
+            settings=settings,
+            clock=clock,
+            remains=remains,
+            recall=Recall(chosen.model) if chosen else None,
+        )
         await _prepare(database, vault, settings, clock)
         stream = EventStream(database, channel)
-        hub = Hub(Rooms(door, blobs, remains, stream, InProcessCache(entries_max=_CACHED_MAX)))
+        semantics = Semantics(door, chosen)
+        hub = Hub(Rooms(door, blobs, remains, stream, InProcessCache(entries_max=_CACHED_MAX), semantics))
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None
@@ -109,6 +131,7 @@ async def open_hub(
             tasks.start_soon(door.reads.run)
             tasks.start_soon(upkeep.run)
             tasks.start_soon(stream.run)
+            tasks.start_soon(semantics.run)
             try:
                 yield hub
             except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's

@@ -10,6 +10,7 @@ from contextdna.domain import (
     contracts,
     conversations,
     delegation,
+    embedding,
     endings,
     forgetting,
     loops,
@@ -34,6 +35,7 @@ from contextdna.hub.door import Door
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
 from contextdna.hub.remains import Remains
+from contextdna.hub.semantics import ReindexReport, SemanticHealth, Semantics
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
 from contextdna.hub.stream import EventStream
@@ -71,6 +73,7 @@ class Rooms:
     remains: Remains
     stream: EventStream
     cache: Cache
+    semantics: Semantics
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Health:
 
     project_id: ProjectId
     database: DatabaseStatus
+    semantics: SemanticHealth | None = None
+    """How searching by meaning stands; None where no embedder is set."""
 
 
 class Workspace:
@@ -94,6 +99,7 @@ class Workspace:
         self._door = rooms.door
         self._blobs = rooms.blobs
         self._remains = rooms.remains
+        self._semantics = rooms.semantics
         self._caller = caller
         self.events = Events(rooms.door, rooms.stream, caller)
         self.agents = Agents(rooms.door, caller)
@@ -129,6 +135,7 @@ class Workspace:
 
     async def retrieve_context(self, query: ContextQuery) -> Context:
         """Answer a question with ranked records that fit a token budget."""
+        await self._semantics.prepare(self._caller, Action.RETRIEVE_CONTEXT, query.text)
         return await self._door.read(
             self._caller, Action.RETRIEVE_CONTEXT, lambda op: retrieval.retrieve(op, query), touch=True
         )
@@ -327,6 +334,7 @@ class Workspace:
 
     async def delegate(self, request: delegation.DelegationRequest) -> delegation.DelegationReport:
         """Hand a task to a child agent, with context."""
+        await self._semantics.prepare(self._caller, Action.DELEGATE, request.query or request.task)
         return await self._door.write(self._caller, Action.DELEGATE, lambda op: delegation.delegate(op, request))
 
     async def record_loop(self, draft: LoopDraft) -> LoopOutcome:
@@ -375,7 +383,8 @@ class Workspace:
             return op.project_id
 
         project_id = await self._door.read(self._caller, Action.READ_HEALTH, run)
-        return Health(project_id, await self._door.database.status(deep=deep))
+        status = await self._door.database.status(deep=deep)
+        return Health(project_id, status, await self._semantics.health(project_id) if project_id else None)
 
     async def conflicts(self, *, limit: int = 50) -> list[Conflict]:
         """List stale updates that were refused, the latest first (role system)."""
@@ -473,6 +482,30 @@ class Workspace:
             progress(resealed)
             if batch.finished:
                 return replace(report, resealed=resealed, unreadable=len(unreadable))
+
+    async def reindex(self, *, progress: Callable[[int], None] = lambda _: None) -> ReindexReport:
+        """Embed the records of the project that have no vector of the model at work (role system).
+
+        Vectors of another model count no longer. Cut off, it goes on where it was: with the next call, or in the
+        background of an open hub. Without an embedder it does nothing.
+
+        Args:
+            progress: Told how many records are embedded so far.
+
+        Raises:
+            SettingsInvalid: ``embedder_missing`` or ``embedder_invalid``.
+            StorageUnavailable: ``embedder_unavailable``, or the engine cannot do it now.
+        """
+        recall = self._door.recall
+        await self._door.admit(self._caller, Action.REINDEX, lambda _: None)
+        dimension = await self._semantics.dimension() if recall else 0
+        project_id, changed = await self._door.write(
+            self._caller, Action.REINDEX, lambda op: embedding.adopt(op, dimension=dimension)
+        )
+        if recall is None:
+            return ReindexReport(project_id, "", 0, 0, model_changed=False)
+        done = await self._semantics.fill(project_id, progress=progress)
+        return ReindexReport(project_id, recall.model, dimension, done, model_changed=changed)
 
     async def sweep(self) -> retention.Swept:
         """Purge what retention says is over, and close overdue sessions (role system), in batches."""

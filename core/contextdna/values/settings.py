@@ -26,6 +26,15 @@ class BelowGate(StrEnum):
     REFUSE = "refuse"
 
 
+class EmbedderKind(StrEnum):
+    """What turns texts into vectors, to search by meaning."""
+
+    NONE = "none"
+    WORDLLAMA = "wordllama"
+    OPENAI = "openai"
+    FASTEMBED = "fastembed"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on what one call may carry."""
@@ -61,6 +70,14 @@ class SearchSettings:
     """A query's rarest words that take part, its quoted phrases counted in; the others of a long one are left out."""
     candidates_max: int = 100
     """Best matches that are mixed with importance and recency."""
+    embedder: EmbedderKind = EmbedderKind.NONE
+    embedding_model: str = ""
+    """The endpoint's or FastEmbed's name of the model; empty for a usual one."""
+    embedding_url: str = ""
+    """Where ``/embeddings`` of an OpenAI-compatible endpoint is."""
+    embedding_key: str = field(default="", repr=False)
+    semantic_weight: float = 0.3
+    """Weight of nearness in meaning, of a whole of 1 with that of the words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,261 @@
+"""The job that embeds what was written, and what a call needs embedded before its own transaction."""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+
+from contextdna.domain import embedding
+from contextdna.domain.access import Action, Caller, resolve_actor
+from contextdna.domain.recall import TEXT_CHARS_MAX, Recall
+from contextdna.domain.semantics import require_same_model
+from contextdna.domain.vectors import FLOAT_BYTES
+from contextdna.errors import ContextDnaError, StorageUnavailable
+from contextdna.hub.door import Door
+from contextdna.ports.database import Transaction
+from contextdna.ports.embedder import Embedder
+from contextdna.values.ids import ProjectId
+
+logger = logging.getLogger(__name__)
+
+_FIRST_AFTER_S: Final = 1.0  # leaves the start alone
+_LOOK_EVERY_S: Final = 0.5
+_PAUSE_S: Final = 2.0
+_PAUSE_S_MAX: Final = 300.0
+_QUESTION_TIMEOUT_S: Final = 2.0
+_REST_S: Final = 30.0  # after a question failed, searches do not wait for the embedder again so soon
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticHealth:
+    """How searching by meaning stands in a project."""
+
+    model: str
+    waiting: int
+    """Records without a vector."""
+    problem: str = ""
+    """The code of what keeps it from working; empty when all is well."""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """What reindexing did to a project."""
+
+    project_id: ProjectId
+    model: str
+    dimension: int
+    embedded: int
+    model_changed: bool
+    """True when vectors of another model were there, which count no longer."""
+
+
+class Semantics:
+    """Embeds records behind the writes, and questions ahead of the searches.
+
+    Args:
+        door: Where calls go through; its ``recall`` holds what was embedded.
+        embedder: What embeds; None does nothing at no cost.
+    """
+
+    def __init__(self, door: Door, embedder: Embedder | None) -> None:
+        self._door = door
+        self._embedder = embedder
+        self._problems: dict[ProjectId, ContextDnaError] = {}
+        self._question_problem: ContextDnaError | None = None
+        self._rest_until = 0.0
+        self._reading: dict[ProjectId, anyio.Lock] = {}
+
+    # What calls need
+
+    async def prepare(self, caller: Caller, action: Action, text: str) -> None:
+        """Embed a call's text and read new vectors, so that its transaction can search by meaning.
+
+        Nothing is raised: what cannot be had is left out, and who may not call is told by the call itself.
+        """
+        recall = self._door.recall
+        if recall is None or not text.strip():
+            return
+        try:
+            project_id = await self._project_to_search(caller, action, recall)
+            if project_id is not None and await self._question(text, recall):
+                await self._catch_up(project_id, recall)
+        except ContextDnaError as error:
+            logger.debug("a search goes on by words alone: %s", error.code)
+
+    async def _project_to_search(self, caller: Caller, action: Action, recall: Recall) -> ProjectId | None:
+        """Find the project that a call is about, where it has vectors of the model at work."""
+
+        async def unit(tx: Transaction) -> ProjectId | None:
+            actor = await resolve_actor(tx, caller, action, now=self._door.clock())
+            space = await tx.embeddings.space(actor.project_id)
+            return actor.project_id if space is not None and space.model == recall.model else None
+
+        return await self._door.database.read(unit)
+
+    async def _question(self, text: str, recall: Recall) -> bool:
+        """Embed a question, within two seconds; True when it is there."""
+        if recall.question(text) is not None:
+            return True
+        if anyio.current_time() < self._rest_until:
+            return False
+        with anyio.move_on_after(_QUESTION_TIMEOUT_S):
+            try:
+                [vector] = await self._vectors([text[:TEXT_CHARS_MAX]])
+            except ContextDnaError as error:
+                self._question_problem = error
+            else:
+                recall.keep_question(text, vector)
+                self._question_problem = None
+                return True
+        if self._question_problem is None:
+            self._question_problem = _failure("the embedder takes too long for a question")
+        self._rest_until = anyio.current_time() + _REST_S
+        return False
+
+    async def _catch_up(self, project_id: ProjectId, recall: Recall) -> None:
+        async def unit(tx: Transaction) -> bool:
+            return await embedding.catch_up(tx, await self._door.vault.keys(tx, project_id), recall, project_id)
+
+        async with self._reading.setdefault(project_id, anyio.Lock()):
+            while not await self._door.database.read(unit):
+                pass
+
+    # The job
+
+    async def run(self) -> None:
+        """Embed what comes until cancelled; what fails is tried again, ever later, while searches go on by words."""
+        if self._embedder is None:
+            return
+        failures = 0
+        pause_s = _FIRST_AFTER_S
+        while True:
+            await anyio.sleep(pause_s)
+            revision = await self._revision()
+            if await self.turn():
+                failures, pause_s = 0, 0.0
+                await self._wait_for_another(revision)
+            else:
+                failures += 1
+                pause_s = min(_PAUSE_S * 2**failures, _PAUSE_S_MAX) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+    async def turn(self) -> bool:
+        """Embed what is missing in the projects that the process was started with; False when any failed."""
+        for project_id in self._door.settings.projects:
+            try:
+                await self.fill(project_id)
+            except ContextDnaError as error:
+                known = self._problems.get(project_id)
+                if known is None or known.code != error.code:
+                    logger.warning("records of project %s cannot be embedded now: %s", project_id, error.code)
+                self._problems[project_id] = error
+        return not self._problems
+
+    async def fill(self, project_id: ProjectId, *, progress: Callable[[int], None] = lambda _: None) -> int:
+        """Embed all that is missing in a project, batch by batch; gives how many records.
+
+        Raises:
+            SettingsInvalid: ``embedding_model_mixed``, ``embedder_missing`` or ``embedder_invalid``.
+            StorageUnavailable: ``embedder_unavailable``, or the engine cannot do it now.
+        """
+        done = 0
+        while batch := await self._batch(project_id):
+            vectors = await self._vectors_of([item.text for item in batch])
+            if not await self._keep(project_id, batch, vectors):
+                break
+            done += len(batch)
+            progress(done)
+        self._problems.pop(project_id, None)
+        return done
+
+    async def dimension(self) -> int:
+        """Ask the embedder for the dimension of its vectors."""
+        [vector] = await self._vectors(["dimension"])
+        return len(vector) // FLOAT_BYTES
+
+    async def health(self, project_id: ProjectId) -> SemanticHealth | None:
+        """Tell how embedding stands in a project; None without an embedder."""
+        recall = self._door.recall
+        if recall is None:
+            return None
+        problem = self._problems.get(project_id) or self._question_problem
+        try:
+            waiting = await self._door.database.read(lambda tx: _backlog(tx, recall, project_id))
+        except ContextDnaError as error:
+            waiting, problem = 0, error
+        return SemanticHealth(recall.model, waiting, problem.code if problem else "", problem.hint if problem else "")
+
+    async def _batch(self, project_id: ProjectId) -> list[embedding.Waiting]:
+        recall, limit = self._door.recall, self._embedder.batch_max if self._embedder else 0
+        if recall is None:
+            return []
+
+        async def unit(tx: Transaction) -> list[embedding.Waiting]:
+            space = await tx.embeddings.space(project_id)
+            if space is not None:
+                require_same_model(recall, space, project_id=project_id)
+            return await embedding.waiting(tx, await self._door.vault.keys(tx, project_id), limit=limit)
+
+        return await self._door.database.read(unit)
+
+    async def _keep(self, project_id: ProjectId, batch: Sequence[embedding.Waiting], vectors: Sequence[bytes]) -> bool:
+        recall = self._door.recall
+        if recall is None:
+            return False
+
+        async def unit(tx: Transaction) -> bool:
+            return await embedding.keep(tx, await self._door.vault.keys(tx, project_id), recall, batch, vectors)
+
+        return await self._door.database.write(unit)
+
+    async def _vectors_of(self, texts: Sequence[str]) -> list[bytes]:
+        """Embed texts; an empty one gets an empty vector."""
+        there = [text for text in texts if text]
+        vectors = iter(await self._vectors(there) if there else ())
+        return [next(vectors) if text else b"" for text in texts]
+
+    async def _vectors(self, texts: Sequence[str]) -> list[bytes]:
+        if self._embedder is None:
+            raise _failure("there is no embedder")
+        try:
+            vectors = await self._embedder.embed(texts)
+        except ContextDnaError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a model's library raises, the server goes on
+            logger.warning("the embedder failed: %s", type(error).__name__)
+            raise _failure("the embedder failed") from None  # its error may quote the text
+        if len(vectors) != len(texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
+            raise _failure("the embedder gives other vectors than were asked for")
+        return vectors
+
+    async def _revision(self) -> int:
+        try:
+            return await self._door.database.revision()
+        except ContextDnaError:
+            return -1
+
+    async def _wait_for_another(self, revision: int) -> None:
+        """Wait until anyone has committed since, in this process or another."""
+        while True:
+            await anyio.sleep(_LOOK_EVERY_S)
+            if await self._revision() != revision:
+                return
+
+
+async def _backlog(tx: Transaction, recall: Recall, project_id: ProjectId) -> int:
+    space = await tx.embeddings.space(project_id)
+    if space is not None:
+        require_same_model(recall, space, project_id=project_id)
+    return await tx.embeddings.backlog(project_id)
+
+
+def _failure(message: str) -> StorageUnavailable:
+    return StorageUnavailable(
+        message,
+        code="embedder_unavailable",
+        hint="Nothing need be done: it is tried again, and until then searches compare words alone.",
+        retryable=True,
+    )

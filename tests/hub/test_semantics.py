@@ -1,0 +1,383 @@
+"""Searching by meaning, as a hub does it: embedded behind the writes, found through the door, open to nobody else."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contextdna import (
+    ArtifactDraft,
+    ContextQuery,
+    Hub,
+    HubSettings,
+    Kind,
+    Level,
+    Loop,
+    LoopDraft,
+    MemoryChange,
+    MemoryDraft,
+    Principal,
+    RecordId,
+    SettingsInvalid,
+    StorageUnavailable,
+    TaskDraft,
+    TurnDraft,
+    open_hub,
+)
+from contextdna.domain import semantics
+from contextdna.domain.access import Action, Caller
+from contextdna.domain.operation import Operation
+from contextdna.domain.recall import Recall
+from contextdna.values.search import RecordFilter
+from contextdna.values.settings import EmbedderKind, SearchSettings
+from tests.doubles import LetterEmbedder
+from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, Clock, audit_of, begin, raw_database, refused, remember
+
+pytestmark = pytest.mark.anyio
+
+ANY = RecordFilter()
+
+
+@asynccontextmanager
+async def opened(
+    settings: HubSettings, embedder: LetterEmbedder | None = None, *, small: bool = False
+) -> AsyncIterator[Hub]:
+    """Open a hub with an embedder double; ``small`` leaves the cache no room for floats."""
+    async with open_hub(settings, clock=Clock(), embedder=embedder or LetterEmbedder()) as hub:
+        assert hub._door.recall is not None
+        if small:
+            hub._door.recall.project_bytes_max = 1
+        yield hub
+
+
+async def embed(hub: Hub) -> None:
+    """Do now what the background does soon."""
+    assert await hub._rooms.semantics.turn()
+
+
+async def near(
+    hub: Hub, principal: Principal, text: str, where: RecordFilter = ANY, *, limit: int = 10
+) -> list[tuple[RecordId, float]]:
+    """Ask as a search does: prepared, then within one reading transaction."""
+    found = await _search(hub, principal, text, lambda op: semantics.nearest(op, text, where, limit=limit))
+    return list(found)
+
+
+async def _search(hub: Hub, principal: Principal, text: str, run: Callable[[Operation], Awaitable[Any]]) -> Any:
+    caller = Caller(principal, "", DEFAULT, "", "")
+    await hub._rooms.semantics.prepare(caller, Action.RETRIEVE_CONTEXT, text)
+    return await hub._door.read(caller, Action.RETRIEVE_CONTEXT, run)
+
+
+async def ids(hub: Hub, principal: Principal, text: str, where: RecordFilter = ANY, *, limit: int = 10) -> list[str]:
+    return [record_id for record_id, _ in await near(hub, principal, text, where, limit=limit)]
+
+
+async def test_what_was_written_is_found_by_meaning_best_first(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        alice = hub.bind(ALICE)
+        far = await remember(alice, "zzz xxx yyy")
+        close = await remember(alice, "aaa bbb cab")
+        between = await remember(alice, "aaa zzz")
+        await embed(hub)
+        found = await near(hub, BOB, "abc")
+        assert [record_id for record_id, _ in found] == [close, between]
+        assert found[0][1] > found[1][1] > 0
+        assert far not in dict(found)
+        assert await ids(hub, BOB, "abc", limit=1) == [close]
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["floats", "signatures"])
+async def test_a_private_record_never_surfaces_for_others(settings: HubSettings, small: bool) -> None:
+    async with opened(settings, small=small) as hub:
+        mine = await remember(hub.bind(ALICE), "abc secret", level=Level.PRIVATE)
+        team = await remember(hub.bind(ALICE), "abc for the team", level=Level.TEAM)
+        shown = await remember(hub.bind(ALICE), "abc for all")
+        await embed(hub)
+        assert set(await ids(hub, ALICE, "abc secret")) == {mine, team, shown}
+        assert await ids(hub, BOB, "abc secret") == [shown]
+        await hub.bind(ALICE).share_memories([BOB.agent_id], [mine])
+        assert set(await ids(hub, BOB, "abc secret")) == {mine, shown}
+        await hub.bind(ALICE).revoke_shares([BOB.agent_id], [mine])
+        assert await ids(hub, BOB, "abc secret") == [shown]
+
+
+async def test_more_is_looked_at_until_enough_are_visible(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        for number in range(0, 300, 100):
+            drafts = [MemoryDraft(f"aaa hidden {number + n}", level=Level.PRIVATE) for n in range(100)]
+            await hub.bind(ALICE).store_memories(drafts)
+        shown = await remember(hub.bind(ALICE), "a open zz")
+        await embed(hub)
+        assert await ids(hub, BOB, "aaa", limit=1) == [shown]
+
+
+async def test_a_filter_is_part_of_the_choice(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        memory = await remember(hub.bind(ALICE), "abc")
+        task = (await hub.bind(ALICE).tasks.add(TaskDraft("abc task"))).id
+        await embed(hub)
+        assert await ids(hub, ALICE, "abc", RecordFilter(kinds=(Kind.TASK,))) == [task]
+        assert await ids(hub, ALICE, "abc", RecordFilter(kinds=(Kind.MEMORY,))) == [memory]
+
+
+async def test_every_kind_that_is_searched_gets_a_vector(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        handle = await begin(hub, ALICE)
+        acting = hub.bind(ALICE, session_id=handle)
+        await acting.log_turns([TurnDraft("user", "abc turn")])
+        await acting.record_loop(LoopDraft(Loop.CONFIDENCE, "p1", score=0.9, reasoning="abc loop"))
+        await acting.attach_artifact(ArtifactDraft("abc.txt", b"abc artifact"))
+        await acting.tasks.add(TaskDraft("abc task"))
+        await remember(acting, "abc memory")
+        await embed(hub)
+        for kind in Kind:
+            assert len(await ids(hub, ALICE, "abc", RecordFilter(kinds=(kind,)))) == 1, kind
+
+
+async def test_similarities_are_of_the_records_asked_for(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        one = await remember(hub.bind(ALICE), "aaa")
+        two = await remember(hub.bind(ALICE), "zzz", level=Level.PRIVATE)
+        await remember(hub.bind(ALICE), "aab")
+        await embed(hub)
+        found = await _search(hub, ALICE, "aaa", lambda op: semantics.similarities(op, "aaa", [one, two]))
+        assert found[one] == pytest.approx(1.0, abs=0.01)
+        assert found[two] == pytest.approx(0.0, abs=0.01)
+        assert set(found) == {one, two}
+
+
+async def test_a_changed_record_is_found_by_its_new_text_only(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        alice = hub.bind(ALICE)
+        memory = await remember(alice, "aaa")
+        await embed(hub)
+        assert await ids(hub, ALICE, "aaa") == [memory]
+        await alice.update_memory(memory, MemoryChange(content="zzz"), expected_version=1)
+        assert await ids(hub, ALICE, "aaa") == []
+        await embed(hub)
+        assert await ids(hub, ALICE, "aaa") == []
+        assert await ids(hub, ALICE, "zzz") == [memory]
+
+
+async def test_a_purged_record_is_found_no_more_and_its_vector_is_gone(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa", level=Level.PRIVATE)
+        await embed(hub)
+        await hub.bind(ALICE).forget_memories([memory], purge=True)
+        assert await ids(hub, ALICE, "aaa") == []
+        assert await hub._door.database.read(lambda tx: tx.embeddings.serials(DEFAULT)) == []
+
+
+async def test_vectors_that_stand_no_longer_leave_the_memory_of_the_process(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        kept = await remember(hub.bind(ALICE), "aaa")
+        memories = [await remember(hub.bind(ALICE), f"ab {number}") for number in range(70)]
+        await embed(hub)
+        assert len(await ids(hub, ALICE, "aaa", limit=100)) == 71
+        await hub.bind(ALICE).forget_memories(memories, purge=True)
+        assert await ids(hub, ALICE, "aaa", limit=100) == [kept]
+        recall = hub._door.recall
+        assert recall is not None
+        assert recall._shelves[DEFAULT].count == 1
+
+
+async def test_a_restart_embeds_what_was_left(folder: Path) -> None:
+    settings = HubSettings(data_dir=folder)
+    async with open_hub(settings, clock=Clock()) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa")
+        assert await hub._door.database.read(lambda tx: tx.embeddings.space(DEFAULT)) is None
+    async with opened(settings) as hub:
+        await embed(hub)
+        assert await ids(hub, ALICE, "aaa") == [memory]
+    async with opened(settings, LetterEmbedder(broken=True)) as hub:
+        assert await hub._rooms.semantics.turn()  # nothing is left to embed
+
+
+async def test_what_another_process_wrote_is_embedded_and_what_it_embedded_is_found(folder: Path) -> None:
+    settings = HubSettings(data_dir=folder)
+    async with open_hub(settings, clock=Clock()) as writer, opened(settings) as one, opened(settings) as two:
+        memory = await remember(writer.bind(ALICE), "aaa", level=Level.PRIVATE)
+        await embed(one)
+        assert await ids(two, ALICE, "aaa") == [memory]
+        later = await remember(writer.bind(ALICE), "aab")
+        await embed(two)
+        await embed(one)
+        assert await ids(one, ALICE, "aaa") == [memory, later]
+
+
+async def test_vectors_of_encrypted_records_cannot_be_read_in_the_file(folder: Path) -> None:
+    async with opened(HubSettings(data_dir=folder)) as hub:
+        await remember(hub.bind(ALICE), "aaa", level=Level.PROJECT)
+        await remember(hub.bind(ALICE), "aaa", level=Level.PRIVATE)
+        await embed(hub)
+        with raw_database(folder) as run:
+            rows = run("SELECT e.key_id, e.salt, e.vector FROM embeddings e ORDER BY e.serial")
+    (plain_key, plain_salt, plain), (key_id, salt, sealed) = rows
+    assert (plain_key, plain_salt) == ("", b"")
+    assert key_id
+    assert len(salt) == 16
+    assert plain not in sealed
+    assert len(sealed) == len(plain) + 28
+
+
+async def test_a_record_that_becomes_private_leaves_no_plain_vector(folder: Path) -> None:
+    async with opened(HubSettings(data_dir=folder)) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa")
+        await embed(hub)
+        with raw_database(folder) as run:
+            [[plain]] = run("SELECT vector FROM embeddings")
+        await hub.bind(ALICE).update_memory(memory, MemoryChange(level=Level.PRIVATE), expected_version=1)
+        with raw_database(folder) as run:
+            assert run("SELECT vector FROM embeddings") == [(b"",)]
+        await embed(hub)
+        with raw_database(folder) as run:
+            [[sealed]] = run("SELECT vector FROM embeddings")
+        assert plain not in sealed
+
+
+async def test_a_vector_moved_to_another_record_does_not_open(folder: Path) -> None:
+    async with opened(HubSettings(data_dir=folder)) as hub:
+        await remember(hub.bind(ALICE), "aaa", level=Level.PRIVATE)
+        two = await remember(hub.bind(ALICE), "zzz", level=Level.PRIVATE)
+        await embed(hub)
+        with raw_database(folder) as run:
+            run(
+                "UPDATE embeddings SET (key_id, salt, vector) ="
+                " (SELECT key_id, salt, vector FROM embeddings WHERE record_id <> ?) WHERE record_id = ?",
+                two,
+                two,
+            )
+        assert two not in await ids(hub, ALICE, "aaa")
+
+
+async def test_another_model_is_refused_until_reindexed(folder: Path) -> None:
+    settings = HubSettings(data_dir=folder)
+    async with opened(settings) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa", level=Level.PRIVATE)
+        await embed(hub)
+    async with opened(settings, LetterEmbedder("other", spare=3)) as hub:
+        error = await refused(near(hub, ALICE, "aaa"), SettingsInvalid, "embedding_model_mixed")
+        assert "contextdna reindex" in error.hint
+        assert not await hub._rooms.semantics.turn()
+        health = await hub.bind(ROOT, project_id=DEFAULT).health()
+        assert health.semantics is not None
+        assert health.semantics.problem == "embedding_model_mixed"
+        report = await hub.bind(ROOT, project_id=DEFAULT).reindex()
+        assert (report.model, report.dimension, report.embedded, report.model_changed) == ("other", 29, 1, True)
+        assert await ids(hub, ALICE, "aaa") == [memory]
+        assert (await audit_of(hub, action=Action.REINDEX))[-1].draft.agent_id == ROOT.agent_id
+
+
+async def test_another_dimension_under_the_same_name_is_refused(folder: Path) -> None:
+    async with opened(HubSettings(data_dir=folder)) as hub:
+        await remember(hub.bind(ALICE), "aaa")
+        await embed(hub)
+    async with opened(HubSettings(data_dir=folder), LetterEmbedder(spare=3)) as hub:
+        await refused(near(hub, ALICE, "aaa"), SettingsInvalid, "embedding_model_mixed")
+        await remember(hub.bind(ALICE), "bbb")
+        assert not await hub._rooms.semantics.turn()
+        assert (await hub.bind(ROOT, project_id=DEFAULT).reindex()).embedded == 2
+
+
+async def test_reindexing_tells_how_far_it_is_and_goes_on_where_it_was(settings: HubSettings) -> None:
+    async with opened(settings, LetterEmbedder(batch=2, fails_at=3)) as hub:
+        for number in range(5):
+            await remember(hub.bind(ALICE), f"abc {number}")
+        told: list[int] = []
+        root = hub.bind(ROOT, project_id=DEFAULT)
+        await refused(root.reindex(progress=told.append), StorageUnavailable, "embedder_unavailable")
+        assert told == [2]
+        assert (await root.reindex(progress=told.append)).embedded == 3
+        assert told == [2, 2, 3]
+
+
+async def test_only_the_role_system_reindexes(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        with pytest.raises(Exception, match="system"):
+            await hub.bind(ALICE).reindex()
+
+
+async def test_a_broken_embedder_blocks_nothing_and_shows_in_health(settings: HubSettings) -> None:
+    embedder = LetterEmbedder(broken=True)
+    async with opened(settings, embedder) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa words")
+        assert not await hub._rooms.semantics.turn()
+        context = await hub.bind(ALICE).retrieve_context(ContextQuery("words"))
+        assert [hit.record.id for hit in context.hits] == [memory]
+        health = await hub.bind(ALICE).health()
+        assert health.semantics is not None
+        assert (health.semantics.problem, health.semantics.waiting) == ("embedder_unavailable", 1)
+        embedder.broken = False
+        await embed(hub)
+        health = await hub.bind(ALICE).health()
+        assert health.semantics is not None
+        assert (health.semantics.problem, health.semantics.waiting) == ("", 0)
+
+
+async def test_a_question_that_fails_rests_the_embedder_and_finds_nothing_by_meaning(settings: HubSettings) -> None:
+    embedder = LetterEmbedder()
+    async with opened(settings, embedder) as hub:
+        await remember(hub.bind(ALICE), "aaa")
+        await embed(hub)
+        embedder.broken = True
+        calls = embedder.calls
+        assert await ids(hub, ALICE, "aaa") == []
+        assert await ids(hub, ALICE, "aab") == []
+        assert embedder.calls == calls + 1
+
+
+async def test_without_an_embedder_nothing_is_embedded_or_found(settings: HubSettings) -> None:
+    async with open_hub(settings, clock=Clock()) as hub:
+        await remember(hub.bind(ALICE), "aaa")
+        assert await ids(hub, ALICE, "aaa") == []
+        assert (await hub.bind(ALICE).health()).semantics is None
+        assert (await hub.bind(ROOT, project_id=DEFAULT).reindex()).embedded == 0
+
+
+async def test_a_text_without_a_letter_has_no_vector_and_holds_up_nothing(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        await remember(hub.bind(ALICE), "123")
+        memory = await remember(hub.bind(ALICE), "abc")
+        await embed(hub)
+        assert await ids(hub, ALICE, "abc") == [memory]
+        assert await ids(hub, ALICE, "456") == []
+        assert await hub._door.database.read(lambda tx: tx.embeddings.backlog(DEFAULT)) == 0
+
+
+async def test_a_rotation_makes_vectors_of_encrypted_records_anew(folder: Path) -> None:
+    async with opened(HubSettings(data_dir=folder)) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa", level=Level.PRIVATE)
+        await embed(hub)
+        with raw_database(folder) as run:
+            [[before]] = run("SELECT key_id FROM embeddings")
+        await hub.bind(ROOT).rotate_keys()
+        await embed(hub)
+        with raw_database(folder) as run:
+            [[after]] = run("SELECT key_id FROM embeddings")
+        assert after not in ("", before)
+        assert await ids(hub, ALICE, "aaa") == [memory]
+
+
+async def test_the_caches_are_bounded() -> None:
+    recall = Recall("m", project_bytes_max=10, all_bytes_max=10)
+    for number in range(1_200):
+        recall.keep_question(f"q{number}", b"1234")
+    assert recall.question("q0") is None
+    assert recall.question("q1199") == b"1234"
+
+
+async def test_an_embedder_whose_package_is_missing_is_named_with_its_extra(
+    settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contextdna.hub.embedders.find_spec", lambda _: None)
+    for kind, extra in ((EmbedderKind.WORDLLAMA, "semantic"), (EmbedderKind.FASTEMBED, "fastembed")):
+        wanted = replace(settings, search=SearchSettings(embedder=kind))
+        with pytest.raises(SettingsInvalid) as caught:
+            async with open_hub(wanted):
+                pass
+        assert caught.value.code == "embedder_missing"
+        assert f"contextdna[{extra}]" in caught.value.hint
