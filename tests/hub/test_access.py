@@ -206,6 +206,16 @@ async def test_links_to_hidden_records_do_not_show(hub: Hub) -> None:
     assert memory.relates_to == (secret,)
 
 
+async def test_a_hidden_successor_does_not_show_in_a_document(hub: Hub) -> None:
+    open_ = await remember(hub.bind(WRITER), "open")
+    secret = await remember(hub.bind(WRITER), "secret", level=Level.PRIVATE)
+    await hub.bind(WRITER).update_memory(open_, MemoryChange(superseded_by=secret), expected_version=1)
+    for who, newer in ((PETE, ""), (WRITER, secret)):
+        assert (await hub.bind(who).documents.open(open_)).record.superseded_by == newer
+        [[memory], _] = await hub.bind(who).get_memories([open_])
+        assert memory.record.superseded_by == newer
+
+
 async def test_an_empty_answer_tells_nothing_of_hidden_records(hub: Hub) -> None:
     async def reason(text: str) -> object:
         return (await hub.bind(PETE).retrieve_context(ContextQuery(text))).empty

@@ -480,6 +480,13 @@ class TestResults:
             assert memory.metadata["delegation"] == given.delegation.id
             assert memory.metadata["session"] == given.begun.session.id
 
+    async def test_who_may_not_see_what_came_back_learns_no_id_of_it(self, hub: Hub) -> None:
+        report = await delegate(hub.bind(ALICE))
+        [kept] = (await acting(hub, report).end_session(success=True, output="done", level=MINE)).stored
+        for who, ids in ((ALICE, (kept.id,)), (ROOT, ())):
+            [view] = await hub.bind(who, project_id=DEFAULT).delegations.list()
+            assert (view.result_ids, view.delegation.result_ids) == (ids, ids)
+
     async def test_nothing_comes_back_from_what_was_revoked(self, hub: Hub) -> None:
         report = await delegate(hub.bind(QUEEN), CAROL, "count")
         memory = await remember(acting(hub, report, QUEEN), "so far", level=MINE)

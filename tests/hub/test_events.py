@@ -12,6 +12,7 @@ import pytest
 from contextdna import (
     AgentId,
     Conflict,
+    DelegationRequest,
     Event,
     EventId,
     EventName,
@@ -169,6 +170,38 @@ class TestWhatIsTold:
         await hub.bind(ALICE).share_memories([BOB.agent_id, PETE.agent_id], [memory])
         await hub.bind(ALICE).revoke_shares([BOB.agent_id, PETE.agent_id], [memory])
         assert [event.audience for event in await told(hub, BOB)] == [(BOB.agent_id,)]
+
+    @pytest.mark.parametrize("how", ["revoked", "retired", "ended above"])
+    async def test_who_ends_a_session_learns_no_ids_of_what_lapsed_in_it_nor_when_it_is_purged(
+        self, hub: Hub, how: str
+    ) -> None:
+        top = hub.bind(ALICE, session_id=await begin(hub, ALICE))
+        child = await top.delegate(DelegationRequest(AgentId("child"), "help"))
+        between = hub.bind(ALICE, session_id=child.begun.handle)
+        below = await between.delegate(DelegationRequest(AgentId("drone"), "help"))
+        drone = hub.bind(ALICE, session_id=below.begun.handle)
+        hidden = await remember(drone, "scratch", level=Level.PRIVATE, tier=Tier.WORKING)
+        shown = await remember(drone, "seen", level=Level.PROJECT, tier=Tier.WORKING)
+        ender = ROOT if how == "retired" else ALICE
+        if how == "revoked":
+            await hub.bind(ALICE).delegations.revoke(child.delegation.id)
+        elif how == "retired":
+            await hub.bind(ROOT, project_id=DEFAULT).agents.retire(AgentId("alice/child/drone"))
+        else:
+            await top.end_session(success=True)
+        purge = hub.bind(ROOT, project_id=DEFAULT).forget_memories
+        for gone in ([], [hidden, shown]):
+            if gone:
+                await purge(gone, purge=True)
+            named = {name for event in await told(hub, ender, project_id=DEFAULT) for name in event.record_ids}
+            assert hidden not in named
+            assert shown in named
+
+    async def test_who_changes_what_it_may_not_see_is_told_of_its_doing_without_the_id(self, hub: Hub) -> None:
+        memory = await remember(hub.bind(ALICE), "a memory", level=Level.PRIVATE)
+        await hub.bind(ROOT, project_id=DEFAULT).forget_memories([memory])
+        [event] = [e for e in await told(hub, ROOT, project_id=DEFAULT) if e.name is EventName.MEMORY_FORGOTTEN]
+        assert event.record_ids == ()
 
     async def test_another_project_is_told_nothing(self, hub: Hub) -> None:
         await remember(hub.bind(ALICE), "of the default project", level=Level.PROJECT)

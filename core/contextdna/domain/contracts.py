@@ -140,13 +140,14 @@ async def listing(
 async def _view(op: Operation, delegation: Delegation, seen: set[RecordId]) -> DelegationView:
     session = await op.tx.sessions.get(delegation.child_session_id)
     child = sessions.view(op, session) if session else None
+    visible = tuple(result for result in delegation.result_ids if result in seen)
     return DelegationView(
-        delegation=delegation,
+        delegation=replace(delegation, result_ids=visible),
         status=delegation.standing(op.now),
         task=child.task if child else "",
         progress=child.progress if child else "",
         thoughts=session.thoughts if session else 0,
-        result_ids=tuple(result for result in delegation.result_ids if result in seen),
+        result_ids=visible,
         reason=child.reason if child else "",
     )
 

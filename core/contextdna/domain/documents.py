@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from contextdna.domain import access
-from contextdna.domain.memories import require_visible
+from contextdna.domain.memories import require_visible, without_hidden_successors
 from contextdna.domain.operation import Operation
 from contextdna.domain.retrieval import one_line, readable
 from contextdna.domain.validation import check_count
@@ -31,11 +31,12 @@ async def open_document(op: Operation, record_id: RecordId) -> Document:
     if not read:
         refs = await op.tx.records.refs(op.project_id, [record_id])
         raise access.absent_error((record_id,), denied=access.hides(op.actor, refs))
-    record = read[0].record
+    [item] = await without_hidden_successors(op, read)
+    record = item.record
     body = op.open(record)
     op.note([record_id])
     text = readable(record.kind, body)
-    return Document(record, _title(record, body), text, await relations_of(op, record_id), read[0].granted_by)
+    return Document(record, _title(record, body), text, await relations_of(op, record_id), item.granted_by)
 
 
 async def relations_of(op: Operation, record_id: RecordId) -> tuple[Relation, ...]:

@@ -279,11 +279,14 @@ async def _release(
 
 
 async def _lapse(op: Operation, session: Session) -> tuple[RecordId, ...]:
-    """Soft-delete the working memories of a session that is over; they can be restored like any forgotten one."""
+    """Soft-delete the working memories of a session that is over; they can be restored like any forgotten one.
+
+    It is told as their owner's doing: whoever ended the session, perhaps one above it, may not see them.
+    """
     lapsed: list[RecordId] = []
     while batch := await _working_memories(op, session, limit=_LAPSING_BATCH):
         await op.tx.records.mark_deleted(op.project_id, batch, deleted_at=op.now)
-        op.emit(EventName.MEMORY_FORGOTTEN, batch)
+        op.emit(EventName.MEMORY_FORGOTTEN, batch, by=session.agent_id)
         lapsed += batch
     op.note(lapsed)
     return tuple(lapsed)

@@ -109,26 +109,27 @@ async def known_to(op: Operation, events: Sequence[Event]) -> list[Event]:
 
     An event is known to the agent that caused it, to its audience, and to whoever may see one of its records. A record
     that was forgotten counts by its level. One that was purged can no longer be judged: the audience of its purge are
-    those who could see it by its level.
+    those who could see it by its level, and of earlier events only those who caused them are told its id.
     """
     reader = op.actor.reader
     wanted = list(dict.fromkeys(RecordId(name) for event in events for name in event.record_ids))
     seen: set[str] = set()
+    kept: set[str] = set()
     if wanted:
         grants = await op.tx.grants.active_for(op.project_id, wanted, reader.agent_id, now=op.now)
         granted = {grant.record_id for grant in grants}
         refs = await op.tx.records.refs(op.project_id, wanted)
         seen = {ref.id for ref in refs if visible(reader, ref, granted=ref.id in granted)}
+        kept = {ref.id for ref in refs}
     known = []
     for event in events:
-        if event.agent_id == reader.agent_id:
-            known.append(event)
-            continue
-        records = tuple(name for name in event.record_ids if name in seen)
-        addressed = is_addressed(event.audience, reader)
-        if addressed and event.name is EventName.MEMORY_PURGED:
-            records = event.record_ids
-        if records or addressed:
+        own, addressed = event.agent_id == reader.agent_id, is_addressed(event.audience, reader)
+        purge = event.name is EventName.MEMORY_PURGED
+        told_when_gone = addressed if purge else own
+        records = tuple(name for name in event.record_ids if name in seen or (told_when_gone and name not in kept))
+        if own:
+            known.append(replace(event, record_ids=records))
+        elif records or addressed:
             known.append(replace(event, record_ids=records, audience=_below(event, reader)))
     return known
 

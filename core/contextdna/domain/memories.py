@@ -205,18 +205,21 @@ async def get(op: Operation, record_ids: Sequence[RecordId]) -> tuple[tuple[Memo
     op.note([item.record.id for item in seen], found=len(seen))
     links = await op.tx.records.links_of(op.project_id, [item.record.id for item in seen])
     targets = await _visible_targets(op, links)
-    shown = [replace(item, record=await _without_hidden_successor(op, item.record)) for item in seen]
+    shown = await without_hidden_successors(op, seen)
     opened = op.readable(shown, lambda item: open_memory(op, item, targets.get(item.record.id, ())))
     whole = {memory.record.id for memory in opened}
     return tuple(opened), missing + tuple(item.record.id for item in shown if item.record.id not in whole)
 
 
-async def _without_hidden_successor(op: Operation, record: Record) -> Record:
-    """Leave out the id of a newer memory that the reader may not see."""
-    if not record.superseded_by:
-        return record
-    seen = await op.tx.records.read(op.actor.reader, [RecordId(record.superseded_by)], now=op.now)
-    return record if seen else replace(record, superseded_by="")
+async def without_hidden_successors(op: Operation, items: Sequence[VisibleRecord]) -> list[VisibleRecord]:
+    """Leave out of records the ids of newer memories that the reader may not see: whoever gives records out does."""
+    newer = list(dict.fromkeys(RecordId(item.record.superseded_by) for item in items if item.record.superseded_by))
+    read = await op.tx.records.read(op.actor.reader, newer, now=op.now) if newer else []
+    shown = {"", *(item.record.id for item in read)}
+    return [
+        item if item.record.superseded_by in shown else replace(item, record=replace(item.record, superseded_by=""))
+        for item in items
+    ]
 
 
 async def _visible_targets(op: Operation, links: Sequence[Link]) -> dict[RecordId, tuple[RecordId, ...]]:

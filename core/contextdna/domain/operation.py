@@ -13,7 +13,7 @@ from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.errors import IntegrityFault
 from contextdna.ports.database import Transaction
 from contextdna.values.event import Event, EventName
-from contextdna.values.ids import EventId, IdPrefix, ProjectId, new_id
+from contextdna.values.ids import AgentId, EventId, IdPrefix, ProjectId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.principal import Actor, Reader
 from contextdna.values.record import Kind, Record, Sealed, VisibleRecord
@@ -67,7 +67,13 @@ class Operation:
         self.hidden_ids.extend(hidden)
 
     def emit(
-        self, name: EventName, record_ids: Sequence[str] = (), *, subject: str = "", audience: Sequence[str] = ()
+        self,
+        name: EventName,
+        record_ids: Sequence[str] = (),
+        *,
+        subject: str = "",
+        audience: Sequence[str] = (),
+        by: AgentId = AgentId(""),
     ) -> None:
         """Add an event that is told after commit.
 
@@ -76,13 +82,14 @@ class Operation:
             record_ids: Records that it is about; who may see one of them may know of the event.
             subject: What else it is about: a session, delegation, agent, signal or task id, or a phase.
             audience: Who else may know of it, see ``Event.audience``.
+            by: Who did it; the actor when empty.
         """
         self.events.append(
             Event(
                 id=EventId(new_id(IdPrefix.EVENT, self.now)),
                 project_id=self.project_id,
                 name=name,
-                agent_id=self.actor.agent_id,
+                agent_id=by or self.actor.agent_id,
                 record_ids=tuple(record_ids),
                 at=self.now,
                 subject=subject,
