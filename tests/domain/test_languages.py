@@ -81,7 +81,7 @@ def test_any_text_has_one_language_and_as_many_tokens_as_words(text: str, defaul
     language = detect(text, default)
     assert language is detect(text, default)
     tokens = TOKENISER.tokens(text, limit=LIMIT, default=default)
-    assert len(tokens) - len(words(text, limit=LIMIT)) in (0, 1)
+    assert len(tokens) - len(words(text, limit=LIMIT)) in (0, 2)
 
 
 @given(st.lists(st.from_regex("[a-zA-Z0-9]{1,12}", fullmatch=True), max_size=30))

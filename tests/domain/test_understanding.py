@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from contextdna import Language
 from contextdna.domain.tokens import Tokeniser
-from contextdna.domain.understanding import Understood, language_phrases, spoken, understand
+from contextdna.domain.understanding import Understood, spoken, understand
+from contextdna.values.search import Phrase
 
 NOW: Final = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
 OPEN, SEALED = (Tokeniser(bytes([number]) * 32) for number in range(2))
@@ -85,15 +86,31 @@ def test_names_are_found_whatever_the_language_of_the_record(name: str) -> None:
         assert matches(f"what did we do about {name}?", record.format(name), languages=everywhere)
 
 
-def test_the_languages_of_a_project_are_told_by_counts() -> None:
-    phrases = language_phrases((OPEN, SEALED))
-    german, french = ((space.language_token(language),) for space, language in _PAIRS)
-    assert spoken(phrases, {}) == ()
-    assert spoken(phrases, {german: 3, french: 1}) == (Language.FRENCH, Language.GERMAN)
-    assert spoken(phrases, {german: 0, french: 1}) == (Language.FRENCH,)
+class Index:
+    """Counts the records that hold a phrase of one token."""
+
+    def __init__(self, *records: Sequence[str]) -> None:
+        self.records = records
+        self.asked = 0
+
+    async def count(self, phrases: Sequence[Phrase]) -> dict[Phrase, int]:
+        self.asked += len(phrases)
+        return {(token,): sum(token in record for record in self.records) for (token,) in phrases}
 
 
-_PAIRS: Final = ((SEALED, Language.GERMAN), (OPEN, Language.FRENCH))
+@pytest.mark.anyio
+async def test_the_languages_of_a_projects_records_are_told() -> None:
+    german, french = "Die Zahlungen der Kunden sind weg", "Les clés des serveurs sont dans le coffre"
+    index = Index(OPEN.tokens(german, limit=100), SEALED.tokens(french, limit=100))
+    assert set(await spoken((OPEN, SEALED), index.count)) == {Language.GERMAN, Language.FRENCH}
+    assert set(await spoken((OPEN,), index.count)) == {Language.GERMAN}
+
+
+@pytest.mark.anyio
+async def test_a_project_in_english_and_russian_is_asked_no_more_than_whether_it_is() -> None:
+    index = Index(OPEN.tokens("The payments of the customers are gone", limit=100), OPEN.tokens("Где платёж", limit=9))
+    assert await spoken((OPEN, SEALED), index.count) == ()
+    assert index.asked == 2
 
 
 def test_a_question_states_its_time_and_still_looks_for_the_words() -> None:

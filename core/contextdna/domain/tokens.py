@@ -80,10 +80,14 @@ class Tokeniser:
         """Give the token that all records in a language hold, where it is one of ``MARKED_LANGUAGES``."""
         return self.stem_token(f"language\x1f{language}")
 
+    def marked_token(self) -> str:
+        """Give the token that all records in any of ``MARKED_LANGUAGES`` hold."""
+        return self.stem_token("language\x1f")
+
     def tokens(self, text: str, *, limit: int, default: Language = Language.ENGLISH) -> tuple[str, ...]:
         """Give the tokens of a text in order, those of at most ``limit`` words, in the language it is found to be in.
 
-        The token of the language itself follows, where a query needs it.
+        A text in one of ``MARKED_LANGUAGES`` has two tokens more: that of all of these languages, and that of its own.
 
         Args:
             text: What to index.
@@ -93,7 +97,9 @@ class Tokeniser:
         found = words(text, limit=limit)
         language = detect_words(found, default)
         tokens = self.tokens_of(found, language)
-        return (*tokens, self.language_token(language)) if language in _MARKED else tokens
+        if language not in _MARKED:
+            return tokens
+        return (*tokens, self.marked_token(), self.language_token(language))
 
     def tokens_of(self, some: Iterable[str], language: Language = Language.ENGLISH) -> tuple[str, ...]:
         """Give the tokens of normalised words of a text in a language."""

@@ -1,8 +1,9 @@
 """What a question asks for: its words in the forms that the index holds, its quoted phrases, and its time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, phrase_stems, stems
 from contextdna.domain.periods import Period, find_period
@@ -10,6 +11,8 @@ from contextdna.domain.stop_words import STOP_WORDS
 from contextdna.domain.tokens import Tokeniser, quoted_phrases, words
 from contextdna.values.language import Language
 from contextdna.values.search import Phrase
+
+Count: TypeAlias = Callable[[Sequence[Phrase]], Awaitable[Mapping[Phrase, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,22 @@ def understand(
     )
 
 
-def language_phrases(spaces: Iterable[Tokeniser]) -> dict[Phrase, Language]:
-    """Give what the records of each language hold in token spaces, so that counting them tells which are spoken.
+async def spoken(spaces: Iterable[Tokeniser], count: Count) -> tuple[Language, ...]:
+    """Give the languages of a project's records for ``understand``.
 
-    English and Russian are not among them: a word is looked for in English always, and in Russian by its letters.
+    English and Russian are not told: a word is looked for in English always, and in Russian by its letters. In a
+    project without other languages one phrase for each space is counted.
+
+    Args:
+        spaces: The token spaces that are searched.
+        count: Gives how many records hold each of some phrases; those that none holds may be left out.
     """
-    return {(space.language_token(language),): language for space in spaces for language in MARKED_LANGUAGES}
-
-
-def spoken(phrases: Mapping[Phrase, Language], counts: Mapping[Phrase, int]) -> tuple[Language, ...]:
-    """Give the languages of a project's records for ``understand``: those whose phrases are counted more than 0."""
-    return tuple(dict.fromkeys(language for phrase, language in phrases.items() if counts.get(phrase)))
+    spaces = tuple(spaces)
+    marked = await count([(space.marked_token(),) for space in spaces])
+    if not any(marked.values()):
+        return ()
+    languages: dict[Phrase, Language] = {
+        (space.language_token(language),): language for space in spaces for language in MARKED_LANGUAGES
+    }
+    held = await count(list(languages))
+    return tuple(dict.fromkeys(language for phrase, language in languages.items() if held.get(phrase)))
