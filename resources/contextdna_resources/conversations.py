@@ -59,24 +59,37 @@ async def _forward(uri: ResourceUri, workspace: Workspace, place: Place) -> tupl
 
 
 async def _backward(uri: ResourceUri, workspace: Workspace, place: Place) -> tuple[list[str], dict[str, str]]:
-    """Fill a page from its end; one turn at least, the beginning of it where it is longer than the page."""
+    """Fill a page from its end; of a turn that is longer than the page, the end of what is left of it."""
+    latest = place == AT_THE_END
     turns = await workspace.read_conversation(
-        SessionId(uri.item_id), before=0 if place == AT_THE_END else place.before, limit=PAGE + 1, newest_first=True
+        SessionId(uri.item_id),
+        before=0 if latest else place.before + (place.chars > 0),  # a turn that is left in part is read again
+        limit=PAGE + 1,
+        newest_first=True,
     )
-    chosen: list[Turn] = []
+    parts, earlier = _page_from_end(turns, place)
+    links = {} if latest else next_page(uri, Place(place.before - 1, place.chars))
+    if earlier:
+        links["earlier"] = str(replace(uri, cursor=write_cursor(uri, earlier)))
+    return parts, links
+
+
+def _page_from_end(turns: Sequence[Turn], place: Place) -> tuple[list[str], Place | None]:
+    """Fill a page with turns, the newest first; gives them in order, and the place where the page before it ends."""
+    parts: list[str] = []
     room = PAGE_CHARS_MAX
     for turn in turns[:PAGE]:
-        room -= len(turn_text(turn))
-        if chosen and room < 0:
-            break
-        chosen.insert(0, turn)
-    parts, following = _page(chosen, Place())
-    if following is None and place != AT_THE_END:
-        following = Place(place.before - 1)
-    links = next_page(uri, following)
-    if len(chosen) < len(turns):
-        links["earlier"] = str(replace(uri, cursor=write_cursor(uri, Place(before=chosen[0].record.position))))
-    return parts, links
+        position = turn.record.position
+        text = turn_text(turn)
+        end = place.chars if place.chars and position == place.before else len(text)
+        if parts and end > room:
+            return parts, Place(before=position + 1)
+        start = max(0, end - room)
+        parts.insert(0, shown_turn(turn, text[start:end]))
+        if start:
+            return parts, Place(chars=start, before=position)
+        room -= end
+    return parts, Place(before=turns[PAGE - 1].record.position) if len(turns) > PAGE else None
 
 
 def turn_text(turn: Turn) -> str:

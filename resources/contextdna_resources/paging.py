@@ -8,7 +8,7 @@ from contextdna import InvalidInput, pack_cursor, unpack_cursor
 from contextdna_resources.uris import Noun, ResourceUri
 
 PAGE: Final = 50
-_POSITION_MAX: Final = 2**31
+_POSITION_MAX: Final = 2**53  # of a turn: milliseconds of its session; an integer that JSON keeps
 T = TypeVar("T")
 
 
@@ -16,7 +16,8 @@ T = TypeVar("T")
 class Place:
     """Where a page starts: after ``offset`` items or bytes, and in a conversation ``chars`` into the next turn.
 
-    With ``before`` a page of a conversation ends instead: with the last turn before that position.
+    With ``before`` a page of a conversation ends instead: with the last turn before that position, or with so many
+    characters of the turn at it.
     """
 
     offset: int = 0

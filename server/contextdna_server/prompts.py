@@ -144,7 +144,7 @@ async def hand_off(arguments: Arguments, workspace: Workspace) -> str:
             kinds=(Kind.MEMORY, Kind.ARTIFACT), session_id=SessionId(session_id), limit=_LEFT_SHOWN, max_tokens=1500
         )
     )
-    related = await workspace.retrieve_context(ContextQuery(text=text, kinds=(Kind.MEMORY,), limit=10, max_tokens=1500))
+    related = await _related(workspace, text)
     own_ids = {hit.record.id for hit in left.hits}
     return _joined(
         f"# Hand-off of session {session_id}",
@@ -158,9 +158,17 @@ async def hand_off(arguments: Arguments, workspace: Workspace) -> str:
         "# What the session left in the memory",
         *([_hit(hit) for hit in left.hits] or ["Nothing that you may see."]),
         "# Related memories",
-        *([_hit(hit) for hit in related.hits if hit.record.id not in own_ids] or ["None."]),
+        *([_hit(hit) for hit in related if hit.record.id not in own_ids] or ["None."]),
         _HAND_OFF_ASK,
     )
+
+
+async def _related(workspace: Workspace, text: str) -> Sequence[Hit]:
+    """Find memories on what was said last; where nothing was, there is nothing that they could be related to."""
+    if not text.strip():
+        return ()
+    query = ContextQuery(text=text, kinds=(Kind.MEMORY,), limit=10, max_tokens=1500)
+    return (await workspace.retrieve_context(query)).hits
 
 
 async def retrospective(arguments: Arguments, workspace: Workspace) -> str:

@@ -14,6 +14,7 @@ from contextdna import (
     HubSettings,
     Level,
     LimitExceeded,
+    NotFound,
     SessionId,
     Turn,
     TurnDraft,
@@ -21,7 +22,19 @@ from contextdna import (
     open_hub,
 )
 from contextdna.values.record import Kind
-from tests.hub.rig import ALICE, BOB, begin, public, raw_database, refused, settings_in, start_program, stored
+from tests.hub.rig import (
+    ALICE,
+    BOB,
+    ROOT,
+    audit_of,
+    begin,
+    public,
+    raw_database,
+    refused,
+    settings_in,
+    start_program,
+    stored,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +76,19 @@ async def test_a_conversation_is_read_in_ranges_from_both_ends(hub: Hub) -> None
     assert await said(bob, conversation, newest_first=True, after=2, before=5) == [*"dc"]
     assert await said(bob, conversation, before=1) == []
     assert await said(bob, conversation, after=7) == []
+
+
+async def test_of_a_session_without_visible_turns_those_whose_business_it_is_read_none(hub: Hub) -> None:
+    empty = public(await begin(hub, ALICE))
+    for principal in (ALICE, ROOT):
+        assert await said(hub.bind(principal), empty) == []
+        assert await said(hub.bind(principal), empty, after=-5) == []
+    await refused(hub.bind(BOB).read_conversation(empty), NotFound, "not_found")
+    _, hidden = await talk(hub, "a", hidden=("a",))
+    assert await said(hub.bind(ROOT), hidden) == []
+    outcomes = {entry.draft.outcome for entry in await audit_of(hub, action="conversation.read", record_id=hidden)}
+    assert outcomes == {"allowed", "denied"}
+    await refused(hub.bind(BOB).read_conversation(hidden), NotFound, "not_found")
 
 
 async def test_what_counts_from_the_end_counts_only_what_the_reader_sees(hub: Hub) -> None:

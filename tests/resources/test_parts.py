@@ -76,7 +76,7 @@ async def test_a_part_that_there_is_not_is_refused_and_one_that_is_hidden_is_abs
 
     async with rig.client(ALICE) as alice, rig.client(BOB) as bob:
         assert (await read_text(alice, part(1))).text == "bc"
-        for wrong in (part(3), part(2**31), f"{uri}?cursor=latest"):
+        for wrong in (part(3), part(2**53 + 1), f"{uri}?cursor=latest"):
             assert (await refusal(alice, wrong)).error.data["code"] == "cursor_invalid"
         assert (await refusal(bob, part(1))).error.data["code"] == "not_found"
 
@@ -123,21 +123,47 @@ async def test_the_latest_page_of_a_short_conversation_is_all_of_it(rig: Rig) ->
         assert said(await read_text(client, uri)) == ["hello"]
 
 
-async def test_the_latest_page_keeps_its_bound_and_loses_nothing_of_a_long_turn(rig: Rig) -> None:
+async def test_backwards_a_page_keeps_its_bound_and_nothing_of_a_long_turn_is_left_out(rig: Rig) -> None:
     long = "".join(f"[{number:06d}]" for number in range(PAGE_CHARS_MAX // 4))
-    uri = await log(
-        rig, TurnDraft("user", "a" * (PAGE_CHARS_MAX - 5)), TurnDraft("user", "before"), TurnDraft("user", long)
-    )
+    turns = ["a" * (PAGE_CHARS_MAX - 5), "before", long, "after"]
+    uri = await log(rig, *(TurnDraft("user", turn) for turn in turns))
     async with rig.client(BOB) as client:
         page = await read_text(client, f"{uri}?cursor=latest")
-        whole = "".join(said(page))
-        earlier = await read_text(client, (page.meta or {})["contextdna/earlier"])
+        assert said(page)[-1] == "after"
+        assert "contextdna/next" not in (page.meta or {})
+        pieces = said(page)
+        while earlier := (page.meta or {}).get("contextdna/earlier"):
+            page = await read_text(client, earlier)
+            assert len(page.text) < 2 * PAGE_CHARS_MAX
+            pieces = [*said(page), *pieces]
+        assert "".join(pieces) == "".join(turns)
+        whole = said(page)
         while following := (page.meta or {}).get("contextdna/next"):
             page = await read_text(client, following)
-            assert len(page.text) < 2 * PAGE_CHARS_MAX
-            whole += "".join(said(page))
-    assert whole == long
-    assert said(earlier) == ["before"]
+            whole += said(page)
+        assert "".join(whole) == "".join(turns)
+
+
+async def test_the_latest_page_of_a_long_last_turn_gives_its_end_and_leads_on_from_its_middle(rig: Rig) -> None:
+    long = "".join(f"[{number:06d}]" for number in range(PAGE_CHARS_MAX // 4))
+    uri = await log(rig, TurnDraft("user", long))
+    async with rig.client(BOB) as client:
+        latest = await read_text(client, f"{uri}?cursor=latest")
+        assert "".join(said(latest)) == long[-PAGE_CHARS_MAX:]
+        earlier = await read_text(client, (latest.meta or {})["contextdna/earlier"])
+        onward = await read_text(client, (earlier.meta or {})["contextdna/next"])
+        assert "".join(said(onward)) == long[-PAGE_CHARS_MAX:]
+
+
+async def test_a_session_in_which_nothing_was_said_has_an_empty_conversation_for_those_whose_it_is(rig: Rig) -> None:
+    uri = await log(rig)
+    async with rig.client(ALICE) as alice, rig.client(BOB) as bob, rig.client(ROOT) as root:
+        for client in (alice, root):
+            for place in (uri, f"{uri}?cursor=latest"):
+                page = await read_text(client, place)
+                assert (said(page), page.meta) == ([], None)
+                assert page.text.endswith("End of the conversation.")
+        assert (await refusal(bob, uri)).error.data["code"] == "not_found"
 
 
 async def test_tool_calls_are_shown_and_long_ones_go_on_in_the_next_page(rig: Rig) -> None:

@@ -103,6 +103,18 @@ async def test_a_hand_off_shows_what_an_old_session_left_and_turns_before_hidden
     assert "Newer" not in left
 
 
+async def test_a_hand_off_of_a_session_in_which_nothing_was_said_shows_what_it_left(rig: Rig) -> None:
+    handle = await rig.begin(ALICE)
+    await rig.workspace(ALICE, handle=handle).store_memories([MemoryDraft("The rollout stopped at step two.")])
+    await rig.remember(ALICE, "Of something else.")
+    async with rig.client(ALICE) as client:
+        text = await text_of(client, "hand_off", session_id=handle.partition(".")[0])
+    left = text[text.index("# What the session left") : text.index("# Related memories")]
+    assert "> The rollout stopped at step two." in left
+    assert "# The last turns\n\nNone that you may see." in text
+    assert "Of something else." not in text
+
+
 async def test_a_hand_off_of_a_hidden_session_answers_as_of_an_absent_one(rig: Rig) -> None:
     hidden = await rig.say(ALICE, await rig.begin(ALICE), "private", level=Level.PRIVATE)
     absent = "ses_" + "0" * 22

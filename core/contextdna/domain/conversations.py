@@ -8,7 +8,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.tool_calls import check_tool_calls, told_call
 from contextdna.domain.validation import check_count, check_metadata, check_text, each_named, parse_choice
-from contextdna.errors import IntegrityFault
+from contextdna.errors import IntegrityFault, NotFound
 from contextdna.values.event import EventName
 from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
@@ -57,8 +57,10 @@ async def read(
 
     A negative ``after`` counts visible turns from the end: -5 begins with the fifth-last.
 
+    Of a session that is the actor's business, where nothing of it is visible, that is none.
+
     Raises:
-        NotFound: No such conversation, or none of it is visible.
+        NotFound: No such conversation, or none of it is visible, and the session is another's.
         LimitExceeded: ``limit_out_of_range``, ``after_out_of_range`` or ``before_out_of_range``.
     """
     check_count(limit, name="limit", maximum=_PAGE_MAX)
@@ -71,12 +73,26 @@ async def read(
     else:
         turns = await _filled(op, session_id, tally, after=after, before=before, limit=limit, newest_first=newest_first)
     if not tally.seen and not await _turns(op, session_id, limit=1):
-        used = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="")
-        raise access.absent_error((session_id,), denied=used > 0)
+        await _require_own(op, session_id)
     if tally.fault and not turns and after <= 0 and before == 0:
         raise tally.fault  # of the whole conversation nothing can be read
     op.note([session_id], turns=len(turns))
     return tuple(turns)
+
+
+async def _require_own(op: Operation, session_id: SessionId) -> None:
+    """Refuse a conversation without a visible turn, but where the actor may know its session anyway.
+
+    Raises:
+        NotFound: It is not there, or another's.
+    """
+    used = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session_id, subject="") > 0
+    try:
+        known = await sessions.get(op, session_id)
+    except NotFound:
+        raise access.absent_error((session_id,), denied=used) from None
+    if known.session.agent_id != op.actor.agent_id:
+        op.miss([session_id], hidden=[session_id] if used else [])
 
 
 class _Opening:
