@@ -57,6 +57,8 @@ class Conversation:
     meetings: tuple[Meeting, ...]
     questions: tuple[Asked, ...]
     """Those that something answers."""
+    source: str
+    """What the data call it."""
 
 
 def read_locomo(path: Path) -> list[Conversation]:
@@ -98,7 +100,8 @@ def _locomo(number: int, raw: Mapping[str, Any]) -> Conversation:
     )
     there = {turn.id: meeting.id for meeting in meetings for turn in meeting.turns}
     asked = tuple(_locomo_question(question, there) for question in raw["qa"])
-    return Conversation(f"talk-{number}", meetings, tuple(question for question in asked if question.evidence))
+    answerable = tuple(question for question in asked if question.evidence)
+    return Conversation(f"talk-{number}", meetings, answerable, raw.get("sample_id", ""))
 
 
 def _locomo_turn(raw: Mapping[str, Any], *, first: str) -> Said:
@@ -129,7 +132,7 @@ def _longmemeval(number: int, raw: Mapping[str, Any]) -> Conversation:
     answering = frozenset(f"{at}:{one}" for at, one in enumerate(ids) if one in raw["answer_session_ids"])
     asked = Asked(raw["question"], raw["question_type"], evidence, answering)
     answerable = evidence and not str(raw["question_id"]).endswith(_UNANSWERABLE)
-    return Conversation(f"talk-{number}", meetings, (asked,) if answerable else ())
+    return Conversation(f"talk-{number}", meetings, (asked,) if answerable else (), raw["question_id"])
 
 
 def _longmemeval_turns(session_id: str, turns: Sequence[Mapping[str, Any]]) -> tuple[Said, ...]:

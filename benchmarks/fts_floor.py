@@ -11,8 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pysqlite3 import dbapi2
-
+from contextdna.backends.sqlite.driver import library
 from contextdna.domain.tokens import STOPWORDS, words
 
 _SCHEMA = "CREATE VIRTUAL TABLE notes USING fts5(project UNINDEXED, content)"
@@ -79,7 +78,7 @@ class FtsFloor:
 
 
 def _connect(path: Path) -> Any:
-    connection = dbapi2.connect(str(path), isolation_level=None)
+    connection = library.connect(str(path), isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     return connection

@@ -61,19 +61,19 @@ async def _processes(of_size: Database, options: argparse.Namespace) -> list[Row
 
 async def _looks(name: str, command: Sequence[str], tool: str, arguments: Sequence[dict[str, str]]) -> list[Row]:
     """Start a server and look at it before and after the calls."""
-    others = set(_descendants(os.getpid()))
+    others = set(descendants(os.getpid()))
     async with connected(command) as client:
         await client.list_tools()
-        started = set(_descendants(os.getpid())) - others
-        rows: list[Row] = [{"server": name, "when": "started", **_figures(started)}]
+        started = set(descendants(os.getpid())) - others
+        rows: list[Row] = [{"server": name, "when": "started", **figures(started)}]
         for number, given in enumerate(arguments, start=1):
             await called(client, tool, given)
             show_progress(name, number, len(arguments))
-        rows.append({"server": name, "when": f"after {len(arguments)} calls", **_figures(started)})
+        rows.append({"server": name, "when": f"after {len(arguments)} calls", **figures(started)})
     return rows
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
     """Give the processes below one."""
     parents = {int(path.name): _parent(path) for path in _PROCESSES.iterdir() if path.name.isdecimal()}
     waiting = [pid]
@@ -92,7 +92,7 @@ def _parent(process: Path) -> int:
         return 0
 
 
-def _figures(pids: set[int]) -> dict[str, float]:
+def figures(pids: set[int]) -> dict[str, float]:
     """Sum up what some processes take."""
     kib = dict.fromkeys(_FIGURES, 0)
     for pid in pids:

@@ -30,6 +30,7 @@ from benchmarks.servers import add_command_option, called, checked, command_of, 
 from contextdna.domain.tokens import estimate_tokens
 
 _BATCH = 100
+_NAMED_MAX = 20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,10 @@ def report_of(talks: Sequence[Conversation], judged: Sequence["Judged"]) -> Repo
             "evidence by turn": by_category([one.by_turn for one in judged]),
             "evidence by session": by_category([one.by_meeting for one in judged]),
         },
-        [f"{len(talks)} conversations with {turns:,} turns; questions without evidence are not counted."],
+        [
+            f"{len(talks)} conversations with {turns:,} turns; questions without evidence are not counted.",
+            *([f"Conversations: {', '.join(talk.source for talk in talks)}."] if len(talks) <= _NAMED_MAX else []),
+        ],
     )
 
 

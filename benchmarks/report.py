@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pysqlite3 import dbapi2
+from contextdna.backends.sqlite.driver import ENGINE_VERSION
 
 Row = Mapping[str, str | int | float]
 
@@ -27,7 +27,7 @@ def environment() -> dict[str, str | int]:
     return {
         "contextdna": version("contextdna"),
         "python": platform.python_version(),
-        "sqlite": dbapi2.sqlite_version,
+        "sqlite": ENGINE_VERSION,
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count() or 0,
     }

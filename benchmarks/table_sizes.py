@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pysqlite3 import dbapi2
+from contextdna.backends.sqlite.driver import library
 
 _TABLES = """
 SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite%'
@@ -30,7 +30,7 @@ def file_bytes(path: Path) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    with closing(dbapi2.connect(str(path), isolation_level=None)) as connection:
+    with closing(library.connect(str(path), isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys=OFF")  # with them a table is emptied row by row before it is dropped
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         yield connection

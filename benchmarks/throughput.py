@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import aiosqlite
-from pysqlite3 import dbapi2
 
 from benchmarks.corpus import facts
 from benchmarks.progress import show_progress
 from benchmarks.report import Report
 from contextdna import AgentId, HubSettings, MemoryDraft, Principal, ProjectId, Role, Workspace, open_hub
+from contextdna.backends.sqlite.driver import library
 
 ROW_SCHEMA = "CREATE TABLE memories (id INTEGER PRIMARY KEY, content TEXT NOT NULL)"
 OPERATOR = Principal(AgentId("benchmark"), (ProjectId("default"),), role=Role.SYSTEM)
@@ -86,7 +86,7 @@ async def rate(texts: Sequence[str], callers: int, store: Callable[[str], Awaita
 
 async def rows_one_by_one(path: Path, texts: Sequence[str], callers: int) -> float:
     """The floor: a plain row and a commit for every call."""
-    connection = aiosqlite.Connection(lambda: dbapi2.connect(str(path), isolation_level=None), 64)
+    connection = aiosqlite.Connection(lambda: library.connect(str(path), isolation_level=None), 64)
     turn = asyncio.Lock()
     async with connection:
         for setup in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", ROW_SCHEMA):

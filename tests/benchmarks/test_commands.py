@@ -1,0 +1,221 @@
+"""Every benchmark runs, in sizes that tell nothing, and finds what it is for."""
+
+import gzip
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from benchmarks import all as everything
+from benchmarks import cold_start, memory, plots, recall, stdio
+from benchmarks.__main__ import main
+from benchmarks.commands import COMMANDS, command_named
+from benchmarks.floor_server import floor_server
+from contextdna import AgentId, HubSettings, Principal, ProjectId, Role, open_hub
+from contextdna_server.app import build_server
+
+ROOT = Path(__file__).parents[2]
+Found = Mapping[str, Any]
+Run = Callable[..., Found]
+
+LOCOMO = [
+    {
+        "sample_id": "made-up",
+        "conversation": {
+            "speaker_a": "Ada",
+            "speaker_b": "Bo",
+            "session_1_date_time": "1 May 2030",
+            "session_1": [
+                {"speaker": "Ada", "dia_id": "D1:1", "text": "I bought a violin in the market hall."},
+                {"speaker": "Bo", "dia_id": "D1:2", "text": "My kettle is broken, and the plumber has no time."},
+            ],
+            "session_2_date_time": "9 May 2030",
+            "session_2": [{"speaker": "Bo", "dia_id": "D2:1", "text": "The plumber repaired the pipe after all."}],
+        },
+        "qa": [
+            {"question": "Where did Ada buy the violin?", "evidence": ["D1:1"], "category": 4},
+            {"question": "What did the plumber do?", "evidence": ["D1:2; D2:1"], "category": 1},
+            {"question": "Does Ada have a cat?", "evidence": [], "category": 5},
+        ],
+    }
+]
+LONGMEMEVAL = [
+    {
+        "question_id": f"q1{ending}",
+        "question_type": "single-session-user",
+        "question": "Which instrument did I buy?",
+        "question_date": "2030/05/20",
+        "haystack_session_ids": ["a", "b"],
+        "haystack_dates": ["2030/05/01", "2030/05/09"],
+        "haystack_sessions": [
+            [{"role": "user", "content": "I bought an instrument, a violin.", "has_answer": True}],
+            [{"role": "user", "content": "The kettle is broken."}, {"role": "assistant", "content": "Call a plumber."}],
+        ],
+        "answer_session_ids": ["a"],
+    }
+    for ending in ("", "_abs")
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a benchmark and give what it kept; it was printed, too."""
+
+    def run(*arguments: str) -> Found:
+        kept = tmp_path / "found.json"
+        main([*arguments, "--json", str(kept)])
+        found: Found = json.loads(kept.read_text(encoding="utf-8"))
+        printed = capsys.readouterr().out
+        assert all(title in printed for title in found["tables"])
+        return found
+
+    return run
+
+
+@asynccontextmanager
+async def connected_here(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Client]:
+    """Connect to the server that a command would start, in this process: starting one takes a second."""
+    assert not environment
+    if "benchmarks.floor_server" in command:
+        async with Client(floor_server()) as client:
+            yield client
+        return
+    named = tuple(ProjectId(word) for at, word in enumerate(command) if command[at - 1] == "--project")
+    folder = Path(command[command.index("--data") + 1])
+    settings = HubSettings(data_dir=folder, projects=(*named, ProjectId("default")))
+    user = Principal(AgentId("user"), settings.projects, role=Role.SYSTEM)
+    async with open_hub(settings) as hub, Client(build_server(hub, identity=lambda: user)) as client:
+        yield client
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (memory, recall, stdio):
+        monkeypatch.setattr(module, "connected", connected_here)
+
+
+def test_latency_is_measured_beside_the_floor_with_and_without_a_writer(run: Run, tmp_path: Path) -> None:
+    small = ["--sizes", "200", "--callers", "1,3", "--questions", "4", "--warmup", "1"]
+    small += ["--keep", str(tmp_path / "kept")]
+    found = run("latency", *small)
+    asked = found["tables"]["retrieve_context"]
+    assert len(asked) == 2 * 2 * 2  # roles, kinds of questions, numbers of callers
+    assert all(row["found"] == row["floor_found"] == 1 for row in asked)
+    assert "keep" not in found["options"]
+    beside = run("latency", *small, "--roles", "agent", "--writer")
+    assert len(beside["tables"]["retrieve_context"]) == 2 * 2
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["zipf-200"]
+
+
+def test_throughput_is_measured_one_by_one_from_many_and_in_batches(run: Run) -> None:
+    found = run("throughput", "--calls", "4", "--callers", "2", "--batched", "10")
+    assert all(row["per_s"] > 0 for row in found["tables"]["memories a second"])
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize("way", [(), ("--as", "turns"), ("--no-dates", "--limit", "2", "--max-tokens", "500")])
+def test_recall_over_locomo_counts_answers_by_category(run: Run, tmp_path: Path, way: tuple[str, ...]) -> None:
+    data = tmp_path / "talks.json.gz"
+    data.write_bytes(gzip.compress(json.dumps(LOCOMO).encode()))
+    found = run("recall", "--locomo", str(data), *way)
+    rows = {row["category"]: row for row in found["tables"]["evidence by turn"]}
+    assert {name: row["questions"] for name, row in rows.items()} == {"multi-hop": 1, "single-hop": 1, "all": 2}
+    assert rows["all"]["recall@5"] == rows["all"]["MRR"] == 1
+    assert found["options"]["locomo"] == data.name
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_recall_over_longmemeval_leaves_out_what_nothing_answers(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "questions.json"
+    data.write_text(json.dumps(LONGMEMEVAL), encoding="utf-8")
+    for rows in run("recall", "--longmemeval", str(data))["tables"].values():
+        assert [(row["category"], row["questions"], row["MRR"]) for row in rows] == [
+            ("single-session-user", 1, 1),
+            ("all", 1, 1),
+        ]
+
+
+def test_recall_over_a_server_of_its_own(run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "talks.json"
+    data.write_text(json.dumps(LOCOMO), encoding="utf-8")
+    found = run("recall", "--locomo", str(data), "--command", f"{sys.executable} -m contextdna_server serve")
+    assert found["tables"]["evidence by session"][-1]["recall@5"] == 1
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_calls_are_measured_beside_the_floor(run: Run) -> None:
+    found = run("stdio", "--memories", "20", "--calls", "4", "--warmup", "1")
+    assert [row["call"] for row in found["tables"]["calls"]][-2:] == ["store_memory", "retrieve_context"]
+    assert found["tables"]["beside"][-1]["value"] == 1
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_memory_and_bytes_are_measured(run: Run) -> None:
+    found = run("memory", "--size", "200", "--questions", "2")
+    on_disk = {row["part"]: row["bytes"] for row in found["tables"]["bytes on disk"]}
+    whole = on_disk.pop("whole file")
+    on_disk.pop("floor: bare FTS5, whole file")
+    assert on_disk["records_index"] > 0
+    assert whole * 0.7 < sum(on_disk.values()) <= whole
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_of_a_process_is_read() -> None:
+    assert os.getpid() in set(memory.descendants(os.getppid()))
+    assert memory.figures({os.getpid()})["rss_mb"] > 1
+
+
+def test_starts_are_measured_in_turn(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering = (sys.executable, "-S", "-c", "input(); print('{\"result\": 1}')")
+    monkeypatch.setattr(cold_start, "FLOOR", answering)
+    monkeypatch.setattr(cold_start, "command_of", lambda _: answering)
+    found = run("cold-start", "--rounds", "1", "--warmup", "1", "--fresh-data")
+    assert [row["count"] for row in found["tables"]["time to the answer to initialize"]] == [1, 1]
+
+
+def test_wakes_are_measured_within_and_across_processes(run: Run) -> None:
+    found = run("signals", "--rounds", "1", "--warmup", "0", "--waiters", "2", "--seconds", "0.01")
+    assert all(row["count"] == 1 for row in found["tables"]["from the sending call"])
+
+
+def test_what_keeps_a_benchmark_from_measuring_is_said_in_one_line(tmp_path: Path) -> None:
+    data = tmp_path / "talks.json"
+    data.write_text("[1]", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^recall: talks\.json: a list of objects with 'conversation' is"):
+        main(["recall", "--locomo", str(data)])
+
+
+def test_all_steps_are_commands_that_can_be_given() -> None:
+    given = ["--locomo", "talks.json", "--longmemeval", "questions.json", "--embedder", "wordllama", "--keep", "kept"]
+    for quick in ((), ("--quick",)):
+        options = _parsed("all", [*given, *quick])
+        steps = list(everything.steps(options))
+        assert len({step.name for step in steps}) == len(steps)
+        for step in steps:
+            name, *rest = everything.arguments(step, options)
+            _parsed(name, rest)
+    assert {step.command for step in steps} == {command.name for command in COMMANDS} - {"all", "plots"}
+
+
+def _parsed(name: str, arguments: Sequence[str]) -> Any:
+    command = command_named(name)
+    assert command
+    return command.parser().parse_args(arguments)
+
+
+def test_the_plots_of_the_documents_are_those_that_kept_results_give(run: Run, tmp_path: Path) -> None:
+    found = run("plots", "--into", str(tmp_path))
+    drawn = [row["plot"] for row in found["tables"]["drawn"]]
+    assert drawn == [f"{name}.svg" for name in plots.PLOTS]
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for file in drawn:
+        assert f"(benchmarks/{file})" in page
+        assert (ROOT / "docs" / "benchmarks" / file).exists()
