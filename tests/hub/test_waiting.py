@@ -157,6 +157,19 @@ class TestForASignal:
         assert await waiting.outcome() is WaitOutcome.SIGNALLED
         assert waiting.signal_id == sent.id
 
+    async def test_one_that_has_expired_is_not_called_off(
+        self, hub: Hub, clock: Clock, tasks: anyio.abc.TaskGroup
+    ) -> None:
+        alice = hub.bind(ALICE).signals
+        over = await alice.send(go(BOB, expires_in_s=60))
+        clock.advance(seconds=61)
+        waiting = Waiting(tasks, hub.bind(BOB), name="go")
+        await listening(hub)
+        assert not await alice.withdraw(over.id)
+        assert (await alice.status(over.id)).withdrawn_at is None
+        await alice.send(go(BOB))
+        assert await waiting.outcome() is WaitOutcome.SIGNALLED
+
     async def test_progress_is_told_while_it_waits(self, hub: Hub) -> None:
         await hub.bind(ALICE).signals.send(go(TESS))
         told: list[tuple[float, float, str]] = []
@@ -253,6 +266,16 @@ class TestForAcknowledgements:
         enough = await alice.wait_for_acknowledgements(sent.id, count=1, timeout_s=0)
         assert (enough.outcome, enough.status.missing) == (WaitOutcome.ACKNOWLEDGED, ("bob",))
         assert (await alice.wait_for_acknowledgements(sent.id, timeout_s=0)).outcome is WaitOutcome.TIMED_OUT
+
+    async def test_more_than_can_come_is_not_waited_for(self, hub: Hub) -> None:
+        await remember(hub.bind(TESS), "here")
+        sent = await hub.bind(ALICE).signals.send(go(BOB, TESS))
+        await hub.bind(BOB).signals.acknowledge(sent.id)
+        waiting = hub.bind(ALICE).signals.wait_for_acknowledgements
+        assert (await waiting(sent.id, count=3, timeout_s=0)).outcome is WaitOutcome.TARGETS_GONE
+        assert (await waiting(sent.id, count=2, timeout_s=0)).outcome is WaitOutcome.TIMED_OUT
+        circle = await hub.bind(ALICE).signals.send(go(circle=Circle.SWARM))
+        assert (await waiting(circle.id, count=3, timeout_s=0)).outcome is WaitOutcome.TIMED_OUT  # others may join
 
     async def test_an_empty_circle_has_not_acknowledged(self, hub: Hub) -> None:
         sent = await hub.bind(ALICE).signals.send(go(circle=Circle.TEAM))
@@ -357,6 +380,17 @@ async def test_a_sender_whose_last_session_ends_is_gone(hub: Hub, tasks: anyio.a
     await listening(hub)
     await queen.end_session(success=False)
     assert await waiting.outcome() is WaitOutcome.SENDER_GONE
+
+
+async def test_what_another_says_of_a_gone_sender_is_no_sign_of_life(hub: Hub, clock: Clock) -> None:
+    handle = await begin(hub, BOB)
+    await hub.bind(BOB, session_id=handle).end_session(success=True)
+    clock.advance(seconds=1)
+    await hub.bind(ROOT, project_id=DEFAULT).agents.set_confidence(0.4, BOB.agent_id)
+    found = await hub.bind(ALICE).signals.wait_for(sender=BOB.agent_id, timeout_s=0)
+    assert found.outcome is WaitOutcome.SENDER_GONE
+    await hub.bind(BOB).agents.set_confidence(0.9, BOB.agent_id)
+    assert (await hub.bind(ALICE).signals.wait_for(sender=BOB.agent_id, timeout_s=0)).outcome is WaitOutcome.TIMED_OUT
 
 
 async def test_a_sender_with_another_session_is_not_gone(hub: Hub, tasks: anyio.abc.TaskGroup) -> None:

@@ -49,8 +49,8 @@ async def send_signal(call: Call, args: SendSignal) -> SendResult:
     if args.withdraw:
         if args.name or args.target_agent_ids or args.circle:
             raise InvalidInput("withdraw and a new signal", code="withdraw_and_send", hint="Give one of the two.")
-        await workspace.signals.withdraw(SignalId(args.withdraw))
-        return SendResult(signal_id=args.withdraw, withdrawn=True)
+        withdrawn = await workspace.signals.withdraw(SignalId(args.withdraw))
+        return SendResult(signal_id=args.withdraw, withdrawn=withdrawn)
     sent = await workspace.signals.send(
         SignalDraft(
             name=args.name,

@@ -99,7 +99,7 @@ async def heartbeat(op: Operation, agent_id: AgentId) -> Agent:
 
 
 async def set_confidence(op: Operation, agent_id: AgentId, confidence: float) -> Agent:
-    """Keep how sure an agent is of its work.
+    """Keep how sure an agent is of its work; it counts as seen when it says so itself.
 
     Raises:
         InvalidInput: ``confidence_out_of_range``.
@@ -108,7 +108,8 @@ async def set_confidence(op: Operation, agent_id: AgentId, confidence: float) ->
     """
     check_score(confidence, name="confidence")
     known = await _working(op, agent_id)
-    agent = replace(known, confidence=confidence, last_seen_at=op.now)
+    seen_at = op.now if known.id == op.actor.agent_id else known.last_seen_at
+    agent = replace(known, confidence=confidence, last_seen_at=seen_at)
     await op.tx.agents.put(agent)
     if known.confidence != confidence:
         await _tell(op, AgentChange.CONFIDENCE_CHANGED, known, agent)

@@ -145,8 +145,8 @@ def _outcome(status: SignalStatus, *, count: int | None, may_grow: bool) -> Wait
         return WaitOutcome.WITHDRAWN
     if status.expired:
         return WaitOutcome.TIMED_OUT
-    too_few = answered + left < count and not may_grow if count else not left
-    return WaitOutcome.TARGETS_GONE if status.gone and too_few else None
+    too_few = answered + left < count and not may_grow if count else status.gone and not left
+    return WaitOutcome.TARGETS_GONE if too_few else None
 
 
 async def present_for_s(op: Operation, agent_ids: Sequence[AgentId]) -> float | None:

@@ -95,14 +95,14 @@ async def acknowledge(op: Operation, signal_id: SignalId, *, note: str) -> Ackno
 
 
 async def withdraw(op: Operation, signal_id: SignalId) -> bool:
-    """Take one's own signal back; False when it was before.
+    """Take one's own signal back; False when it was before, or when its time is over and nobody waits for it any more.
 
     Raises:
         NotFound: It is not there, or neither from nor for the actor.
         AccessDenied: ``signal_not_yours``.
     """
     signal = await own(op, signal_id)
-    changed = await op.tx.signals.withdraw(op.project_id, signal_id, at=op.now)
+    changed = signal.expires_at > op.now and await op.tx.signals.withdraw(op.project_id, signal_id, at=op.now)
     op.note([signal_id], withdrawn=int(changed))
     if changed:
         op.emit(EventName.SIGNAL_WITHDRAWN, subject=signal_id, audience=signal.audience)

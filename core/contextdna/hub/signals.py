@@ -69,7 +69,7 @@ class Signals:
         )
 
     async def withdraw(self, signal_id: SignalId) -> bool:
-        """Take one's own signal back; False when it was before."""
+        """Take one's own signal back; False when it was before, or has expired."""
         return await self._door.write(self._caller, Action.WITHDRAW_SIGNAL, lambda op: signals.withdraw(op, signal_id))
 
     async def pending(self, *, limit: int = 20) -> tuple[ReceivedSignal, ...]:
