@@ -1,12 +1,14 @@
 """Resource: whether the server can do its work."""
 
+from dataclasses import asdict
+
 from contextdna import Workspace
 from contextdna_resources.contents import Contents, json_contents
 from contextdna_resources.uris import ResourceUri
 
 
 async def read_health(uri: ResourceUri, workspace: Workspace) -> Contents:
-    """Report on the database as this caller meets it."""
+    """Report on the database, and on searching by meaning, as this caller meets them."""
     health = await workspace.health()
     database = health.database
     return json_contents(
@@ -22,5 +24,6 @@ async def read_health(uri: ResourceUri, workspace: Workspace) -> Contents:
                 "sound": database.sound,
                 "problem": database.problem,
             },
+            "semantics": asdict(health.semantics) if health.semantics else None,
         },
     )

@@ -65,6 +65,12 @@ def _sweep() -> click.Command:
     return sweep
 
 
+def _reindex() -> click.Command:
+    from contextdna_server.commands.reindex import reindex
+
+    return reindex
+
+
 COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "serve": _serve,
     "demo": _demo,
@@ -75,6 +81,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "keys": _keys,
     "stats": _stats,
     "sweep": _sweep,
+    "reindex": _reindex,
 }
 
 

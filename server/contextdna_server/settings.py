@@ -26,6 +26,7 @@ from contextdna.values.memory import MEMORY_TYPES
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import (
     BelowGate,
+    EmbedderKind,
     Gates,
     HubSettings,
     Limits,
@@ -38,7 +39,7 @@ from contextdna_server.settings_errors import ENV_PREFIX, Sources, explained, ne
 from contextdna_server.settings_file import find_settings_file, read_settings_file
 
 CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
-_SECRET_VARIABLE: Final = f"{ENV_PREFIX}MASTER_KEY"
+_SECRET_VARIABLES: Final = (f"{ENV_PREFIX}MASTER_KEY", f"{ENV_PREFIX}SEARCH__EMBEDDING_KEY")
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
 """Variables that the project's own tests read."""
 
@@ -159,6 +160,15 @@ class SearchSection(Section):
     matches_wide_max: Count = _SEARCH.matches_wide_max
     query_terms_max: Count = _SEARCH.query_terms_max
     candidates_max: Count = _SEARCH.candidates_max
+    embedder: EmbedderKind = _SEARCH.embedder
+    embedding_model: str = _SEARCH.embedding_model
+    embedding_url: str = _SEARCH.embedding_url
+    embedding_key: SecretStr = SecretStr("")
+    semantic_weight: Share = _SEARCH.semantic_weight
+
+    def to_search_settings(self) -> SearchSettings:
+        """Give what the core needs."""
+        return SearchSettings(**{**self.model_dump(), "embedding_key": self.embedding_key.get_secret_value()})
 
 
 class RetentionSection(Section):
@@ -262,7 +272,7 @@ class Settings(BaseSettings):
             memory_types=tuple(dict.fromkeys((*MEMORY_TYPES, *self.memories.extra_types))),
             read_audit=self.audit.reads,
             limits=Limits(**self.limits.model_dump()),
-            search=SearchSettings(**self.search.model_dump()),
+            search=self.search.to_search_settings(),
             retention=RetentionSettings(**self.retention.model_dump()),
             work=self.work.to_work_settings(),
             sqlite_readers=self.sqlite.readers,
@@ -288,7 +298,7 @@ def environment() -> Mapping[str, str]:
 
 def settings_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Give the variables that set something and are no secret, without those of the data folder and settings file."""
-    named = (CONFIG_VARIABLE, f"{ENV_PREFIX}DATA", _SECRET_VARIABLE)
+    named = (CONFIG_VARIABLE, f"{ENV_PREFIX}DATA", *_SECRET_VARIABLES)
     given = {name: value for name, value in environ.items() if value and name.upper() not in named}
     return {
         name: value
@@ -299,7 +309,7 @@ def settings_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def secret_variables(environ: Mapping[str, str]) -> list[str]:
     """Name the variables that hold a secret."""
-    return [name for name, value in environ.items() if value and name.upper() == _SECRET_VARIABLE]
+    return [name for name, value in environ.items() if value and name.upper() in _SECRET_VARIABLES]
 
 
 def settings_file(config: Path | None) -> Path | None:

@@ -597,6 +597,34 @@ def test_a_sweep_purges_what_is_over_and_counts_it(data: Path, monkeypatch: pyte
     assert len(answer("audit", "tail", "--data", data, "--action", "retention.sweep")["entries"]) == 3
 
 
+# reindex
+
+
+def test_reindexing_needs_an_embedder(data: Path) -> None:
+    assert error_of("reindex", "--data", data) == (2, "embedder_none")
+
+
+def test_reindexing_embeds_what_has_no_vector_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXTDNA_SEARCH__EMBEDDER", "wordllama")
+    one = {"project": "default", "model": "wordllama/l2_supercat_256", "dimension": 256, "model_changed": False}
+    done = answer("reindex", "--data", data)
+    assert done == {"embedded": done["embedded"], "projects": [{**one, "embedded": done["embedded"]}]}
+    assert done["embedded"] >= 2
+    assert answer("reindex", "--data", data, "--project", "default")["embedded"] == 0
+    assert "0 records embedded by wordllama/l2_supercat_256" in call("reindex", "--data", data).stdout
+
+
+def test_reindexing_goes_over_to_another_model_and_fails_where_it_does_not_answer(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(data, "INSERT INTO embedding_spaces VALUES ('default', 'other', 3, 1, 0, 0)")
+    monkeypatch.setenv("CONTEXTDNA_SEARCH__EMBEDDER", "wordllama")
+    assert answer("reindex", "--data", data)["projects"][0]["model_changed"]
+    monkeypatch.setenv("CONTEXTDNA_SEARCH__EMBEDDER", "openai")
+    monkeypatch.setenv("CONTEXTDNA_SEARCH__EMBEDDING_URL", "http://far.example/v1")
+    assert error_of("reindex", "--data", data) == (2, "embedder_invalid")
+
+
 # init
 
 

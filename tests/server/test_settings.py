@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from contextdna import HubSettings, Level, ProjectId, Role, SettingsInvalid
 from contextdna.values.settings import GatesInForce
-from contextdna_server.settings import Settings, load_settings
+from contextdna_server.settings import Settings, load_settings, secret_variables, settings_variables
 
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I"
 
@@ -229,6 +229,19 @@ def test_secrets_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     settings = load_settings({"data": tmp_path})
     assert settings.to_hub_settings().master_key == SECRET
     assert SECRET not in f"{settings!r} {settings.masked()}"
+
+
+def test_the_key_of_an_embedding_endpoint_is_a_secret_that_is_left_out_of_hosts_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    (tmp_path / "contextdna.toml").write_text('[search]\nembedder = "openai"\nembedding_key = "$MY_KEY"\n')
+    settings = load_settings({"data": tmp_path})
+    assert settings.to_hub_settings().search.embedding_key == "sk-secret"
+    assert "sk-secret" not in f"{settings!r} {settings.masked()} {settings.to_hub_settings()}"
+    environ = {"CONTEXTDNA_SEARCH__EMBEDDING_KEY": "sk-secret", "CONTEXTDNA_SEARCH__EMBEDDER": "openai"}
+    assert settings_variables(environ) == {"CONTEXTDNA_SEARCH__EMBEDDER": "openai"}
+    assert secret_variables(environ) == ["CONTEXTDNA_SEARCH__EMBEDDING_KEY"]
 
 
 def test_two_settings_files_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from contextdna.hub.documents import Documents
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
 from contextdna.hub.opening import Hub, open_hub
+from contextdna.hub.semantics import ReindexReport, SemanticHealth
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
 from contextdna.hub.tasks import Tasks
@@ -19,6 +20,8 @@ __all__ = [
     "Health",
     "Hub",
     "Loops",
+    "ReindexReport",
+    "SemanticHealth",
     "Sessions",
     "Signals",
     "Tasks",

@@ -68,6 +68,7 @@ class Semantics:
         self._question_problem: ContextDnaError | None = None
         self._rest_until = 0.0
         self._reading: dict[ProjectId, anyio.Lock] = {}
+        self._filling: dict[ProjectId, anyio.Lock] = {}
 
     # What calls need
 
@@ -162,12 +163,13 @@ class Semantics:
             StorageUnavailable: ``embedder_unavailable``, or the engine cannot do it now.
         """
         done = 0
-        while batch := await self._batch(project_id):
-            vectors = await self._vectors_of([item.text for item in batch])
-            if not await self._keep(project_id, batch, vectors):
-                break
-            done += len(batch)
-            progress(done)
+        async with self._filling.setdefault(project_id, anyio.Lock()):
+            while batch := await self._batch(project_id):
+                vectors = await self._vectors_of([item.text for item in batch])
+                if not await self._keep(project_id, batch, vectors):
+                    break
+                done += len(batch)
+                progress(done)
         self._problems.pop(project_id, None)
         return done
 
