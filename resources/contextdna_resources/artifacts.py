@@ -8,7 +8,7 @@ from mcp_types import BlobResourceContents, TextResourceContents
 
 from contextdna import Artifact, RecordId, Workspace, cut_text, is_textual
 from contextdna_resources.contents import INLINE_BYTES_MAX, Contents, json_contents, record_fields
-from contextdna_resources.paging import PAGE, Place, bad_cursor, next_page, read_cursor
+from contextdna_resources.paging import PAGE, Place, bad_cursor, next_link, next_page, read_cursor
 from contextdna_resources.uris import Noun, ResourceUri
 
 _EXCERPT_CHARS: Final = 16_000
@@ -16,11 +16,9 @@ _EXCERPT_CHARS: Final = 16_000
 
 async def read_artifacts(uri: ResourceUri, workspace: Workspace) -> Contents:
     """List visible artifacts, newest first."""
-    place = read_cursor(uri)
-    page = await workspace.artifacts.page(limit=PAGE, offset=place.offset)
+    page = await workspace.artifacts.page(limit=PAGE, cursor=uri.cursor)
     shown = [_reference(artifact) for artifact in page.artifacts]
-    following = Place(page.next_offset) if page.next_offset else None
-    return json_contents(uri, {"artifacts": shown, **next_page(uri, following)})
+    return json_contents(uri, {"artifacts": shown, **next_link(uri, page.cursor)})
 
 
 async def read_artifact(uri: ResourceUri, workspace: Workspace) -> Contents:

@@ -22,6 +22,7 @@ from contextdna import (
     NotFound,
     Outcome,
     Principal,
+    RecordId,
     Risk,
     Workspace,
     open_hub,
@@ -172,3 +173,22 @@ async def test_an_artifact_over_the_limit_leaves_nothing(folder: Path) -> None:
         await refused(attach(hub, "a", b"0123456789+"), LimitExceeded, "artifact_too_large")
         assert len(await hub.bind(ROOT, project_id="default").list_artifacts()) == 1
         assert len([file for file in (folder / ARTIFACTS_FOLDER).rglob("*") if file.is_file()]) == 1
+
+
+async def test_of_one_moment_too_a_listing_leaves_none_out(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    ids = [(await alice.attach_artifact(ArtifactDraft(f"{number}.txt", b"x"))).record.id for number in range(8)][::-1]
+
+    async def listed(cursor: str) -> tuple[list[RecordId], str]:
+        page = await alice.artifacts.page(limit=3, cursor=cursor)
+        return [artifact.record.id for artifact in page.artifacts], page.cursor
+
+    first, cursor = await listed("")
+    assert (first, (await listed(cursor))[0]) == (ids[:3], ids[3:6])
+    await alice.forget_memories(first[:2])
+    assert (await listed(cursor))[0] == ids[3:6]
+    await alice.forget_memories(first[2:])
+    second, cursor = await listed(cursor)
+    assert second == ids[3:6]
+    last, cursor = await listed(cursor)
+    assert (last, cursor) == (ids[6:], "")

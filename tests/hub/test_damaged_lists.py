@@ -51,11 +51,11 @@ async def test_artifacts_are_listed_past_damaged_ones(stored_hub: Hub, folder: P
     ids = [(await alice.attach_artifact(ArtifactDraft(f"{n}.txt", b"x"))).record.id for n in range(PAGE + 3)]
     damage(folder, ids[-1], ids[1])
     names: list[str] = []
-    offset: int | None = 0
-    while offset is not None:
-        page = await alice.artifacts.page(limit=PAGE, offset=offset)
+    page = await alice.artifacts.page(limit=PAGE)
+    names += [artifact.name for artifact in page.artifacts]
+    while page.cursor:
+        page = await alice.artifacts.page(limit=PAGE, cursor=page.cursor)
         names += [artifact.name for artifact in page.artifacts]
-        offset = page.next_offset
     assert names == [f"{n}.txt" for n in reversed(range(PAGE + 3)) if n not in (1, PAGE + 2)]
     assert len(await alice.list_artifacts(limit=2)) == 2
 

@@ -86,6 +86,19 @@ async def test_what_is_hidden_answers_as_absent_and_what_is_wrong_is_refused(ali
         assert (await bob.error("read_conversation", conversation=public(handle)))["code"] == "not_found"
 
 
+async def test_what_is_forgotten_between_two_pages_of_artifacts_leaves_none_out(alice: Caller) -> None:
+    workspace = alice.hub.bind(ALICE)
+    for number in range(10):
+        await workspace.attach_artifact(ArtifactDraft(f"{number}.txt", b"x"))
+    first = await alice.ok("list_artifacts", limit=4)
+    await workspace.forget_memories([artifact["id"] for artifact in first["artifacts"]])
+    second = await alice.ok("list_artifacts", limit=4, cursor=first["cursor"])
+    assert [artifact["name"] for artifact in second["artifacts"]] == ["5.txt", "4.txt", "3.txt", "2.txt"]
+    await workspace.forget_memories([artifact["id"] for artifact in second["artifacts"]])
+    last = await alice.ok("list_artifacts", limit=4, cursor=second["cursor"])
+    assert ([artifact["name"] for artifact in last["artifacts"]], last["cursor"]) == (["1.txt", "0.txt"], "")
+
+
 async def test_artifacts_are_listed_newest_first_by_prefix_and_only_what_one_may_see(alice: Caller) -> None:
     workspace = alice.hub.bind(ALICE)
     for number in range(5):

@@ -1,15 +1,9 @@
 """Tool: list_artifacts."""
 
-from typing import Final
-
 from pydantic import BaseModel, Field
 
-from contextdna import InvalidInput, pack_cursor, unpack_cursor
 from contextdna_tools.arguments import Arguments, shown_time
 from contextdna_tools.spec import Call, Tool, hints
-
-_OFFSET_MAX: Final = 2**31
-_BOUND_CHARS: Final = 8  # of the prefix, in a cursor, which is short
 
 
 class ListArtifacts(Arguments):
@@ -43,9 +37,7 @@ class ArtifactsResult(BaseModel):
 
 async def list_artifacts(call: Call, args: ListArtifacts) -> ArtifactsResult:
     """Give a page of artifacts."""
-    page = await call.workspace(args).artifacts.page(
-        prefix=args.name_prefix, limit=args.limit, offset=_offset_of(args.cursor, args.name_prefix)
-    )
+    page = await call.workspace(args).artifacts.page(prefix=args.name_prefix, limit=args.limit, cursor=args.cursor)
     lines = [
         ArtifactLine(
             id=artifact.record.id,
@@ -60,24 +52,7 @@ async def list_artifacts(call: Call, args: ListArtifacts) -> ArtifactsResult:
         )
         for artifact in page.artifacts
     ]
-    following = "" if page.next_offset is None else pack_cursor(args.name_prefix[:_BOUND_CHARS], page.next_offset)
-    return ArtifactsResult(artifacts=lines, cursor=following)
-
-
-def _offset_of(cursor: str, prefix: str) -> int:
-    if not cursor:
-        return 0
-    try:
-        named, offset = unpack_cursor(cursor)
-    except ValueError:
-        named, offset = None, None
-    if named != prefix[:_BOUND_CHARS] or not isinstance(offset, int) or not 0 <= offset <= _OFFSET_MAX:
-        raise InvalidInput(
-            "the cursor is broken, or belongs to another prefix",
-            code="cursor_invalid",
-            hint="Start without a cursor, and take the answer's as it is.",
-        )
-    return offset
+    return ArtifactsResult(artifacts=lines, cursor=page.cursor)
 
 
 LIST_ARTIFACTS = Tool(

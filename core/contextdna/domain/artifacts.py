@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from contextdna.domain import access
+from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.media_types import guess_media_type
 from contextdna.domain.names import meant_agent
@@ -18,12 +20,12 @@ from contextdna.domain.validation import (
     check_score,
     check_text,
 )
-from contextdna.errors import IntegrityFault, LimitExceeded, NotFound
+from contextdna.errors import IntegrityFault, InvalidInput, LimitExceeded, NotFound
 from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactPage
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS
-from contextdna.values.record import IndexedRecord, Kind, Sealed, VisibleRecord
+from contextdna.values.record import IndexedRecord, Kind, Record, Sealed, VisibleRecord
 from contextdna.values.search import RecordFilter
 from contextdna.values.settings import Limits
 
@@ -32,7 +34,8 @@ _EXCERPT_CHARS = 300
 _INDEXED_CHARS = 50_000
 _LISTED_MAX = 200
 _VERSION_MAX = 2**31
-_OFFSET_MAX = 2**31
+_AMONG_MAX = 2**31
+_LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 _BATCHES_MAX = 10  # of a page: who asks for a prefix must not hold a snapshot over all artifacts
 _TEXTUAL = ("application/json", "application/xml", "application/yaml", "application/toml")
 
@@ -290,49 +293,114 @@ def _check_named(name: str, owner_id: AgentId) -> None:
     check_agent_id(owner_id, name="owner")
 
 
-async def page(op: Operation, *, prefix: str, limit: int, offset: int) -> ArtifactPage:
-    """List visible artifacts, newest first: those whose names begin with a prefix. The offset counts all of them.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a listing goes on: behind a record, which may be gone by then."""
 
-    A page may be short, or empty, and still have a next one: a call looks through a bounded part.
+    at: datetime
+    record_id: RecordId
+    among: int
+    """So many of that moment were listed up to it."""
+
+
+async def page(op: Operation, *, prefix: str, limit: int, cursor: str) -> ArtifactPage:
+    """List visible artifacts, newest first: those whose names begin with a prefix.
+
+    A page may be short, or empty, and still have a next one: a call looks through a bounded part. What is forgotten
+    meanwhile moves nothing: none is left out for it.
 
     Raises:
-        LimitExceeded: ``limit_out_of_range`` or ``offset_out_of_range``.
+        LimitExceeded: ``limit_out_of_range``.
+        InvalidInput: ``cursor_invalid``.
     """
     check_count(limit, name="limit", maximum=_LISTED_MAX)
-    check_count(offset, name="offset", maximum=_OFFSET_MAX, minimum=0)
+    place = _place_of(cursor, prefix)
     batch_size = _LISTED_MAX if prefix else min(limit + 1, _LISTED_MAX)
     found: list[Artifact] = []
-    looked_through, damaged = offset, 0
+    damaged = 0
     for _ in range(_BATCHES_MAX):
-        batch = await _newest(op, limit=batch_size, offset=looked_through)
+        batch = await _newest(op, place, limit=batch_size)
         for item in batch:
             if len(found) == limit:
-                return _page(op, found, looked_through)
-            looked_through += 1
+                return _page(op, found, _cursor(prefix, place))
+            place = _behind(item.record, place)
             try:
                 artifact = open_artifact(op, item)
             except IntegrityFault:
                 damaged += 1
                 op.note(unreadable=damaged)
-                if damaged == len(batch) < batch_size and offset == 0:
+                if damaged == len(batch) < batch_size and not cursor:
                     raise  # there is nothing else
                 continue
             if artifact.name.startswith(prefix):
                 found.append(artifact)
         if len(batch) < batch_size:
-            return _page(op, found, None)
-    return _page(op, found, looked_through)
+            return _page(op, found, "")
+    return _page(op, found, _cursor(prefix, place))
 
 
-def _page(op: Operation, found: list[Artifact], following: int | None) -> ArtifactPage:
+def _page(op: Operation, found: list[Artifact], following: str) -> ArtifactPage:
     op.note([artifact.record.id for artifact in found], artifacts=len(found))
     return ArtifactPage(tuple(found), following)
 
 
-async def _newest(op: Operation, *, limit: int, offset: int) -> list[VisibleRecord]:
-    where = RecordFilter(kinds=(Kind.ARTIFACT,))
+def _behind(record: Record, place: _Place | None) -> _Place:
+    among = place.among + 1 if place and place.at == record.created_at else 1
+    return _Place(record.created_at, record.id, among)
+
+
+def _cursor(prefix: str, place: _Place | None) -> str:
+    if place is None:
+        return ""
+    return pack_cursor(_bound(prefix), place.at.isoformat(), place.record_id, place.among)
+
+
+def _bound(prefix: str) -> str:
+    """Give what a cursor holds of a prefix: a cursor is short."""
+    return hashlib.blake2b(prefix.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() if prefix else ""
+
+
+def _place_of(cursor: str, prefix: str) -> _Place | None:
+    if not cursor:
+        return None
+    try:
+        named, at, record_id, among = unpack_cursor(cursor)
+        if named != _bound(prefix) or not isinstance(among, int) or not 0 < among <= _AMONG_MAX:
+            raise ValueError("of another listing")
+        moment = datetime.fromisoformat(str(at))
+        if moment.tzinfo is None:
+            raise ValueError("no moment")
+        return _Place(moment.astimezone(UTC), RecordId(str(record_id)), among)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            "the cursor is broken, or belongs to another prefix",
+            code="cursor_invalid",
+            hint="Start without a cursor, and take the answer's as it is.",
+        ) from error
+
+
+async def _newest(op: Operation, place: _Place | None, *, limit: int) -> list[VisibleRecord]:
+    where = _until(place)
+    offset = await _offset_behind(op, where, place) if place else 0
     found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=limit, offset=offset)
     return await op.tx.records.read(op.actor.reader, [candidate.id for candidate in found], now=op.now)
+
+
+def _until(place: _Place | None) -> RecordFilter:
+    """Mean the artifacts up to the moment of a place."""
+    until = place.at + timedelta(microseconds=1) if place and place.at < _LAST_MOMENT else None
+    return RecordFilter(kinds=(Kind.ARTIFACT,), until=until)
+
+
+async def _offset_behind(op: Operation, where: RecordFilter, place: _Place) -> int:
+    """Count what of the moment of a place lies up to it; where it is gone itself, none: better twice than never."""
+    reader = op.actor.reader
+    there = await op.tx.records.list_recent(reader, where, now=op.now, limit=1, offset=place.among - 1)
+    if [candidate.id for candidate in there] == [place.record_id]:
+        return place.among
+    found = await op.tx.records.list_recent(reader, where, now=op.now, limit=_LISTED_MAX)
+    ids = [candidate.id for candidate in found]
+    return ids.index(place.record_id) + 1 if place.record_id in ids else 0
 
 
 def open_artifact(op: Operation, item: VisibleRecord) -> Artifact:

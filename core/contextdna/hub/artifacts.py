@@ -25,12 +25,16 @@ class Artifacts:
         self._blobs = blobs
         self._caller = caller
 
-    async def page(self, *, prefix: str = "", limit: int = 50, offset: int = 0) -> ArtifactPage:
-        """List visible artifacts, newest first, those whose names begin with a prefix; anybody's."""
+    async def page(self, *, prefix: str = "", limit: int = 50, cursor: str = "") -> ArtifactPage:
+        """List visible artifacts, newest first, those whose names begin with a prefix; anybody's.
+
+        Raises:
+            InvalidInput: ``cursor_invalid``: it is not one of a page of this prefix.
+        """
         return await self._door.read(
             self._caller,
             Action.LIST_ARTIFACTS,
-            lambda op: artifacts.page(op, prefix=prefix, limit=limit, offset=offset),
+            lambda op: artifacts.page(op, prefix=prefix, limit=limit, cursor=cursor),
         )
 
     async def versions(self, name: str, *, owner_id: AgentId = AgentId("")) -> tuple[Artifact, ...]:

@@ -328,9 +328,9 @@ class Workspace:
         )
         return artifact
 
-    async def list_artifacts(self, *, limit: int = 50, offset: int = 0) -> tuple[Artifact, ...]:
+    async def list_artifacts(self, *, limit: int = 50) -> tuple[Artifact, ...]:
         """List visible artifacts, newest first; ``artifacts.page`` tells where the next ones are."""
-        return (await self.artifacts.page(limit=limit, offset=offset)).artifacts
+        return (await self.artifacts.page(limit=limit)).artifacts
 
     async def delegate(self, request: delegation.DelegationRequest) -> delegation.DelegationReport:
         """Hand a task to a child agent, with context."""

@@ -36,7 +36,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactPage:
-    """Some artifacts, the newest first; no next offset says that these are the last."""
+    """Some artifacts, the newest first; an empty cursor says that these are the last."""
 
     artifacts: tuple[Artifact, ...]
-    next_offset: int | None
+    cursor: str
