@@ -1,17 +1,18 @@
 """Run every benchmark, each in a process of its own, and keep what they find as benchmarks/results/*.json.
 
-The whole takes the better part of an hour on an idle machine, most of it with a million memories; `--quick` takes a
-minute or two with small sizes. `recall` runs where its data are named; they are not part of this project.
+The whole takes an hour or more on an idle machine, most of it with a million memories; `--quick` takes a minute or two
+with small sizes. `recall` runs where its data are named; they are not part of this project.
 """
 
 import argparse
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import Report
+from benchmarks.report import Report, Row
 
 RESULTS = Path(__file__).parent / "results"
 _WAYS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -68,14 +69,16 @@ def run(options: argparse.Namespace) -> Report:
         RuntimeError: A step failed; the ones before it are kept.
     """
     options.results.mkdir(parents=True, exist_ok=True)
-    done = []
-    for step in steps(options):
-        file = options.results / f"{step.name}.json"
-        command = [sys.executable, "-m", "benchmarks", *arguments(step, options), "--json", str(file)]
-        print(f"\n== {step.name}", file=sys.stderr, flush=True)
-        if subprocess.run(command, check=False).returncode:  # noqa: S603 - ours
-            raise RuntimeError(f"{step.name} failed")
-        done.append({"result": step.name, "file": file.name})
+    done: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        keep = options.keep or Path(scratch)
+        for step in steps(options):
+            file = options.results / f"{step.name}.json"
+            command = [*arguments(step, quick=options.quick, keep=keep), "--json", str(file)]
+            print(f"\n== {step.name}", file=sys.stderr, flush=True)
+            if subprocess.run([sys.executable, "-m", "benchmarks", *command], check=False).returncode:  # noqa: S603 - ours
+                raise RuntimeError(f"{step.name} failed")
+            done.append({"result": step.name, "file": file.name})
     return Report({"kept": done})
 
 
@@ -97,8 +100,7 @@ def _recalls(options: argparse.Namespace) -> Iterator[Step]:
                 yield Step(f"recall-{data}-{name}", "recall", given, (*given, "--conversations", "1"))
 
 
-def arguments(step: Step, options: argparse.Namespace) -> list[str]:
-    """Give the words of a step's command."""
-    kept = step.command in ("latency", "memory") and options.keep
-    keep = ["--keep", str(options.keep.resolve())] if kept else []
-    return [step.command, *(step.quick if options.quick else step.full), *keep]
+def arguments(step: Step, *, quick: bool, keep: Path) -> list[str]:
+    """Give the words of a step's command; those that ask large databases share them."""
+    shared = ("--keep", str(keep)) if step.command in ("latency", "memory") else ()
+    return [step.command, *(step.quick if quick else step.full), *shared]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import contextdna
@@ -35,8 +36,6 @@ class Database:
 
     folder: Path
     memories: int
-    largest: int
-    """Memories in the largest project."""
     sampled: tuple[str, ...]
 
     @property
@@ -73,7 +72,7 @@ def database(memories: int, *, keep: Path | None) -> Iterator[Database]:
         else:
             _built(folder, memories)
         corpus = json.loads((folder / _CORPUS_FILE).read_text(encoding="utf-8"))
-        yield Database(folder, memories, corpus["largest"], tuple(corpus["sampled"]))
+        yield Database(folder, memories, tuple(corpus["sampled"]))
 
 
 def _built(folder: Path, memories: int) -> Path:
@@ -85,9 +84,9 @@ def _built(folder: Path, memories: int) -> Path:
     folder.mkdir()
     asyncio.run(_fill(folder, memories))
     write_floor(folder / _FLOOR_FILE, zipf.placed_texts(memories))
-    largest = [text for project, text in zipf.placed_texts(memories) if project == zipf.LARGEST]
-    sampled = largest[:: max(len(largest) // _SAMPLED_MAX, 1)][:_SAMPLED_MAX]
-    found = {"made_by": made_by, "largest": len(largest), "sampled": sampled}
+    largest = (text for project, text in zipf.placed_texts(memories) if project == zipf.LARGEST)
+    step = max(int(memories * zipf.SHARES[zipf.LARGEST]) // _SAMPLED_MAX, 1)
+    found = {"made_by": made_by, "sampled": list(islice(largest, 0, step * _SAMPLED_MAX, step))}
     corpus.write_text(json.dumps(found), encoding="utf-8")  # the last step: without it, all is built anew
     return folder
 

@@ -103,15 +103,19 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_latency_is_measured_beside_the_floor_with_and_without_a_writer(run: Run, tmp_path: Path) -> None:
-    small = ["--sizes", "200", "--callers", "1,3", "--questions", "4", "--warmup", "1"]
-    small += ["--keep", str(tmp_path / "kept")]
-    found = run("latency", *small)
+    small = ["--sizes", "200", "--questions", "4", "--warmup", "1", "--keep", str(tmp_path / "kept")]
+    found = run("latency", *small, "--callers", "1,3", "--roles", "agent")
     asked = found["tables"]["retrieve_context"]
-    assert len(asked) == 2 * 2 * 2  # roles, kinds of questions, numbers of callers
+    assert [(row["question"], row["callers"]) for row in asked] == [
+        ("three words", 1),
+        ("three words", 3),
+        ("sentence", 1),
+        ("sentence", 3),
+    ]
     assert all(row["found"] == row["floor_found"] == 1 for row in asked)
     assert "keep" not in found["options"]
-    beside = run("latency", *small, "--roles", "agent", "--writer")
-    assert len(beside["tables"]["retrieve_context"]) == 2 * 2
+    beside = run("latency", *small, "--callers", "2", "--roles", "system", "--writer")
+    assert {row["role"] for row in beside["tables"]["retrieve_context"]} == {"system"}
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["zipf-200"]
 
 
@@ -194,13 +198,13 @@ def test_what_keeps_a_benchmark_from_measuring_is_said_in_one_line(tmp_path: Pat
 
 
 def test_all_steps_are_commands_that_can_be_given() -> None:
-    given = ["--locomo", "talks.json", "--longmemeval", "questions.json", "--embedder", "wordllama", "--keep", "kept"]
+    given = ["--locomo", "talks.json", "--longmemeval", "questions.json", "--embedder", "wordllama"]
     for quick in ((), ("--quick",)):
         options = _parsed("all", [*given, *quick])
         steps = list(everything.steps(options))
         assert len({step.name for step in steps}) == len(steps)
         for step in steps:
-            name, *rest = everything.arguments(step, options)
+            name, *rest = everything.arguments(step, quick=bool(quick), keep=Path("kept"))
             _parsed(name, rest)
     assert {step.command for step in steps} == {command.name for command in COMMANDS} - {"all", "plots"}
 
