@@ -1,6 +1,7 @@
 """Contract of ``AgentTable``."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from contextdna.values.agent import (
     AgentHistoryFilter,
     AgentStatus,
 )
-from contextdna.values.ids import AgentEntryId, AgentId, SessionId
+from contextdna.values.ids import AgentEntryId, AgentId, GrantId, SessionId
 from contextdna.values.principal import Reader, Role
 from contextdna.values.session import SessionStatus
 from tests.builders import (
@@ -24,10 +25,12 @@ from tests.builders import (
     OTHER_PROJECT,
     PROJECT,
     make_agent,
+    make_grant,
     make_reader,
     make_session,
     minutes,
 )
+from tests.contract.test_signals import make_acknowledgement, make_signal
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +43,8 @@ FULL = make_agent(
     registered_by=BOB,
     heartbeat_at=minutes(1),
     retired_at=minutes(2),
+    placed=True,
+    credential_role=Role.AGENT,
 )
 ROOT = make_reader("root", role=Role.SYSTEM)
 ANY = AgentHistoryFilter()
@@ -90,6 +95,33 @@ async def test_seeing_an_agent_changes_nothing_of_its_registration(database: Dat
     await database.write(lambda tx: tx.projects.see_agent(seen))
     wanted = replace(FULL, team_id="x", swarm_id="y", last_seen_at=minutes(5))
     assert await database.read(lambda tx: tx.agents.get(PROJECT, ALICE)) == wanted
+
+
+async def test_the_role_of_its_credential_is_the_last_that_was_seen(database: Database) -> None:
+    for role in (Role.SYSTEM, None, Role.AGENT, None):
+        await database.write(lambda tx, role=role: tx.projects.see_agent(make_agent(credential_role=role)))  # type: ignore[misc]
+    known = await database.read(lambda tx: tx.agents.get(PROJECT, ALICE))
+    assert known is not None
+    assert known.credential_role is Role.AGENT
+
+
+async def test_who_waits_for_an_agent_gave_it_something_that_is_in_force(database: Database) -> None:
+    async def write(tx: Transaction) -> None:
+        given = make_grant(grantee_id=ALICE, granted_by=BOB)
+        nothing: tuple[dict[str, Any], ...] = ({"expires_at": NOW}, {"project_id": OTHER_PROJECT})
+        for number, changes in enumerate((*nothing, {"revoked_at": NOW}, {"grantee_id": BOB}), start=1):
+            over = {"id": f"grt_{number}", "granted_by": AgentId("nobody"), **changes}
+            await tx.grants.add([replace(given, **over)])
+        await tx.grants.add([replace(given, id=GrantId("grt_0"), expires_at=minutes(1))])
+        sent = make_signal("sig_0", sender_id=AgentId("sue"), audience=(ALICE, BOB))
+        for number, changes in enumerate((*nothing, {"withdrawn_at": NOW}, {"audience": ("team:core",)}, {}), start=1):
+            over = {"id": f"sig_{number}", "sender_id": AgentId("nobody"), **changes}
+            await tx.signals.add(replace(sent, **over))
+        await tx.signals.acknowledge(make_acknowledgement("sig_5", agent_id=ALICE))
+        await tx.signals.add(sent)
+
+    await database.write(write)
+    assert await database.read(lambda tx: tx.agents.waiting_for(PROJECT, ALICE, now=NOW)) == {BOB, "sue"}
 
 
 async def test_only_a_retired_agent_is_retired(database: Database) -> None:

@@ -45,6 +45,8 @@ AGENTS = st.builds(
     status=STATUSES,
     confidence=st.sampled_from([None, 0.0, 0.5]),
     retired_at=MAYBE_TIMES,
+    placed=st.booleans(),
+    credential_role=st.one_of(st.none(), ROLES),
 )
 ENTRIES = st.builds(
     AgentEntry,

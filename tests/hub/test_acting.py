@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from contextdna import AccessDenied, AgentId, BeginRequest, Hub, Level, MemoryDraft, NotFound, Role
+from contextdna import AccessDenied, AgentId, BeginRequest, Hub, Level, MemoryDraft, NotFound, Role, SessionInvalid
 from tests.hub.rig import DEFAULT, OTHER, ROOT, begin, last_audit, refused, remember
 
 pytestmark = pytest.mark.anyio
@@ -13,10 +13,9 @@ LOCAL = replace(ROOT, agent_id=AgentId("local"), project_ids=(DEFAULT,))
 NARROWED = {role: replace(LOCAL, role=role) for role in Role}
 
 
-@pytest.mark.parametrize("agent_id", ["local", "queen"])
 @pytest.mark.parametrize("now", [Role.AGENT, Role.COORDINATOR])
-async def test_a_handle_does_no_more_than_its_narrowed_beginner(hub: Hub, agent_id: str, now: Role) -> None:
-    handle = await begin(hub, LOCAL, agent_id, role=Role.SYSTEM)
+async def test_a_handle_does_no_more_than_its_narrowed_beginner(hub: Hub, now: Role) -> None:
+    handle = await begin(hub, LOCAL, role=Role.SYSTEM)
     await remember(hub.bind(LOCAL, session_id=handle), "for operators", level=Level.SYSTEM)
     narrowed = hub.bind(NARROWED[now], session_id=handle)
     await refused(narrowed.query_audit(), AccessDenied, "role_required")
@@ -26,9 +25,20 @@ async def test_a_handle_does_no_more_than_its_narrowed_beginner(hub: Hub, agent_
     await refused(secret, AccessDenied, "role_required")
 
 
-async def test_a_session_below_a_narrowed_beginner_is_narrowed_too(hub: Hub) -> None:
+@pytest.mark.parametrize("now", [Role.AGENT, Role.COORDINATOR])
+async def test_a_narrowed_beginner_acts_as_no_agent_that_it_could_not_begin_now(hub: Hub, now: Role) -> None:
     above = await begin(hub, LOCAL, "queen", role=Role.SYSTEM)
     request = BeginRequest(AgentId("drone"), role=Role.SYSTEM)
+    below = (await hub.bind(LOCAL, session_id=above).begin_session(request)).handle
+    await hub.bind(LOCAL, session_id=below).query_audit()
+    for handle in (above, below):
+        narrowed = hub.bind(NARROWED[now], session_id=handle)
+        await refused(narrowed.query_audit(), SessionInvalid, "session_not_yours")
+
+
+async def test_a_session_of_ones_own_below_one_of_a_narrowed_beginner_is_narrowed_too(hub: Hub) -> None:
+    above = await begin(hub, LOCAL, role=Role.SYSTEM)
+    request = BeginRequest(LOCAL.agent_id, role=Role.SYSTEM)
     below = (await hub.bind(LOCAL, session_id=above).begin_session(request)).handle
     await hub.bind(LOCAL, session_id=below).query_audit()
     narrowed = hub.bind(NARROWED[Role.AGENT], session_id=below)

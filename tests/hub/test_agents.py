@@ -33,7 +33,7 @@ from contextdna import (
     Swarm,
     Team,
 )
-from contextdna.hub import door
+from contextdna.hub import sightings
 from contextdna.values.ids import UPKEEP_AGENT
 from tests.hub.rig import (
     ALICE,
@@ -139,10 +139,9 @@ async def test_a_credential_with_another_circle_moves_the_agent_and_its_history_
 
 
 async def test_sightings_are_kept_of_so_many_agents_at_most(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "_SEEN_MAX", 3)
+    monkeypatch.setattr(sightings, "_SEEN_MAX", 3)
     await known_everywhere(hub)
-    assert len(hub._door._seen) == 3
-    assert [agent_id for _, agent_id, _ in hub._door._seen][-1] == "root"
+    assert [agent_id for _, agent_id, _ in hub._door._sightings._seen] == ["chief", "zed", "root"]
 
 
 async def test_the_directory_is_filtered_and_paged(hub: Hub) -> None:

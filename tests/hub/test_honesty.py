@@ -256,7 +256,7 @@ class TestNames:
             acting = hub.bind(coordinator, session_id=handle)
             await remember(acting, "nobody bears the name yet")
             secret = await remember(hub.bind(victim, project_id=DEFAULT), "mine", level=Level.PRIVATE)
-            await refused(acting.get_memories([secret]), SessionInvalid, "session_ended")
+            await refused(acting.get_memories([secret]), SessionInvalid, "session_not_yours")
 
     async def test_a_coordinator_goes_on_as_agents_of_its_swarm(self, hub: Hub) -> None:
         coordinator = Principal(AgentId("coord"), (DEFAULT,), swarm_id="lift", role=Role.COORDINATOR)

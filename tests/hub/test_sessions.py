@@ -102,7 +102,7 @@ async def test_a_handle_of_another_lineage_is_refused_as_an_unknown_one(hub: Hub
 async def test_a_handle_works_only_in_its_project(hub: Hub) -> None:
     handle = await begin(hub, ALICE)
     await expect_invalid(hub, Principal(ALICE.agent_id, (OTHER,)), handle, "session_invalid")
-    both = Principal(ALICE.agent_id, (DEFAULT, OTHER))
+    both = replace(ALICE, project_ids=(DEFAULT, OTHER))
     error = await refused(
         hub.bind(both, session_id=handle, project_id=OTHER).retrieve_context(ContextQuery()),
         NotFound,

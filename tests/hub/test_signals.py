@@ -404,6 +404,7 @@ class TestSecrecy:
 
     async def test_reading_leaves_an_entry_without_text(self, hub: Hub) -> None:
         sent = await send(hub, ALICE, BOB)
+        await hub.bind(BOB).agents.heartbeat()  # known before: the first call of an agent is noted
         await unchanged(hub, hub.bind(BOB).signals.pending, audited=1)
         [entry] = await audit_of(hub, action="signal.read")
         assert entry.draft.record_ids == (sent.id,)

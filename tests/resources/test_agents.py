@@ -51,10 +51,12 @@ async def test_an_agent_is_shown_with_its_history_to_those_above_it(rig: Rig) ->
 
 async def test_the_directory_lists_swarms_teams_and_agents(rig: Rig) -> None:
     async with rig.client(BOB) as bob:
+        await rig.workspace(BOB).agents.heartbeat()
         shown = await read_json(bob, AGENTS)
-    counted = {"active": 2, "idle": 0, "retired": 0}
-    assert shown["swarms"] == [{"swarm": "lift", **counted, "teams": [{"team": "core", **counted}]}]
-    assert [agent["agent_id"] for agent in shown["agents"]] == ["alice", "alice/drone"]
+    core, edge = ({"active": active, "idle": 0, "retired": 0} for active in (2, 1))
+    teams = [{"team": "core", **core}, {"team": "edge", **edge}]
+    assert shown["swarms"] == [{"swarm": "lift", "active": 3, "idle": 0, "retired": 0, "teams": teams}]
+    assert [agent["agent_id"] for agent in shown["agents"]] == ["alice", "alice/drone", "bob"]
     assert shown["agents"][1]["uri"] == f"{AGENTS}/alice%2Fdrone"
     assert "truncated" not in shown
     assert "0.5" not in json.dumps(shown)

@@ -12,11 +12,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from contextdna.domain.authority import require_could_begin
 from contextdna.errors import AccessDenied, InvalidInput, NotFound, SessionInvalid
 from contextdna.ports.database import Transaction
-from contextdna.values.agent import Agent
 from contextdna.values.audit import Risk
-from contextdna.values.ids import AgentId, ProjectId, SessionId, is_below, name_of, without_secrets
+from contextdna.values.ids import AgentId, ProjectId, SessionId, name_of, without_secrets
 from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Principal, Reader, Role
 from contextdna.values.record import Record, RecordRef
@@ -150,7 +150,7 @@ async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now:
 
     Raises:
         NotFound: ``project_not_found``: no such project for this caller.
-        SessionInvalid: ``session_invalid``, ``session_ended`` or ``session_expired``.
+        SessionInvalid: ``session_invalid``, ``session_ended``, ``session_expired`` or ``session_not_yours``.
     """
     principal = caller.principal
     if caller.handle:
@@ -169,8 +169,8 @@ def _acting_role(principal: Principal, session: Session) -> Role:
 
     Another principal was handed the handle, and with it the role, by someone who had it to give.
     """
-    roles = (session.role, principal.role) if session.principal_id == principal.agent_id else (session.role,)
-    return min(roles, key=lambda role: role.rank)
+    began = principal.agent_id in (session.principal_id, session.lineage[0])
+    return min((session.role, principal.role) if began else (session.role,), key=lambda role: role.rank)
 
 
 def require_role(actor: Actor, action: Action) -> None:
@@ -220,36 +220,6 @@ def no_agent(agent_id: AgentId) -> NotFound:
     )
 
 
-def coordinates(caller: Reader, known: Agent) -> bool:
-    """Tell whether a coordinator has a say over an agent: of its swarm (any, when it has none), of no higher role."""
-    return known.role.rank <= caller.role.rank and caller.swarm_id in ("", known.swarm_id)
-
-
-def knows_agent(reader: Reader, agent: Agent) -> bool:
-    """Tell whether a reader may know all of an agent, its confidence and history too.
-
-    The agent itself, those above it in its path, its coordinators and the role system may.
-    """
-    if reader.role is Role.SYSTEM or agent.id == reader.agent_id or is_below(agent.id, reader.agent_id):
-        return True
-    return reader.role is Role.COORDINATOR and coordinates(reader, agent)
-
-
-def manages_agent(caller: Reader, agent_id: AgentId, line: Collection[Agent]) -> bool:
-    """Tell whether a caller may register, change and retire an agent.
-
-    Args:
-        caller: Who wants to.
-        agent_id: Which agent.
-        line: What the project knows of it and of the agents above it.
-    """
-    if caller.role is Role.SYSTEM or agent_id == caller.agent_id:
-        return True
-    if is_below(agent_id, caller.agent_id):
-        return all(known.role.rank <= caller.role.rank for known in line if known.id == agent_id)
-    return caller.role is Role.COORDINATOR and all(coordinates(caller, known) for known in line)
-
-
 async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Session:
     session_id, _, secret = caller.handle.partition(".")
     session = await tx.sessions.get(SessionId(session_id)) if session_id and secret else None
@@ -262,7 +232,7 @@ async def _session_of(tx: Transaction, caller: Caller, *, now: datetime) -> Sess
         raise _no_session()
     if session.standing(now) is not SessionStatus.ACTIVE:
         raise await _over(tx, session, now=now)
-    await _require_still_coordinated(tx, principal, session)
+    await require_could_begin(tx, principal, session)
     return session
 
 
@@ -307,26 +277,6 @@ async def _cause(tx: Transaction, session: Session, delegation: Delegation | Non
     if delegation is not None:
         return f"the delegation from {delegation.parent_agent_id} was revoked"
     return "no cause is known"
-
-
-async def _require_still_coordinated(tx: Transaction, principal: Principal, session: Session) -> None:
-    """Refuse a handle that a coordinator got for an agent that turned out not to be of its swarm, or to rank higher.
-
-    A coordinator may begin a session under a name that the project has not seen. When whoever bears that name comes,
-    the coordinator must not go on reading as it.
-    """
-    if len(session.lineage) < 2 or session.delegation_id:
-        return
-    beginner_id = session.lineage[-2]
-    if principal.role is Role.SYSTEM and principal.agent_id == beginner_id:
-        return
-    known = {agent.id: agent for agent in await tx.projects.agents(session.project_id, session.lineage[-2:])}
-    beginner, agent = known.get(beginner_id), known.get(session.agent_id)
-    if beginner is None or agent is None or beginner.role is not Role.COORDINATOR:
-        return
-    reader = Reader(session.project_id, beginner.id, beginner.team_id, beginner.swarm_id, beginner.role)
-    if not coordinates(reader, agent):
-        raise SessionInvalid("the session's agent is not of its coordinator's swarm", code="session_ended")
 
 
 def _require_same_project(caller: Caller, session: Session) -> None:

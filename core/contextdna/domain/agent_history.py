@@ -1,9 +1,10 @@
 """What happened to an agent: entries are added with what they tell of, and never changed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from contextdna.domain import access
+from contextdna.domain import access, authority
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.validation import check_agent_id, check_count, check_period
@@ -82,25 +83,49 @@ async def require_in_service(op: Operation, agent_id: AgentId) -> Agent | None:
     return known
 
 
-async def note_sight(
-    op: Operation, known: Agent | None, agent_id: AgentId, *, team_id: str, swarm_id: str, role: Role
-) -> None:
-    """Note that an agent is at work, and where; without a team or swarm it keeps those that the project knows it in.
+async def note_session(op: Operation, known: Agent | None, session: Session) -> None:
+    """Note that an agent begins a session, and where; without a team or swarm it keeps those it is known in.
 
-    Args:
-        op: The call.
-        known: What the project knows of the agent; None where it is new.
-        agent_id: The agent.
-        team_id: The team of its session or credential.
-        swarm_id: The swarm.
-        role: Its role there.
+    A higher role counts only from the role system: what a coordinator lends takes no agent from those above it.
     """
-    team_id = team_id or (known.team_id if known else "")
-    swarm_id = swarm_id or (known.swarm_id if known else "")
-    await op.tx.projects.see_agent(Agent(agent_id, op.project_id, team_id, swarm_id, role, op.now, op.now))
-    if known is not None and (team_id, swarm_id) != (known.team_id, known.swarm_id):
-        await append(op, agent_id, AgentChange.UPDATED, details={"team": team_id, "swarm": swarm_id})
-        op.emit(EventName.AGENT_UPDATED, subject=agent_id, audience=[EVERYONE])
+    agent_id, role = session.agent_id, session.role if op.actor.reader.role is Role.SYSTEM else Role.AGENT
+    team_id = session.team_id or (known.team_id if known else "")
+    swarm_id = session.swarm_id or (known.swarm_id if known else "")
+    await _note(op, known, Agent(agent_id, op.project_id, team_id, swarm_id, role, op.now, op.now))
+
+
+async def note_credential(op: Operation, known: Agent | None) -> None:
+    """Note that a principal is at work as itself, with the team, swarm and role of its credential."""
+    await _note(op, known, _by_credential(op, known))
+
+
+def is_noted(op: Operation, known: Agent | None) -> bool:
+    """Tell whether the project knows a principal, calling as itself, with the credential that it has now."""
+    return known is not None and _circles(known) == _circles(_by_credential(op, known))
+
+
+def _by_credential(op: Operation, known: Agent | None) -> Agent:
+    """Make what a credential says of its agent.
+
+    Where an operator put the agent in a team or swarm, it keeps that while its credential names none.
+    """
+    reader = op.actor.reader
+    placed = known if known is not None and known.placed else None
+    team_id = reader.team_id or (placed.team_id if placed else "")
+    swarm_id = reader.swarm_id or (placed.swarm_id if placed else "")
+    seen = Agent(reader.agent_id, op.project_id, team_id, swarm_id, reader.role, op.now, op.now)
+    return replace(seen, credential_role=reader.role)
+
+
+def _circles(agent: Agent) -> tuple[str, str, Role | None]:
+    return agent.team_id, agent.swarm_id, agent.credential_role
+
+
+async def _note(op: Operation, known: Agent | None, seen: Agent) -> None:
+    await op.tx.projects.see_agent(seen)
+    if known is not None and (seen.team_id, seen.swarm_id) != (known.team_id, known.swarm_id):
+        await append(op, seen.id, AgentChange.UPDATED, details={"team": seen.team_id, "swarm": seen.swarm_id})
+        op.emit(EventName.AGENT_UPDATED, subject=seen.id, audience=[EVERYONE])
 
 
 async def read(
@@ -136,7 +161,7 @@ async def require_known(op: Operation, agent_id: AgentId) -> Agent:
     agent = await op.tx.agents.get(op.project_id, agent_id)
     if agent is None:
         raise access.no_agent(agent_id)
-    if not access.knows_agent(op.actor.reader, agent):
+    if not authority.knows_agent(op.actor.reader, agent):
         raise AccessDenied(
             "this agent's confidence and history are not for you",
             code="agent_not_yours",

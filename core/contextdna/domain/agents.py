@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from contextdna.domain import access, agent_history, endings
+from contextdna.domain import access, agent_history, authority, endings
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_name, check_score
 from contextdna.errors import AccessDenied, InvalidInput
@@ -227,16 +227,17 @@ async def _require_manageable(op: Operation, agent_id: AgentId) -> Agent | None:
 
     For a coordinator the agents above count too: whoever has no say over ``queen`` has none over ``queen/drone``.
     """
-    line = {
-        agent.id: agent for agent in await op.tx.projects.agents(op.project_id, [*ancestors_of(agent_id), agent_id])
-    }
-    if not access.manages_agent(op.actor.reader, agent_id, list(line.values())):
+    caller = op.actor.reader
+    line = await authority.line_of(op.tx, caller, agent_id)
+    if not authority.manages_agent(caller, agent_id, list(line.values())):
         below = f", such as {op.actor.agent_id}/{agent_id}" if "/" not in agent_id else ""
         raise AccessDenied(
             "this agent is not yours",
             code="agent_not_yours",
             hint=f"Yours are you and the agents below your path{below}; a coordinator's are those of its swarm.",
         )
+    if why := await authority.why_taken(op.tx, caller, agent_id, line, now=op.now):
+        raise AccessDenied(why, code="agent_not_yours", hint=authority.TAKEN_HINT)
     return line.get(agent_id)
 
 
@@ -254,6 +255,7 @@ def _registered(op: Operation, before: Agent, request: RegisterRequest) -> Agent
         status=status,
         confidence=before.confidence if request.confidence is None else request.confidence,
         registered_by=before.registered_by or op.actor.agent_id,
+        placed=before.placed or op.actor.reader.role is Role.SYSTEM,
         heartbeat_at=op.now if request.heartbeat else before.heartbeat_at,
         last_seen_at=op.now if request.heartbeat else before.last_seen_at,
         retired_at=None,
@@ -355,5 +357,5 @@ def _card(op: Operation, agent: Agent, *, in_session: bool) -> AgentCard:
         swarm_id=agent.swarm_id,
         last_seen_at=agent.last_seen_at,
         in_session=in_session,
-        full=agent if access.knows_agent(op.actor.reader, agent) else None,
+        full=agent if authority.knows_agent(op.actor.reader, agent) else None,
     )

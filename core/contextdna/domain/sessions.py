@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from contextdna.domain import access, agent_history
+from contextdna.domain import access, agent_history, authority
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_name, check_seconds, check_text
-from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput, SessionInvalid
+from contextdna.errors import IntegrityFault, InvalidInput, SessionInvalid
 from contextdna.values.event import EventName
-from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, is_below, name_of, new_id, new_secret
+from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
 from contextdna.values.principal import Reader, Role
 from contextdna.values.record import Sealed
@@ -75,7 +75,7 @@ async def begin(op: Operation, request: BeginRequest) -> BegunSession:
     if not itself:
         check_depth(op)
     if not itself and caller.role is Role.COORDINATOR:
-        team_id = await _team_in_own_swarm(op, agent_id)
+        team_id = await authority.team_to_begin(op.tx, caller, agent_id, now=op.now)
     if not itself and caller.role is Role.SYSTEM:
         request = await _in_registered_circles(op, request)
     request = replace(
@@ -130,30 +130,6 @@ async def _in_registered_circles(op: Operation, request: BeginRequest) -> BeginR
     return replace(request, team_id=request.team_id or known.team_id, swarm_id=request.swarm_id or known.swarm_id)
 
 
-async def _team_in_own_swarm(op: Operation, agent_id: AgentId) -> str:
-    """Give the team that the project knows an agent in; a coordinator's own where the agent is new.
-
-    Raises:
-        AccessDenied: ``session_not_allowed``: it is of another swarm, or was seen with a higher role.
-    """
-    caller = op.actor.reader
-    for known in await op.tx.projects.agents(op.project_id, [agent_id]):
-        if not access.coordinates(caller, known):
-            raise AccessDenied(
-                "this agent is not of your swarm",
-                code="session_not_allowed",
-                hint="Begin sessions for agents of your own swarm, or delegate under a new name.",
-            )
-        return known.team_id
-    if agent_id != name_of(agent_id) and not is_below(agent_id, caller.agent_id):
-        raise AccessDenied(
-            "a path names an agent that another one brought in, and this one is not known",
-            code="session_not_allowed",
-            hint="Begin it under a bare name, or for an agent below your own.",
-        )
-    return caller.team_id
-
-
 def check_request(request: BeginRequest) -> None:
     """Refuse names or a task that cannot be kept.
 
@@ -200,9 +176,7 @@ async def open_session(
         sealed=_seal(op, session_id, {"task": request.task}),
     )
     await op.tx.sessions.add(session)
-    await agent_history.note_sight(
-        op, known, request.agent_id, team_id=request.team_id, swarm_id=request.swarm_id, role=request.role
-    )
+    await agent_history.note_session(op, known, session)
     await agent_history.session_begun(op, session)
     return BegunSession(session, access.new_handle(session_id, secret), request.task)
 

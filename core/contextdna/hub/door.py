@@ -1,14 +1,23 @@
 """The one door's mechanism: resolve, run, audit, commit, tell. Every Workspace method goes through it."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 import anyio
 
-from contextdna.domain import agent_history, audit
-from contextdna.domain.access import RISKS, Action, Caller, require_role, require_unretired, resolve_actor
+from contextdna.domain import audit
+from contextdna.domain.access import (
+    OF_NO_PROJECT,
+    RISKS,
+    Action,
+    Caller,
+    require_role,
+    require_unretired,
+    resolve_actor,
+)
 from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
@@ -18,10 +27,11 @@ from contextdna.domain.tokens import Tokeniser, TokenSpaces
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
 from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.hub.remains import Remains
+from contextdna.hub.sightings import Sighting, Sightings
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import EventChannel
 from contextdna.values.audit import AuditDraft, Outcome, Risk
-from contextdna.values.event import DEPARTURES, Event
+from contextdna.values.event import Event
 from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, is_id, new_id
 from contextdna.values.principal import Actor
 from contextdna.values.project import Conflict as ConflictRecord
@@ -29,13 +39,9 @@ from contextdna.values.settings import HubSettings
 
 R = TypeVar("R")
 Run = Callable[[Operation], Awaitable[R]]
-_Sighting = tuple[ProjectId, AgentId, bool]
 
 _AUDITED_IDS_MAX = 100
 _NO_ID = "(no id)"
-_SEEN_MAX = 10_000
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-_SIGHTS = 3  # how often who works is noted within the time after which it would count as gone
 _REFUSAL_RISKS = {Outcome.DENIED: Risk.HIGH, Outcome.UNREADABLE: Risk.CRITICAL}
 
 
@@ -45,7 +51,8 @@ class _Attempt:
 
     actor: Actor | None = None
     missed: NotFound | None = None
-    seen_at: datetime | None = None
+    sighting: Sighting | None = None
+    is_unseen: bool = False
 
 
 class Door:
@@ -70,8 +77,7 @@ class Door:
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
         self._remains = remains
-        self._seen: dict[_Sighting, datetime] = {}
-        self._see_again = timedelta(seconds=settings.work.coordinator_silence_s / _SIGHTS)
+        self._sightings = Sightings(settings.work.coordinator_silence_s)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
@@ -84,7 +90,7 @@ class Door:
 
         async def unit(tx: Transaction) -> tuple[R, list[Event]]:
             op = await self._begin(tx, caller, action, attempt)
-            attempt.seen_at = await self._see(op)
+            attempt.sighting = await self._sightings.see(op)
             answer = await run(op)
             if op.leaves_remains:
                 self._remains.expect()  # before the commit: a cancelled caller may never come to shred them
@@ -94,11 +100,7 @@ class Door:
             return answer, op.events
 
         answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
-        if attempt.actor is not None and attempt.seen_at is not None:
-            self._note_seen(_sighted(attempt.actor), attempt.seen_at)
-        self._note_departures(events)
-        if events:
-            await self._channel.publish(events)
+        await self._committed(events, attempt)
         return answer
 
     async def read(self, caller: Caller, action: Action, run: Run[R], *, touch: bool = False) -> R:
@@ -142,12 +144,36 @@ class Door:
             op = await self._begin(tx, caller, action, attempt)
             answer = await run(op)
             attempt.missed = _missed(op)
+            attempt.is_unseen = action not in OF_NO_PROJECT and not await self._sightings.has_seen(op)
             return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids))
 
         answer, trace = await self._attempt(self.database.read, unit, caller, action, attempt)
         if attempt.missed is not None:
             await self._audit_refusal(caller, action, attempt, attempt.missed)
+        if attempt.is_unseen:
+            await self._make_known(caller, action)
         return answer, trace
+
+    async def _make_known(self, caller: Caller, action: Action) -> None:
+        """Note a principal at its first read, too: nobody else may take the name of one that never writes."""
+        attempt = _Attempt()
+
+        async def unit(tx: Transaction) -> list[Event]:
+            op = await self._begin(tx, caller, action, attempt)
+            attempt.sighting = await self._sightings.see(op)
+            if op.events:
+                await tx.events.append(op.events)
+            return op.events
+
+        with suppress(ContextDnaError):  # what was read was read, though the database may not take writes
+            await self._committed(await self.database.write(unit), attempt)
+
+    async def _committed(self, events: Sequence[Event], attempt: _Attempt) -> None:
+        if attempt.actor is not None and attempt.sighting is not None:
+            self._sightings.remember(attempt.actor, attempt.sighting)
+        self._sightings.note_departures(events)
+        if events:
+            await self._channel.publish(events)
 
     async def admit(self, caller: Caller, action: Action, check: Callable[[Operation], None]) -> ProjectKeys:
         """Look before work outside a transaction: give the project's keys; a refusal is audited like any other."""
@@ -193,39 +219,6 @@ class Door:
             index = self._indexes[actor.project_id] = (spaces, Frequencies())
         return Operation(tx, actor, action, now, keys, *index, self.settings, recall=self.recall)
 
-    async def _see(self, op: Operation) -> datetime | None:
-        """Note now and then that an agent is at work; gives the time where that was due.
-
-        A principal's own agent is made known to the project at its first write, so that no one can take its name.
-        """
-        reader = op.actor.reader
-        last = self._seen.get(_sighted(op.actor))
-        if last is not None and op.now - last < self._see_again:
-            return None
-        if last is None and not op.actor.session_id:
-            known = await op.tx.agents.get(reader.project_id, reader.agent_id)
-            await agent_history.note_sight(
-                op, known, reader.agent_id, team_id=reader.team_id, swarm_id=reader.swarm_id, role=reader.role
-            )
-        else:
-            await op.tx.projects.touch_agent(reader.project_id, reader.agent_id, at=op.now)
-        return op.now
-
-    def _note_seen(self, key: _Sighting, at: datetime) -> None:
-        self._seen.pop(key, None)
-        self._seen[key] = at
-        if len(self._seen) > _SEEN_MAX:
-            del self._seen[next(iter(self._seen))]  # the oldest: at worst it is noted once more than need be
-
-    def _note_departures(self, events: Sequence[Event]) -> None:
-        """Make the next write of whoever goes on after the end of a session count: else it would pass for gone."""
-        for event in events:
-            if event.name in DEPARTURES:
-                for agent_id in event.audience:
-                    key = (event.project_id, AgentId(agent_id), False)
-                    if key in self._seen:
-                        self._seen[key] = _LONG_AGO
-
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:
             chain = await _chain_of(tx, caller, attempt)
@@ -237,11 +230,6 @@ class Door:
 
         with anyio.CancelScope(shield=True):  # a denial is told of, even where its caller has gone
             await self.database.write(unit)
-
-
-def _sighted(actor: Actor) -> _Sighting:
-    """Tell sightings apart: what an agent does in a session says nothing of its own team and role."""
-    return actor.project_id, actor.agent_id, bool(actor.session_id)
 
 
 def _allowed(op: Operation, caller: Caller) -> AuditDraft:

@@ -57,6 +57,10 @@ class AgentTable(Protocol):
         """
         ...
 
+    async def waiting_for(self, project_id: ProjectId, agent_id: AgentId, *, now: datetime) -> set[AgentId]:
+        """Tell who gave an agent grants in force, or sent it by name signals in force that it has not acknowledged."""
+        ...
+
     async def append(self, entries: Sequence[AgentEntry]) -> None:
         """Add entries to the history.
 

@@ -27,7 +27,10 @@ class ProjectTable(Protocol):
         ...
 
     async def see_agent(self, agent: Agent) -> None:
-        """Add an agent, or update where and when it was last seen; of its roles the highest is kept."""
+        """Add an agent, or update where and when it was last seen; of its roles the highest is kept.
+
+        The role of its credential is replaced where the sighting has one. How it is registered stays.
+        """
         ...
 
     async def touch_agent(self, project_id: ProjectId, agent_id: AgentId, *, at: datetime) -> None:

@@ -25,6 +25,7 @@ class Agent:
     team_id: str
     swarm_id: str
     role: Role
+    """The highest that its credential or an operator gave it."""
     first_seen_at: datetime
     last_seen_at: datetime
     agent_type: str = ""
@@ -35,6 +36,10 @@ class Agent:
     """Who registered it first; empty while it was only seen at work."""
     heartbeat_at: datetime | None = None
     retired_at: datetime | None = None
+    placed: bool = False
+    """Whether an operator put it in its team and swarm, by registering it."""
+    credential_role: Role | None = None
+    """The role of its own credential as it was seen last; None where only others began its sessions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from contextdna.backends.in_memory.sheets import Sheets
+from contextdna.backends.in_memory.sheets import Sheets, in_force
 from contextdna.values.agent import Agent, AgentCount, AgentEntry, AgentFilter, AgentHistoryFilter, AgentStatus
 from contextdna.values.ids import AgentEntryId, AgentId, ProjectId, is_below
 from contextdna.values.principal import Reader, Role
@@ -91,6 +91,20 @@ class InMemoryAgents:
 
     def _sessions_of(self, project_id: ProjectId, agent_id: AgentId) -> list[Session]:
         return [s for s in self._sheets.sessions.rows.values() if (s.project_id, s.agent_id) == (project_id, agent_id)]
+
+    async def waiting_for(self, project_id: ProjectId, agent_id: AgentId, *, now: datetime) -> set[AgentId]:
+        """Tell who gave an agent grants in force, or sent it by name signals in force that it has not acknowledged."""
+        grants = [grant for grant in self._sheets.grants.rows.values() if grant.grantee_id == agent_id]
+        gave = {grant.granted_by for grant in grants if grant.project_id == project_id and in_force(grant, now)}
+        return gave | {
+            signal.sender_id
+            for signal in self._sheets.signals.rows.values()
+            if signal.project_id == project_id
+            and agent_id in signal.audience
+            and signal.withdrawn_at is None
+            and signal.expires_at > now
+            and (project_id, signal.id, agent_id) not in self._sheets.acknowledgements.rows
+        }
 
     async def append(self, entries: Sequence[AgentEntry]) -> None:
         """Add entries to the history.

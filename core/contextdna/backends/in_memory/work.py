@@ -41,7 +41,12 @@ class InMemoryProjects:
         )
         role = max(known.role, agent.role, key=lambda role: role.rank)
         rows[key] = replace(
-            known, team_id=agent.team_id, swarm_id=agent.swarm_id, role=role, last_seen_at=agent.last_seen_at
+            known,
+            team_id=agent.team_id,
+            swarm_id=agent.swarm_id,
+            role=role,
+            credential_role=agent.credential_role or known.credential_role,
+            last_seen_at=agent.last_seen_at,
         )
 
     async def touch_agent(self, project_id: ProjectId, agent_id: AgentId, *, at: datetime) -> None:

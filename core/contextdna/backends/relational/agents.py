@@ -80,6 +80,10 @@ class Agents:
         params = (project_id, micros(seen_since), micros(now), team_id, swarm_id)
         return [row[0] for row in await self._rows("agents_at_work", params)]
 
+    async def waiting_for(self, project_id: ProjectId, agent_id: AgentId, *, now: datetime) -> set[AgentId]:
+        """Tell who gave an agent grants in force, or sent it by name signals in force that it has not acknowledged."""
+        return {row[0] for row in await self._rows("agent_waiting_for", (project_id, agent_id, micros(now)))}
+
     async def append(self, entries: Sequence[AgentEntry]) -> None:
         """Add entries to the history."""
         await self._run_many("agent_entry_append", [_entry_params(entry) for entry in entries])
@@ -131,6 +135,8 @@ def agent_of(row: Row) -> Agent:
         registered_by=row[11],
         heartbeat_at=moment_or_none(row[12]),
         retired_at=moment_or_none(row[13]),
+        placed=bool(row[14]),
+        credential_role=_ROLES.get(row[15]),
     )
 
 
@@ -150,6 +156,8 @@ def _agent_params(agent: Agent) -> tuple[Any, ...]:
         agent.registered_by,
         micros_or_none(agent.heartbeat_at),
         micros_or_none(agent.retired_at),
+        int(agent.placed),
+        agent.credential_role.value if agent.credential_role else "",
     )
 
 

@@ -58,6 +58,7 @@ class Projects:
                 agent.role.value,
                 micros(agent.first_seen_at),
                 micros(agent.last_seen_at),
+                agent.credential_role.value if agent.credential_role else "",
             ),
         )
 

@@ -2,18 +2,18 @@
 
 -- fragment: agent
 project_id, id, team_id, swarm_id, role, first_seen_at, last_seen_at, agent_type, capabilities, status, confidence,
-  registered_by, heartbeat_at, retired_at
+  registered_by, heartbeat_at, retired_at, placed, credential_role
 
 -- name: agent_get
 SELECT {agent} FROM agents WHERE project_id = ?1 AND id = ?2
 
 -- name: agent_put
-INSERT INTO agents ({agent}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO agents ({agent}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (project_id, id) DO UPDATE SET
   team_id = excluded.team_id, swarm_id = excluded.swarm_id, role = excluded.role, last_seen_at = excluded.last_seen_at,
   agent_type = excluded.agent_type, capabilities = excluded.capabilities, status = excluded.status,
   confidence = excluded.confidence, registered_by = excluded.registered_by, heartbeat_at = excluded.heartbeat_at,
-  retired_at = excluded.retired_at
+  retired_at = excluded.retired_at, placed = excluded.placed, credential_role = excluded.credential_role
 
 -- name: agent_is_retired
 SELECT 1 FROM agents WHERE project_id = ?1 AND id = ?2 AND status = 'retired'
@@ -71,6 +71,14 @@ WHERE {in_circle} AND a.id IN (
   WHERE project_id = ?1 AND status = 'active' AND expires_at > ?3
 )
 ORDER BY 1
+
+-- name: agent_waiting_for
+SELECT g.granted_by FROM grants g INDEXED BY grants_by_grantee
+WHERE g.project_id = ?1 AND g.grantee_id = ?2 AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > ?3)
+UNION
+SELECT o.sender_id FROM signal_targets o INDEXED BY signal_targets_by_target
+CROSS JOIN signals s ON s.project_id = ?1 AND s.id = o.signal_id
+WHERE o.project_id = ?1 AND o.target = ?2 AND s.expires_at > ?3 AND s.withdrawn_at IS NULL
 
 -- name: agent_entry_append
 INSERT INTO agent_history (project_id, id, agent_id, at, what, by_agent_id, session_id, confidence, details)

@@ -10,9 +10,11 @@ SELECT id, created_at FROM projects WHERE id = ?1
 SELECT id, created_at FROM projects ORDER BY id
 
 -- name: agent_see
-INSERT INTO agents (project_id, id, team_id, swarm_id, role, first_seen_at, last_seen_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO agents (project_id, id, team_id, swarm_id, role, first_seen_at, last_seen_at, credential_role)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (project_id, id) DO UPDATE SET
   team_id = excluded.team_id, swarm_id = excluded.swarm_id, last_seen_at = excluded.last_seen_at,
+  credential_role = coalesce(nullif(excluded.credential_role, ''), credential_role),
   role = max(role, excluded.role) -- the names of the roles sort by rank
 
 -- name: agent_touch

@@ -20,6 +20,8 @@ CREATE TABLE agents (
   registered_by TEXT NOT NULL DEFAULT '',
   heartbeat_at INTEGER,
   retired_at INTEGER,
+  placed INTEGER NOT NULL DEFAULT 0,
+  credential_role TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (project_id, id)
 ) STRICT, WITHOUT ROWID;
 
