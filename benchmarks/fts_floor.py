@@ -40,6 +40,7 @@ class FtsFloor:
     def __init__(self, path: Path, project: str, *, connections: int) -> None:
         self._path, self._project = path, project
         self._held = threading.local()
+        self._opened: list[Any] = []
         self._writing = threading.Lock()
         self._threads = ThreadPoolExecutor(connections) if connections > 1 else None
 
@@ -67,18 +68,19 @@ class FtsFloor:
     def _connection(self) -> Any:
         if not hasattr(self._held, "connection"):
             self._held.connection = _connect(self._path)
+            self._opened.append(self._held.connection)
         return self._held.connection
 
     def close(self) -> None:
-        """End the threads; their connections end with them."""
+        """End the threads and the connections."""
         if self._threads:
             self._threads.shutdown()
-        if hasattr(self._held, "connection"):
-            self._held.connection.close()
+        for connection in self._opened:
+            connection.close()
 
 
 def _connect(path: Path) -> Any:
-    connection = library.connect(str(path), isolation_level=None)
+    connection = library.connect(str(path), isolation_level=None, check_same_thread=False)  # closed by another thread
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     return connection
