@@ -125,6 +125,32 @@ async def test_what_is_over_or_answered_waits_no_more(database: Database) -> Non
     assert await pending(database) == ["sig_4"]
 
 
+async def test_what_waits_of_a_sender_is_counted_once_each_and_up_to_a_limit(database: Database) -> None:
+    await add(
+        database,
+        make_signal("sig_1", expires_at=minutes(2)),
+        make_signal("sig_2", audience=(BOB, CAROL)),
+        make_signal("sig_3"),
+        make_signal("sig_4", audience=(BOB, CORE)),
+        make_signal("sig_5"),
+        make_signal("sig_6", sender_id=CAROL),
+        make_signal("sig_7", project_id=OTHER_PROJECT),
+    )
+
+    async def waiting(limit: int = 9) -> int:
+        return await database.read(lambda tx: tx.signals.waiting(PROJECT, ALICE, now=minutes(2), limit=limit))
+
+    assert [await waiting(), await waiting(2)] == [4, 2]
+    assert await database.write(lambda tx: tx.signals.withdraw(PROJECT, SignalId("sig_3"), at=minutes(1)))
+
+    async def acknowledge(tx: Transaction) -> None:
+        for signal_id in ("sig_2", "sig_4", "sig_5"):
+            assert await tx.signals.acknowledge(make_acknowledgement(signal_id))
+
+    await database.write(acknowledge)
+    assert await waiting() == 2  # carol, and the circle
+
+
 async def test_a_signal_is_withdrawn_once(database: Database) -> None:
     await add(database, make_signal())
     assert await database.write(lambda tx: tx.signals.withdraw(PROJECT, SignalId("sig_1"), at=minutes(1)))

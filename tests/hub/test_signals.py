@@ -1,5 +1,6 @@
 """Signals: who gets one, who sees it, and that each acknowledges it once."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,10 @@ from contextdna import (
     Workspace,
     open_hub,
 )
+from contextdna.backends.relational.statements import load_statements
+from contextdna.backends.sqlite.driver import library
+from contextdna.domain import signals
+from contextdna.hub.opening import DATABASE_FILE
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -39,11 +44,13 @@ from tests.hub.rig import (
     PETE,
     ROOT,
     TESS,
+    WRITER,
     Clock,
     audit_of,
     begin,
     raw_database,
     refused,
+    remember,
     settings_in,
     stored,
     unchanged,
@@ -161,6 +168,51 @@ class TestSending:
         sent = await send(hub, ALICE, BOB, PETE)
         assert (sent.targets, sent.unknown_targets) == (("bob", "pete"), ("pete",))
         assert await names_of(hub.bind(PETE)) == ["go"]
+
+
+class TestFloods:
+    async def test_so_many_of_a_sender_wait_at_once(
+        self, hub: Hub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(signals, "WAITING_MAX", 2)
+        for who in (BOB, TESS):
+            await remember(hub.bind(who), "here")  # else the bare names might mean agents below alice, too
+        named = await send(hub, ALICE, BOB, TESS)
+        circle = await send(hub, ALICE, circle=Circle.SWARM)
+
+        async def full() -> None:
+            await refused(send(hub, ALICE, BOB), LimitExceeded, "signals_too_many")
+
+        await full()
+        await send(hub, BOB, ALICE)  # others are not held up
+        for who in (BOB, WRITER):
+            await hub.bind(who).signals.acknowledge(circle.id)
+        await hub.bind(BOB).signals.acknowledge(named.id)
+        await full()  # a circle's waits for those who come later, the other for tess
+        await hub.bind(TESS).signals.acknowledge(named.id)
+        await send(hub, ALICE, BOB, expires_in_s=60)
+        await full()
+        await hub.bind(ALICE).signals.withdraw(circle.id)
+        await send(hub, ALICE, BOB)
+        await full()
+        clock.advance(seconds=60)
+        await send(hub, ALICE, BOB)
+
+    async def test_what_one_does_not_wait_for_costs_a_look_nothing(self, folder: Path, clock: Clock) -> None:
+        statement = load_statements("sqlite")["signals_pending"]
+        addresses, steps = '["*", "bob", "*swarm=lift"]', []
+        async with open_hub(settings_in(folder), clock=clock) as hub:
+            await send(hub, ALICE, BOB)
+            for _ in range(2):
+                for _ in range(40):
+                    await send(hub, WRITER, circle=Circle.SWARM, name="noise")
+                with closing(library.connect(str(folder / DATABASE_FILE))) as connection:
+                    counted: list[int] = []
+                    connection.set_progress_handler(lambda some=counted: some.append(1), 1)
+                    look = (DEFAULT, addresses, "bob", 0, "go", '["alice"]', 1, "[]")
+                    assert len(connection.execute(statement, look).fetchall()) == 1
+                    steps.append(len(counted))
+        assert steps[0] == steps[1]
 
 
 class TestNames:
@@ -423,7 +475,8 @@ class TestAtRest:
             await send(hub, ALICE, BOB)
             with raw_database(folder) as run:
                 run('UPDATE signals SET audience = \'["bob","tess"]\'')
-                run("INSERT INTO signal_targets SELECT project_id, id, 'tess', sender_id FROM signals")
+                columns = "project_id, id, 'tess', sender_id, name, expires_at"
+                run(f"INSERT INTO signal_targets SELECT {columns} FROM signals")  # noqa: S608 - columns of the schema
             await refused(hub.bind(TESS).signals.pending(), IntegrityFault, "body_unreadable")
 
     async def test_a_damaged_signal_hides_no_other(self, folder: Path) -> None:

@@ -8,7 +8,7 @@ from contextdna.domain import access, targets
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_json, check_name, check_seconds, check_text
-from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
+from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput, LimitExceeded
 from contextdna.values.event import EVERYONE, EventName, is_addressed, swarm_audience, team_audience
 from contextdna.values.ids import AgentId, IdPrefix, SignalId, new_id
 from contextdna.values.level import Level
@@ -26,6 +26,8 @@ from contextdna.values.signal import (
 )
 
 PENDING_MAX: Final = 100
+WAITING_MAX: Final = 1000
+"""Signals of one sender that wait for somebody: whoever looks at all that waits for it reads each of them."""
 _EXPIRES_S_MAX: Final = 7 * 24 * 3600.0
 _NOTE_BYTES_MAX: Final = 4096
 
@@ -36,9 +38,11 @@ async def send(op: Operation, draft: SignalDraft) -> SentSignal:
     Raises:
         AccessDenied: ``circle_not_yours``; or ``role_required``: the whole project, by an agent.
         InvalidInput: A field is wrong, nobody is meant, or the sender is among the targets.
+        LimitExceeded: ``signals_too_many``: so many of the sender wait already.
     """
     _check(op, draft)
     sender = op.actor.agent_id
+    await _check_room(op, sender)
     meant = await targets.meant(op, draft.targets)
     circles = [_circle(op.actor.reader, draft.circle)] if draft.circle else []
     audience = tuple(dict.fromkeys((*(agent_id for some in meant.values() for agent_id in some), *circles)))
@@ -278,6 +282,16 @@ def _check(op: Operation, draft: SignalDraft) -> None:
         raise InvalidInput("you are among the targets", code="target_is_self", hint="Name other agents.")
     check_seconds(draft.expires_in_s, name="expires_in_s", maximum=_EXPIRES_S_MAX)
     check_json(draft.payload, name="payload", bytes_max=op.settings.limits.metadata_bytes_max)
+
+
+async def _check_room(op: Operation, sender: AgentId) -> None:
+    if await op.tx.signals.waiting(op.project_id, sender, now=op.now, limit=WAITING_MAX) < WAITING_MAX:
+        return
+    raise LimitExceeded(
+        f"{WAITING_MAX} signals of yours wait already",
+        code="signals_too_many",
+        hint="Withdraw those that are over, wait for their acknowledgements, or let them expire sooner (expires_in_s).",
+    )
 
 
 def _require_in_force(op: Operation, signal: Signal) -> None:

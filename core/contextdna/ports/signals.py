@@ -45,6 +45,13 @@ class SignalTable(Protocol):
         """
         ...
 
+    async def waiting(self, project_id: ProjectId, sender_id: AgentId, *, now: datetime, limit: int) -> int:
+        """Count the signals of a sender that are in force and wait for somebody, up to a limit.
+
+        A circle's wait until they expire; those to agents by name until each has acknowledged.
+        """
+        ...
+
     async def withdraw(self, project_id: ProjectId, signal_id: SignalId, *, at: datetime) -> bool:
         """Take a signal back; False when it was before, or is not there."""
         ...

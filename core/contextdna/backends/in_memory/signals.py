@@ -56,6 +56,19 @@ class InMemorySignals:
         ]
         return sorted(found, key=lambda signal: (signal.created_at, signal.id))[:limit]
 
+    async def waiting(self, project_id: ProjectId, sender_id: AgentId, *, now: datetime, limit: int) -> int:
+        """Count the signals of a sender that are in force and wait for somebody, up to a limit."""
+        given = self._sheets.acknowledgements.rows
+        own = [
+            signal
+            for signal in self._sheets.signals.rows.values()
+            if (signal.project_id, signal.sender_id) == (project_id, sender_id)
+            and signal.expires_at > now
+            and signal.withdrawn_at is None
+            and any((project_id, signal.id, AgentId(target)) not in given for target in signal.audience)
+        ]
+        return min(len(own), limit)
+
     async def withdraw(self, project_id: ProjectId, signal_id: SignalId, *, at: datetime) -> bool:
         """Take a signal back; False when it was before, or is not there."""
         rows = self._sheets.signals.change()

@@ -46,7 +46,10 @@ class Signals:
         )
         await self._run_many(
             "signal_target_add",
-            [(signal.project_id, signal.id, target, signal.sender_id) for target in signal.audience],
+            [
+                (signal.project_id, signal.id, target, signal.sender_id, signal.name, micros(signal.expires_at))
+                for target in signal.audience
+            ],
         )
 
     async def get(self, project_id: ProjectId, signal_id: SignalId) -> Signal | None:
@@ -70,6 +73,10 @@ class Signals:
         where = (name, json_list_or_none(senders), limit, json_list(without))
         params = (project_id, json_list(addresses), agent_id, micros(now), *where)
         return [_signal_of(row) for row in await self._rows("signals_pending", params)]
+
+    async def waiting(self, project_id: ProjectId, sender_id: AgentId, *, now: datetime, limit: int) -> int:
+        """Count the signals of a sender that are in force and wait for somebody, up to a limit."""
+        return int((await self._rows("signals_waiting", (project_id, sender_id, micros(now), limit)))[0][0])
 
     async def withdraw(self, project_id: ProjectId, signal_id: SignalId, *, at: datetime) -> bool:
         """Take a signal back; False when it was before, or is not there."""

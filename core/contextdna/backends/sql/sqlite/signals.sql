@@ -11,7 +11,7 @@ INSERT INTO signals (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: signal_target_add
-INSERT INTO signal_targets (project_id, signal_id, target, sender_id) VALUES (?, ?, ?, ?)
+INSERT INTO signal_targets (project_id, signal_id, target, sender_id, name, expires_at) VALUES (?, ?, ?, ?, ?, ?)
 
 -- What waits for an agent is what has a row for it: what it was asked by name and has acknowledged has none.
 -- name: signal_target_settle
@@ -24,6 +24,9 @@ SELECT {signal} FROM signals s WHERE s.project_id = ?1 AND s.id = ?2
 SELECT {signal} FROM (
   SELECT DISTINCT o.signal_id FROM signal_targets o INDEXED BY signal_targets_by_target
   WHERE o.project_id = ?1 AND o.target IN (SELECT value FROM json_each(?2)) AND o.sender_id <> ?3
+    AND o.name >= ?5 AND o.name <= CASE ?5 WHEN '' THEN char(1114111) ELSE ?5 END -- a range: any name is one, too
+    AND (?6 IS NULL OR o.sender_id IN (SELECT value FROM json_each(?6)))
+    AND o.expires_at > ?4
     AND NOT EXISTS (
       SELECT 1 FROM acknowledgements a INDEXED BY acknowledgements_by_agent
       WHERE a.project_id = ?1 AND a.agent_id = ?3 AND a.signal_id = o.signal_id
@@ -31,10 +34,14 @@ SELECT {signal} FROM (
 ) AS t
 CROSS JOIN signals s ON s.project_id = ?1 AND s.id = t.signal_id -- in this order: what is for others is never read
 WHERE s.expires_at > ?4 AND s.withdrawn_at IS NULL
-  AND (?5 = '' OR s.name = ?5)
-  AND (?6 IS NULL OR s.sender_id IN (SELECT value FROM json_each(?6)))
   AND s.id NOT IN (SELECT value FROM json_each(?8))
 ORDER BY s.created_at, s.id LIMIT ?7
+
+-- name: signals_waiting
+SELECT count(*) FROM (
+  SELECT DISTINCT o.signal_id FROM signal_targets o INDEXED BY signal_targets_by_sender
+  WHERE o.project_id = ?1 AND o.sender_id = ?2 AND o.expires_at > ?3 LIMIT ?4
+)
 
 -- name: signal_withdraw
 UPDATE signals SET withdrawn_at = ?3 WHERE project_id = ?1 AND id = ?2 AND withdrawn_at IS NULL

@@ -324,17 +324,21 @@ CREATE TABLE signals (
 
 CREATE INDEX signals_by_end ON signals (project_id, expires_at);
 
--- The audiences again, one row each: what waits for an agent is found without reading every signal. A row goes when its
--- target has acknowledged, and all go when the signal is withdrawn; a circle's stays until the signal expires.
+-- The audiences again, one row each: what waits for an agent is found without reading every signal, what it does not wait
+-- for is passed over within the index. A row goes when its target has acknowledged, and all go when the signal is
+-- withdrawn; a circle's stays until the signal expires.
 CREATE TABLE signal_targets (
   project_id TEXT NOT NULL,
   signal_id TEXT NOT NULL,
   target TEXT NOT NULL,
   sender_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
   PRIMARY KEY (project_id, signal_id, target)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX signal_targets_by_target ON signal_targets (project_id, target, signal_id, sender_id);
+CREATE INDEX signal_targets_by_target ON signal_targets (project_id, target, name, sender_id, expires_at, signal_id);
+CREATE INDEX signal_targets_by_sender ON signal_targets (project_id, sender_id, signal_id, expires_at);
 
 CREATE TABLE acknowledgements (
   project_id TEXT NOT NULL,
