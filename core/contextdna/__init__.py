@@ -6,15 +6,15 @@
 from contextdna.domain.access import Action
 from contextdna.domain.agents import RegisterReport, RegisterRequest, RetireReport
 from contextdna.domain.artifacts import cut_text, is_textual
-from contextdna.domain.contracts import DelegationEnd, DelegationView
+from contextdna.domain.contracts import DelegationEnd, DelegationPage, DelegationView
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
 from contextdna.domain.documents import headline
 from contextdna.domain.endings import EndReport
 from contextdna.domain.events import EventPage
 from contextdna.domain.phases import cursor_behind
+from contextdna.domain.readable import one_line
 from contextdna.domain.retention import Swept
-from contextdna.domain.retrieval import one_line
 from contextdna.domain.rotation import RotationReport
 from contextdna.domain.sessions import BeginRequest, BegunSession, SessionView
 from contextdna.domain.sharing import ShareReport
@@ -168,6 +168,7 @@ __all__ = [
     "Delegation",
     "DelegationEnd",
     "DelegationId",
+    "DelegationPage",
     "DelegationReport",
     "DelegationRequest",
     "DelegationStatus",

@@ -153,10 +153,18 @@ class SearchSection(Section):
 
     language: Language = _SEARCH.language
     lexical_weight: Weight = _SEARCH.lexical_weight
+    coverage_weight: Weight = _SEARCH.coverage_weight
+    context_weight: Weight = _SEARCH.context_weight
+    context_window_s: Seconds = _SEARCH.context_window_s
+    link_weight: Weight = _SEARCH.link_weight
     importance_weight: Weight = _SEARCH.importance_weight
     recency_weight: Weight = _SEARCH.recency_weight
     recency_half_life_days: Days = _SEARCH.recency_half_life_days
+    period_weight: Weight = _SEARCH.period_weight
+    name_weight: Weight = _SEARCH.name_weight
+    grant_weight: Weight = _SEARCH.grant_weight
     matches_max: Count = _SEARCH.matches_max
+    found_max: Count = _SEARCH.found_max
     matches_wide_max: Count = _SEARCH.matches_wide_max
     query_terms_max: Count = _SEARCH.query_terms_max
     candidates_max: Count = _SEARCH.candidates_max
@@ -195,6 +203,7 @@ class WorkSection(Section):
     session_ttl_max_s: Seconds = _WORK.session_ttl_max_s
     state_ttl_s: Seconds = _WORK.state_ttl_s
     delegation_depth_max: Few = _WORK.delegation_depth_max
+    sessions_nested_max: Count = _WORK.sessions_nested_max
     confidence_gate: Share = _WORK.confidence_gate
     consensus_gate: Share = _WORK.consensus_gate
     gates: dict[Name, GatesSection] = {}

@@ -240,7 +240,7 @@ class TestUnits:
     async def test_a_bad_unit_that_searched_takes_no_others_index_entries_along(self, database: SqliteDatabase) -> None:
         async def bad(tx: Transaction) -> None:
             await tx.records.insert([indexed("mem_bad", "good")])
-            assert await tx.records.document_counts(PROJECT, [("good",)]) == {("good",): 2}
+            assert (await tx.records.statistics(PROJECT, [("good",)])).counts == {("good",): 2}
             raise LookupError
 
         outcomes = await together(database, inserting("mem_a", "good"), bad, inserting("mem_b", "good"))

@@ -1,6 +1,6 @@
 """Contract of ``RecordTable``: what is kept, what is seen, in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from contextdna.values.ids import AgentId, GrantId, RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.principal import Reader, Role
 from contextdna.values.record import Codec, IndexedRecord, Kind, Record, RecordRef, Sealed, Tier
-from contextdna.values.search import Match, RecordFilter
+from contextdna.values.search import Match, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 from tests.builders import (
     ALICE,
@@ -64,6 +64,11 @@ async def insert(database: Database, *records: IndexedRecord) -> None:
 async def seen(database: Database, reader: Reader, *names: str, now: datetime = NOW) -> list[str]:
     found = await database.read(lambda tx: tx.records.read(reader, ids(*names), now=now))
     return [item.record.id for item in found]
+
+
+async def counts(database: Database, *tokens: str) -> Mapping[Phrase, int]:
+    found = await database.read(lambda tx: tx.records.statistics(PROJECT, [(token,) for token in tokens]))
+    return found.counts
 
 
 async def listed(
@@ -405,19 +410,6 @@ async def test_a_new_version_keeps_its_place_among_equals(database: Database) ->
     assert await listed(database, RecordFilter()) == ["b", "a"]
 
 
-async def test_candidates_carry_what_ranking_needs(database: Database) -> None:
-    await insert(database, make_indexed(importance=0.375))
-    [candidate] = await database.read(
-        lambda tx: tx.records.list_recent(make_reader(), RecordFilter(), now=NOW, limit=1)
-    )
-    assert (candidate.id, candidate.bm25, candidate.importance, candidate.created_at) == (
-        "mem_1",
-        0.0,
-        0.375,
-        minutes(-60),
-    )
-
-
 async def test_owned_lists_ones_own_most_important_first(database: Database) -> None:
     await insert(
         database,
@@ -455,8 +447,7 @@ async def test_replace_of_another_version_changes_nothing(database: Database, ex
     )
     assert not done
     assert await taken(database, "mem_1") == [held.record]
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, [("old",), ("new",)]))
-    assert counts == {("old",): 1, ("new",): 0}
+    assert await counts(database, "old", "new") == {("old",): 1, ("new",): 0}
 
 
 async def test_replace_of_an_absent_record_is_refused(database: Database) -> None:
@@ -473,8 +464,7 @@ async def test_replace_changes_the_index_only_when_told(database: Database, rein
     await database.write(
         lambda tx: tx.records.replace(make_indexed(version=2, tokens=("new",)), expected_version=1, reindex=reindex)
     )
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, [("old",), ("new",)]))
-    assert counts == {("old",): int(not reindex), ("new",): int(reindex)}
+    assert await counts(database, "old", "new") == {("old",): int(not reindex), ("new",): int(reindex)}
 
 
 async def test_replace_keeps_access_counts_and_grants(database: Database) -> None:
@@ -496,7 +486,7 @@ async def test_delete_removes_a_record_with_all_that_hangs_on_it(database: Datab
     await database.write(lambda tx: tx.grants.add([make_grant("g1", "a"), make_grant("g2", "b")]))
     assert await database.write(lambda tx: tx.records.delete(PROJECT, ids("a", "absent"))) == 1
     assert [record.id for record in await taken(database, "a", "b", "c")] == ["b", "c"]
-    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, [("w",)])) == {("w",): 2}
+    assert await counts(database, "w") == {("w",): 2}
     assert await database.read(lambda tx: tx.records.links_of(PROJECT, ids("a", "b", "c"))) == [make_link("b", "c")]
     left = await database.read(lambda tx: tx.grants.active_for(PROJECT, ids("a", "b"), BOB, now=NOW))
     assert [grant.id for grant in left] == ["g2"]
@@ -511,8 +501,7 @@ async def test_delete_of_the_newest_leaves_its_place_clean(database: Database) -
     await database.write(lambda tx: tx.records.touch(PROJECT, {RecordId("b"): 5}, at=NOW))
     await database.write(lambda tx: tx.records.delete(PROJECT, ids("b")))
     await insert(database, make_indexed("c", tokens=("three",)))
-    counts = await database.read(lambda tx: tx.records.document_counts(PROJECT, [("one",), ("two",), ("three",)]))
-    assert counts == {("one",): 1, ("two",): 0, ("three",): 1}
+    assert await counts(database, "one", "two", "three") == {("one",): 1, ("two",): 0, ("three",): 1}
     [item] = await database.read(lambda tx: tx.records.read(make_reader(), ids("c"), now=NOW))
     assert item.access_count == 0
 
@@ -524,7 +513,7 @@ async def test_soft_deleted_records_can_be_restored(database: Database) -> None:
     assert await listed(database, RecordFilter()) == ["mem_2"]
     assert await listed(database, RecordFilter(deleted=True)) == ["mem_1"]
     assert await database.read(lambda tx: tx.records.total(PROJECT)) == 2
-    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, [("w",)])) == {("w",): 1}
+    assert await counts(database, "w") == {("w",): 1}
     await database.write(lambda tx: tx.records.mark_deleted(PROJECT, ids("mem_1"), deleted_at=None))
     assert await taken(database, "mem_1") == [make_record()]
     assert await listed(database, RecordFilter(deleted=True)) == []
@@ -570,36 +559,6 @@ async def test_duplicates_are_found_within_the_same_circle_only(database: Databa
     found = await database.read(lambda tx: tx.records.duplicates_of(sample, hashes, now=NOW))
     assert found == {b"same": first, b"2": second}
     assert await database.read(lambda tx: tx.records.duplicates_of(sample, [], now=NOW)) == {}
-
-
-async def test_has_sealed_tells_of_encrypted_bodies_of_the_project(database: Database) -> None:
-    async def has_sealed() -> bool:
-        return await database.read(lambda tx: tx.records.has_sealed(PROJECT))
-
-    sealed = Sealed(b"x", key_id="key_1", salt=b"salt")
-    await insert(database, make_indexed("plain"), make_indexed("other", project_id=OTHER_PROJECT, sealed=sealed))
-    assert not await has_sealed()
-    await insert(database, make_indexed("hidden", sealed=sealed, deleted_at=minutes(-1)))
-    assert await has_sealed()
-    await database.write(lambda tx: tx.records.delete(PROJECT, ids("hidden")))
-    assert not await has_sealed()
-
-
-async def test_document_counts_count_records_not_occurrences(database: Database) -> None:
-    await insert(
-        database,
-        make_indexed("a", tokens=("x", "x", "y")),
-        make_indexed("b", tokens=("x",)),
-        make_indexed("c", tokens=()),
-        make_indexed("d", project_id=OTHER_PROJECT, tokens=("z",)),
-    )
-    counts = await database.read(
-        lambda tx: tx.records.document_counts(PROJECT, [("x",), ("y",), ("x", "y"), ("absent",)])
-    )
-    assert counts == {("x",): 2, ("y",): 1, ("x", "y"): 1, ("absent",): 0}
-    assert await database.read(lambda tx: tx.records.document_counts(PROJECT, [])) == {}
-    assert await database.read(lambda tx: tx.records.total(PROJECT)) == 3
-    assert await database.read(lambda tx: tx.records.total(OTHER_PROJECT)) == 1
 
 
 async def test_count_visible_groups_by_kind_level_and_type(database: Database) -> None:

@@ -16,7 +16,7 @@ from contextdna.values.ids import AgentId, DelegationId, GrantId, ProjectId, Rec
 from contextdna.values.level import Level
 from contextdna.values.principal import Reader, Role
 from contextdna.values.record import IndexedRecord, Kind, Record, Sealed, Tier
-from contextdna.values.search import Candidate, Match, RecordFilter
+from contextdna.values.search import IndexStatistics, Match, RecordFilter
 from tests.builders import OTHER_PROJECT, PROJECT, make_grant, make_link, make_record, minutes
 from tests.contract.conftest import open_database
 
@@ -185,7 +185,8 @@ def searches() -> st.SearchStrategy[Call]:
     def for_reader(reader: Reader) -> st.SearchStrategy[Call]:
         phrases = PHRASES.map(lambda drawn: tuple(keyed(reader.project_id, phrase) for phrase in drawn))
         required = phrases.map(lambda drawn: tuple((phrase,) for phrase in drawn))
-        matches = st.builds(Match, phrases, required, phrases)
+        groups = st.lists(required.filter(bool), max_size=2).map(tuple)
+        matches = st.builds(Match, phrases, required, groups)
         return calls("records.search", st.just(reader), LOOSE_FILTERS, matches, now=TIMES, limit=LIMITS)
 
     return READERS.flatmap(for_reader)
@@ -195,7 +196,7 @@ def counts_of_tokens() -> st.SearchStrategy[Call]:
     """Draw token counts of a project."""
     return st.builds(
         lambda project_id, words: Call(
-            "records.document_counts", (project_id, [(token,) for token in keyed(project_id, words)])
+            "records.statistics", (project_id, [(token,) for token in keyed(project_id, words)])
         ),
         PROJECTS,
         TEXTS,
@@ -212,7 +213,8 @@ READS = st.one_of(
     calls("records.owned", READERS, LOOSE_FILTERS, now=TIMES, limit=LIMITS),
     counts_of_tokens(),
     calls("records.total", PROJECTS),
-    calls("records.has_sealed", PROJECTS),
+    calls("records.candidates", READERS, LOOSE_FILTERS, RECORD_ID_LISTS, now=TIMES),
+    calls("records.neighbours", READERS, LOOSE_FILTERS, RECORD_ID_LISTS, now=TIMES, within_s=st.sampled_from([60, 90])),
     calls("records.count_visible", READERS, now=TIMES),
     calls(
         "records.conversation",
@@ -283,8 +285,10 @@ def settled(name: str, answer: Any) -> Any:
     """Bring an answer into a form that compares: no order where none is promised, scores to nine digits."""
     if name == "records.sealed_with_other_key":
         return sorted(answer, key=lambda record: record.id)
-    if name == "records.search":
-        return [replace(hit, bm25=round(hit.bm25, 9)) for hit in answer if isinstance(hit, Candidate)]
+    if name in ("records.candidates", "records.neighbours"):
+        return sorted(answer)
+    if isinstance(answer, IndexStatistics):
+        return replace(answer, revision=0)
     return answer
 
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from contextdna.domain import access, retrieval, sharing
 from contextdna.domain.operation import Operation
+from contextdna.domain.readable import one_line, readable
 from contextdna.domain.sessions import BeginRequest, BegunSession, check_depth, check_request, deadline, open_session
 from contextdna.domain.tokens import estimate_tokens
 from contextdna.domain.validation import check_count, check_memory_type, check_name, check_score, check_text
@@ -195,13 +196,13 @@ async def _ranked(op: Operation, request: DelegationRequest, where: RecordFilter
     """Rank records for the task: how well they match it, and how important they are."""
     text = request.query or request.task
     most = max(request.limit * _CANDIDATES, op.settings.search.candidates_max)
-    candidates = await retrieval.best_matches(op, text, where, limit=most)
-    best = max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
+    found = await retrieval.best_matches(op, text, where, limit=most)
 
-    def worth(candidate: Candidate) -> float:
-        return _RELEVANCE_WEIGHT * candidate.bm25 / best + _IMPORTANCE_WEIGHT * candidate.importance
+    def worth(match: tuple[Candidate, float]) -> float:
+        candidate, relevance = match
+        return _RELEVANCE_WEIGHT * relevance + _IMPORTANCE_WEIGHT * candidate.importance
 
-    return [candidate.id for candidate in sorted(candidates, key=worth, reverse=True)]
+    return [candidate.id for candidate, _ in sorted(found, key=worth, reverse=True)]
 
 
 async def _turns(op: Operation, request: DelegationRequest, *, most: int) -> list[_Inherited]:
@@ -290,7 +291,7 @@ def _briefing(op: Operation, request: DelegationRequest, inherited: Sequence[_In
     used = sum(estimate_tokens(line) + 1 for line in lines)
     for number, (item, _) in enumerate(inherited, start=1):
         try:
-            text = retrieval.one_line(retrieval.readable(item.record.kind, op.open(item.record)))
+            text = one_line(readable(item.record.kind, op.open(item.record)))
         except IntegrityFault:  # one damaged record must not keep the others back; the audit entry tells
             op.note(unreadable=int(op.details.get("unreadable", 0)) + 1)
             continue

@@ -6,7 +6,7 @@ from typing import Any, Final
 from contextdna.domain import access
 from contextdna.domain.memories import require_visible, without_hidden_successors
 from contextdna.domain.operation import Operation
-from contextdna.domain.retrieval import one_line, readable
+from contextdna.domain.readable import one_line, readable
 from contextdna.domain.validation import check_count
 from contextdna.errors import InvalidInput, LimitExceeded
 from contextdna.values.document import RELATIONS, Document, Relation

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from contextdna.domain.encryption import ProjectKeys
 from contextdna.domain.operation import Operation, open_body
+from contextdna.domain.readable import readable
 from contextdna.domain.recall import TEXT_CHARS_MAX, Recall
-from contextdna.domain.retrieval import readable
 from contextdna.domain.semantics import open_vector, require_same_model, vector_binding
 from contextdna.domain.vectors import FLOAT_BYTES, pack_vector
 from contextdna.errors import IntegrityFault

@@ -106,12 +106,6 @@ class Operation:
         most = self.settings.limits.indexed_tokens_max
         return self.index(level).tokens(text, limit=most, default=self.settings.search.language)
 
-    async def searched(self) -> tuple[Tokeniser, ...]:
-        """Give the token spaces in which a record of the project can be found, the open one first."""
-        if await self.tx.records.has_sealed(self.project_id):
-            return self.spaces.open, self.spaces.sealed
-        return (self.spaces.open,)
-
     def content_hash(self, content: str | bytes, level: Level) -> bytes:
         """Hash the content of a record of a level."""
         return self.keys.content_hash(content, encrypted=level in ENCRYPTED_LEVELS)

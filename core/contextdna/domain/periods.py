@@ -23,6 +23,10 @@ class Period:
     words: tuple[str, ...]
     """The words that say it, normalised. They are searched for, too: dates stand in texts."""
 
+    def holds(self, at: datetime) -> bool:
+        """Tell whether a time is within."""
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+
 
 class _Span(NamedTuple):
     """A stretch of time, half-open."""

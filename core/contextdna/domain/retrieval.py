@@ -1,56 +1,26 @@
 """Retrieval: from a question to ranked, readable records within a token budget."""
 
-import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Final, NamedTuple
 
+from contextdna.domain import ranking
+from contextdna.domain.assembly import assemble
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
-from contextdna.domain.frequencies import rarity
-from contextdna.domain.names import meant_agent, near_agents
+from contextdna.domain.empty_answers import explain
+from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
-from contextdna.domain.tokens import STOPWORDS, Tokeniser, estimate_tokens, quoted_phrases, words
-from contextdna.domain.tool_calls import told_call
+from contextdna.domain.planning import Plan, plan
+from contextdna.domain.ranking import Evidence, Lexical, Ranked
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
-from contextdna.errors import IntegrityFault, InvalidInput
+from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId
-from contextdna.values.record import Kind, VisibleRecord
-from contextdna.values.search import (
-    Candidate,
-    Context,
-    ContextQuery,
-    EmptyReason,
-    Hit,
-    Match,
-    Phrase,
-    RecordFilter,
-    ScopeCount,
-)
-from contextdna.values.settings import SearchSettings
+from contextdna.values.search import Candidate, Context, ContextQuery, RecordFilter
 
-_HIT_OVERHEAD_TOKENS = 30  # id, type, level, owner and times around each content
-_REASON_WORDS = 2_000  # of a long record, the part in which query words are looked for to name them
-_REASON_WORDS_SHOWN = 12
-_CLIP_TOKENS_MIN = 80  # below this a cut content says too little
-_SHARES = 4  # as many long records at least share an answer
-_CUT = " …"
-_OFFSET_MAX = 10_000_000
-_IMPORTANT = 0.8
-_RECENT = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A question prepared: what to match, and its words by their tokens in the open space."""
-
-    match: Match | None
-    words_by_token: Mapping[str, str]
-    no_words: bool = False
-    """A query that holds only stop words or signs: answered like an empty one, and said so."""
-    wider: Match | None = None
-    """The same with commoner words deciding too, for when ``match`` finds too little."""
+_OFFSET_MAX: Final = 10_000_000
+_SOURCES: Final = 24
+"""The best matches, whose neighbours are looked at. Source: docs/decisions/0019: more find nothing more."""
 
 
 def check_query(query: ContextQuery, op: Operation) -> None:
@@ -75,338 +45,168 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     """
     check_query(query, op)
     cursor = _read_cursor(query, op)
-    plan = await _plan(op, query.text)
+    asked = await plan(op, query.text)
     where = replace(_filter(op, query), owner_id=await meant_agent(op, query.owner_id))
-    page = await _page(op, where, plan, cursor, limit=query.limit)
+    page = await _page(op, where, asked, cursor, limit=query.limit)
     wanted = [entry.candidate.id for entry in page.entries]
     seen = {item.record.id: item for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
-    hits, used, tokens = _fit(op, page.entries, seen, plan, max_tokens=query.max_tokens)
-    more = page.more or used < len(page.entries)
-    op.note([hit.record.id for hit in hits], hits=len(hits), query_words=len(plan.words_by_token))
+    answer = assemble(op, page.entries, seen, asked, page.evidence, max_tokens=query.max_tokens)
+    more = page.more or answer.consumed < len(page.entries)
+    op.note([hit.record.id for hit in answer.hits], hits=len(answer.hits), query_words=len(asked.understood.words))
     return Context(
-        hits=tuple(hits),
-        tokens=tokens,
-        cursor=_write_cursor(query, _Cursor(cursor.offset + used, page.wide), op) if more else "",
-        truncated=more or any(hit.clipped for hit in hits),
-        empty=None if hits else await _explain(op, query, plan),
+        hits=answer.hits,
+        tokens=answer.tokens,
+        cursor=_write_cursor(query, page.cursor.behind(answer.consumed), op) if more else "",
+        truncated=more or any(hit.clipped for hit in answer.hits),
+        empty=None if answer.hits else await explain(op, query, has_text=asked.has_text),
     )
 
 
-async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[Candidate]:
-    """Rank the actor's visible records for a text, best first; without usable words, by importance and recency."""
-    plan = await _plan(op, text)
-    if plan.match is None:
-        newest = op.settings.search.candidates_max
-        candidates = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=newest)
-    else:
-        most = max(limit, op.settings.search.candidates_max)
-        candidates, _ = await _search(op, where, plan, wide=None, need=limit, most=most)
-    ranked = _rank(candidates, plan, op.settings.search, now=op.now)[:limit]
-    return [entry.candidate for entry in ranked]
+async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[tuple[Candidate, float]]:
+    """Give the actor's visible records that answer a text, with how well they do (0 to 1), best mixed score first.
 
-
-async def _plan(op: Operation, text: str) -> Plan:
-    """Choose the query's tokens: quoted phrases must match, then rare words first until enough records match."""
-    search = op.settings.search
-    phrases, rest = quoted_phrases(text)
-    optional = {op.spaces.open.token(word): word for word in words(rest) if word not in STOPWORDS}
-    required = {op.spaces.open.token(word): word for phrase in phrases for word in words(phrase)}
-    if not optional and not required:
-        return Plan(match=None, words_by_token={}, no_words=bool(text.strip()))
-    spaces = await op.searched()
-    quoted = [_forms(words(phrase), spaces) for phrase in phrases]
-    forms_by_word = {word: _forms([word], spaces) for word in optional.values()}
-    counts = await _counts(op, forms_by_word.values(), quoted)
-    by_rarity = sorted(_terms(forms_by_word, counts))
-    most_terms = max(search.query_terms_max - len(quoted), 0)  # the work grows with the square of the words
-    rarest_first, left_out = by_rarity[:most_terms], {term.word for term in by_rarity[most_terms:]}
-    rare, wide = (_rare_enough(rarest_first, most) for most in (search.matches_max, search.matches_wide_max))
-    found = Match((), tuple(quoted), weights=await _weights(op, (*forms_by_word.values(), *quoted), counts))
-    return Plan(
-        match=_deciding(found, rarest_first, rare),
-        wider=_deciding(found, rarest_first, wide),
-        words_by_token={token: word for token, word in optional.items() if word not in left_out} | required,
-    )
-
-
-_Forms: TypeAlias = tuple[Phrase, ...]
-"""A word or a quoted phrase in each of the spaces that are searched."""
-
-
-def _forms(some: Sequence[str], spaces: tuple[Tokeniser, ...]) -> _Forms:
-    return tuple(space.tokens_of(some) for space in spaces)
-
-
-class _Term(NamedTuple):
-    """A query word as the index knows it: how many records hold it, and its form in each space that holds it.
-
-    Terms sort rarest first. The word breaks ties, not its tokens: whatever the keys, a corpus ranks the same.
+    Without usable words the newest come, by importance and recency.
     """
-
-    records: int
-    word: str
-    forms: _Forms
-
-
-async def _counts(op: Operation, some: Iterable[_Forms], quoted: Sequence[_Forms]) -> dict[Phrase, int]:
-    """Count the records of query words, and of quoted phrases where their weight depends on it."""
-    asked = [form for forms in some for form in forms]
-    asked += [form for forms in quoted if len(forms) > 1 for form in forms]
-    return await op.frequencies.counts(op.tx, op.project_id, asked)
-
-
-def _terms(forms_by_word: Mapping[str, _Forms], counts: Mapping[Phrase, int]) -> Iterator[_Term]:
-    """Give the query words that any record holds."""
-    for word, forms in forms_by_word.items():
-        held = tuple(form for form in forms if form in counts)
-        if held:
-            yield _Term(sum(counts[form] for form in held), word, held)
-
-
-async def _weights(op: Operation, some: Iterable[_Forms], counts: Mapping[Phrase, int]) -> dict[Phrase, float]:
-    """Weigh what both spaces hold as one space would: a word is rare when it is rare in both together."""
-    in_both = [forms for forms in some if len(forms) > 1 and all(form in counts for form in forms)]
-    if not in_both:
-        return {}
-    indexed = await op.tx.records.indexed()
-    weights = {}
-    for forms in in_both:
-        together = rarity(indexed, sum(counts[form] for form in forms))
-        weights.update({form: together / rarity(indexed, counts[form]) for form in forms})
-    return weights
-
-
-def _deciding(found: Match, rarest_first: Sequence[_Term], deciding: int) -> Match:
-    """Let the rarest words decide what is found, in either space; the others only score."""
-    decide = tuple(form for term in rarest_first[:deciding] for form in term.forms)
-    score = tuple(form for term in rarest_first[deciding:] for form in term.forms)
-    return replace(found, any_of=decide, also=score)
-
-
-def _rare_enough(rarest_first: Sequence[_Term], matches_max: int) -> int:
-    """Count the words, rarest first, that together match few enough records; at least one."""
-    matches = 0
-    for number, term in enumerate(rarest_first):
-        matches += term.records
-        if number and matches > matches_max:
-            return number
-    return len(rarest_first)
+    asked = await plan(op, text)
+    search = op.settings.search
+    found: Sequence[Candidate]
+    if not asked.has_text:
+        found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=search.candidates_max)
+        evidence = ranking.NO_EVIDENCE
+    else:
+        answers = await _answers(op, where, asked, _Cursor(), need=limit)
+        found, evidence = answers.candidates, answers.evidence
+    ranked = _ranked(op, found[: max(limit, search.candidates_max)], asked, evidence)[:limit]
+    return [(entry.candidate, evidence.text(entry.candidate.id, search.semantic_weight)) for entry in ranked]
 
 
 class _Cursor(NamedTuple):
-    """Where the next page begins, and whether the first one looked for commoner words: pages of one ranking."""
+    """Where a page begins."""
 
+    found: int = 0
+    """How many of what matches, the last arrived first, lie before what this page ranks."""
     offset: int = 0
+    """How many hits of what is ranked lie before the page."""
     wide: bool | None = None
+    """Whether the first page looked for commoner words: later ones are pages of the same ranking."""
+
+    def behind(self, consumed: int) -> "_Cursor":
+        """Give where the page after so many entries begins."""
+        return self._replace(offset=self.offset + consumed)
 
 
-class _Page(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Page:
     """One page of a ranking."""
 
-    entries: "list[_Ranked]"
+    entries: Sequence[Ranked]
+    evidence: Evidence
+    cursor: _Cursor
+    """Where it began."""
     more: bool
+
+
+async def _page(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, limit: int) -> _Page:
+    """Cut a page out of the ranking.
+
+    Candidates are mixed with importance and recency in blocks of ``candidates_max``: a page never reaches over the end
+    of a block, so that later pages neither repeat nor skip what the mix moves.
+    """
+    size = op.settings.search.candidates_max
+    block, offset = divmod(cursor.offset, size)
+    if not asked.has_text:
+        found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=size + 1, offset=block * size)
+        ranked = _ranked(op, found[:size], asked, ranking.NO_EVIDENCE)
+        more = offset + limit < len(ranked) or len(found) > size
+        return _Page(ranked[offset : offset + limit], ranking.NO_EVIDENCE, cursor, more)
+    answers = await _answers(op, where, asked, cursor, need=limit)
+    inside = answers.candidates[block * size : (block + 1) * size]
+    ranked = _ranked(op, inside, asked, answers.evidence)
+    more_ranked = offset + limit < len(ranked) or len(answers.candidates) > (block + 1) * size
+    begun = cursor._replace(wide=answers.wide)
+    if not ranked and answers.more:  # all that was ranked has been shown: go on with what arrived earlier
+        return await _page(op, where, asked, _Cursor(cursor.found + answers.found, 0, answers.wide), limit=limit)
+    return _Page(ranked[offset : offset + limit], answers.evidence, begun, more_ranked or answers.more)
+
+
+def _ranked(op: Operation, found: Sequence[Candidate], asked: Plan, evidence: Evidence) -> list[Ranked]:
+    return ranking.rank(found, asked, evidence, op.settings.search, now_s=op.now.timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What may answer a question."""
+
+    candidates: Sequence[Candidate]
+    """Best text first."""
+    evidence: Evidence
+    found: int
+    """How many of them match by their own words."""
+    more: bool
+    """More match than are ranked at once."""
     wide: bool
 
 
-async def _page(op: Operation, where: RecordFilter, plan: Plan, cursor: _Cursor, *, limit: int) -> _Page:
-    """Cut a page out of the ranking; without a text, out of the newest records.
+async def _answers(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int) -> _Answers:
+    """Find what matches, score it, and add what stands beside the best of it."""
+    search, reader = op.settings.search, op.actor.reader
+    found, wide = await _search(op, where, asked, cursor, need=need)
+    more, found = len(found) > search.found_max, found[: search.found_max]
+    near = {} if cursor.found else await _near(op, asked.text, where)
+    candidates = {candidate.id: candidate for candidate in found}
+    unseen = [record_id for record_id in near if record_id not in candidates]
+    if unseen:
+        close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
+        candidates.update({candidate.id: candidate for candidate in close})
+    score = ranking.scorer(asked, search)
+    scores = {record_id: score(candidate) for record_id, candidate in candidates.items()}
+    context = await _context(op, where, candidates, scores)
+    scores.update({record_id: score(candidates[record_id]) for record_id in candidates.keys() - scores.keys()})
+    evidence = Evidence.of(scores, context, near)
+    text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}
+    best = sorted(candidates.values(), key=lambda candidate: (-text[candidate.id], candidate.id))
+    return _Answers(best, evidence, len(found), more, wide)
 
-    Candidates are ranked in blocks of ``candidates_max``, best BM25 first: a page never reaches over the end of a
-    block, so that later pages neither repeat nor skip what the mix with importance and recency moves.
-    """
-    if plan.match is None:
-        found = await op.tx.records.list_recent(
-            op.actor.reader, where, now=op.now, limit=limit + 1, offset=cursor.offset
-        )
-        ranked = _rank(found[:limit], plan, op.settings.search, now=op.now, newest_first=True)
-        return _Page(ranked, more=len(found) > limit, wide=False)
-    block_size = op.settings.search.candidates_max
-    block, offset = divmod(cursor.offset, block_size)
-    found, wide = await _search(op, where, plan, wide=cursor.wide, need=limit, most=(block + 1) * block_size + 1)
-    best = found[0].bm25 if found else 0.0
-    inside = found[block * block_size : (block + 1) * block_size]
-    ranked = _rank(inside, plan, op.settings.search, now=op.now, best=best)
-    end = offset + limit
-    more = end < len(ranked) or len(found) > (block + 1) * block_size
-    return _Page(ranked[offset:end], more=more, wide=wide)
+
+async def _near(op: Operation, text: str, where: RecordFilter) -> dict[RecordId, float]:
+    """Give what is near by meaning, with its cosines; nothing without an embedder."""
+    if op.recall is None:
+        return {}
+    from contextdna.domain import semantics
+
+    return dict(await semantics.nearest(op, text, where, limit=op.settings.search.candidates_max))
 
 
 async def _search(
-    op: Operation, where: RecordFilter, plan: Plan, *, wide: bool | None, need: int, most: int
+    op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int
 ) -> tuple[list[Candidate], bool]:
-    """Find the best candidates; when rare words and filters leave less than needed, look for commoner words too.
-
-    Args:
-        op: The call at work.
-        where: What counts.
-        plan: The question; it has a match.
-        wide: Whether commoner words decide too; None chooses, and is answered with the choice.
-        need: How many candidates are enough.
-        most: How many candidates to give.
-    """
-    matches = [match for match in (plan.match, plan.wider) if match is not None and match.deciding]
-    if not matches:
-        return [], False
-    reader = op.actor.reader
-    if not wide:
-        found = await op.tx.records.search(reader, where, matches[0], now=op.now, limit=most)
-        if wide is False or len(found) >= need or matches[-1] == matches[0]:
-            return found, False
-    return await op.tx.records.search(reader, where, matches[-1], now=op.now, limit=most), True
-
-
-class _Ranked(NamedTuple):
-    """A candidate with its mixed score; a tuple, as hundreds are made for each question."""
-
-    order: tuple[float, float, RecordId]
-    candidate: Candidate
-    score: float
-    lexical: float
-    recency: float
-
-
-def _rank(
-    candidates: Sequence[Candidate],
-    plan: Plan,
-    search: SearchSettings,
-    *,
-    now: datetime,
-    newest_first: bool = False,
-    best: float = 0.0,
-) -> list[_Ranked]:
-    """Mix normalised BM25, importance and recency, best first with a fixed order for equal scores.
-
-    With ``newest_first`` the candidates keep their order. BM25 counts as a share of ``best``, or of the best here.
-    """
-    best = best or max((candidate.bm25 for candidate in candidates), default=0.0) or 1.0
-    lexical_weight = search.lexical_weight if plan.match is not None else 0.0
-    importance_weight, recency_weight = search.importance_weight, search.recency_weight
-    weight_sum = lexical_weight + importance_weight + recency_weight
-    half_life_s, now_s = search.recency_half_life_days * 86_400, now.timestamp()
-    ranked = []
-    for candidate in candidates:
-        created_s = candidate.created_at.timestamp()
-        lexical = candidate.bm25 / best
-        recency = 0.5 ** (max(0.0, now_s - created_s) / half_life_s)
-        mixed = lexical_weight * lexical + importance_weight * candidate.importance + recency_weight * recency
-        score = mixed / weight_sum
-        ranked.append(_Ranked((-score, -created_s, candidate.id), candidate, score, lexical, recency))
-    if not newest_first:
-        ranked.sort()
-    return ranked
-
-
-def _fit(
-    op: Operation, page: Sequence[_Ranked], seen: Mapping[RecordId, VisibleRecord], plan: Plan, *, max_tokens: int
-) -> tuple[list[Hit], int, int]:
-    """Open the page's records until the budget is used; gives (hits, entries consumed, tokens).
-
-    A long record gets a quarter of the budget at first, so that others have room, then what they leave.
-    """
-    hits: list[Hit] = []
-    whole: list[str] = []
-    left, consumed = max_tokens, len(page)
-    for position, hit in _opened(op, page, seen, plan):
-        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why)))
-        room = left - overhead
-        if hits and room < _CLIP_TOKENS_MIN and estimate_tokens(hit.content) > room:
-            consumed = position
-            break
-        share = max(max_tokens // _SHARES - overhead, _CLIP_TOKENS_MIN)
-        shown = _within(hit, hit.content, min(room, share))
-        hits.append(shown)
-        whole.append(hit.content)
-        left -= overhead + estimate_tokens(shown.content)
-    for position, hit in enumerate(hits):
-        if hit.clipped and left > 0:
-            before = estimate_tokens(hit.content)
-            hits[position] = _within(hit, whole[position], before + left)
-            left -= estimate_tokens(hits[position].content) - before
-    return hits, consumed, max_tokens - left
-
-
-def _opened(
-    op: Operation, page: Sequence[_Ranked], seen: Mapping[RecordId, VisibleRecord], plan: Plan
-) -> Iterator[tuple[int, Hit]]:
-    """Open the records of a page one by one, each with its place on it."""
-    unreadable = 0
-    for position, entry in enumerate(page):
-        item = seen.get(entry.candidate.id)
-        if item is None:
+    """Find what matches; when rare words and filters leave less than needed, look for commoner words too."""
+    most = op.settings.search.found_max + 1
+    found: list[Candidate] = []
+    for wide, match in enumerate(asked.matches):
+        last = wide == len(asked.matches) - 1
+        if cursor.wide and not last:
             continue
-        try:
-            yield position, _hit(op, entry, item, plan)
-        except IntegrityFault:  # one damaged record must not hide the others; the audit entry tells
-            unreadable += 1
-            op.note(unreadable=unreadable)
+        found = await op.tx.records.search(op.actor.reader, where, match, now=op.now, limit=most, offset=cursor.found)
+        if last or cursor.wide is False or len(found) >= need:
+            return found, bool(wide)
+    return found, False
 
 
-def _within(hit: Hit, content: str, tokens: int) -> Hit:
-    """Give a hit with as much of its content as tokens allow."""
-    if estimate_tokens(content) <= tokens:
-        return replace(hit, content=content, clipped=False)
-    return replace(hit, content=_clip(content, max(tokens, 1)), clipped=True)
-
-
-def _clip(content: str, tokens: int) -> str:
-    chars = int(tokens * 3.5)
-    while chars > 1 and estimate_tokens(content[:chars] + _CUT) > tokens:
-        chars = int(chars * 0.9)
-    return content[:chars].rstrip() + _CUT
-
-
-def _hit(op: Operation, entry: _Ranked, item: VisibleRecord, plan: Plan) -> Hit:
-    body = op.open(item.record)
-    content, tags = readable(item.record.kind, body), tuple(body.get("tags", ()))
-    reasons = list(_matched(op, plan, entry, " ".join((content, *tags))))
-    if item.record.importance >= _IMPORTANT:
-        reasons.append(f"important {item.record.importance:.2f}")
-    if entry.recency >= _RECENT:
-        reasons.append("recent")
-    if item.granted_by:
-        reasons.append(f"shared by {item.granted_by}")
-    return Hit(
-        record=item.record,
-        content=content,
-        tags=tags,
-        score=round(entry.score, 4),
-        why=tuple(reasons) or ("newest first",),
-        granted_by=item.granted_by,
+async def _context(
+    op: Operation, where: RecordFilter, candidates: dict[RecordId, Candidate], scores: dict[RecordId, Lexical]
+) -> dict[RecordId, float]:
+    """Give what neighbours of the best matches get, and add them to the candidates."""
+    search = op.settings.search
+    sources = sorted(scores, key=lambda record_id: (-scores[record_id].score, record_id))[:_SOURCES]
+    sources = [record_id for record_id in sources if scores[record_id].score > 0]
+    if not sources or not (search.context_weight or search.link_weight):
+        return {}
+    beside = await op.tx.records.neighbours(
+        op.actor.reader, where, sources, now=op.now, within_s=search.context_window_s
     )
-
-
-def _matched(op: Operation, plan: Plan, entry: _Ranked, text: str) -> Iterator[str]:
-    if plan.match is not None:
-        held = set(op.spaces.open.tokens_of(words(text, limit=_REASON_WORDS)))
-        matched = [word for token, word in plan.words_by_token.items() if token in held]
-        yield f"lexical {entry.lexical:.2f}: {', '.join(matched[:_REASON_WORDS_SHOWN])}"
-    elif plan.no_words:
-        yield "newest first: the query has no searchable word"
-
-
-def one_line(text: str) -> str:
-    """Fold a text into one line without control characters, so that it cannot pose as the text around it."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
-
-
-def readable(kind: Kind, body: Mapping[str, object]) -> str:
-    """Give the text of a record's body that a model reads."""
-    match kind:
-        case Kind.ARTIFACT:
-            excerpt = str(body.get("excerpt", ""))
-            head = f"{body['name']} ({body['media_type']}, {body['size_bytes']} bytes)"
-            return f"{head}\n{excerpt}" if excerpt else head
-        case Kind.LOOP:
-            verdict = body.get("decision") or body.get("score")
-            return f"{body['loop']} {verdict}: {body.get('reasoning', '')}".strip()
-        case Kind.TASK:
-            result = f"Result: {body['result']}" if body["result"] else ""
-            return "\n".join(str(part) for part in (body["title"], body["description"], result) if part)
-        case Kind.TURN:
-            calls = cast("Sequence[Mapping[str, Any]]", body.get("tool_calls", ()))
-            return "\n".join(filter(None, (str(body["content"]), *map(told_call, calls))))
-        case _:
-            return str(body["content"])
+    candidates.update({near.candidate.id: near.candidate for near in beside})
+    return ranking.context(scores, beside, search)
 
 
 def _filter(op: Operation, query: ContextQuery) -> RecordFilter:
@@ -426,49 +226,6 @@ def _filter(op: Operation, query: ContextQuery) -> RecordFilter:
     )
 
 
-async def _explain(op: Operation, query: ContextQuery, plan: Plan) -> EmptyReason:
-    counts = await op.tx.records.count_visible(op.actor.reader, now=op.now)
-    visible = sum(counts.values())
-    levels: dict[str, int] = {}
-    types: dict[str, int] = {}
-    for (_, level, type_), records in counts.items():
-        levels[level] = levels.get(level, 0) + records
-        types[type_] = types.get(type_, 0) + records
-    suggestions = _suggest(query, plan, types)
-    if query.owner_id and (near := await near_agents(op, query.owner_id)):
-        suggestions = (f"no agent of that name is known; near: {', '.join(near)}", *suggestions)
-    return EmptyReason(
-        message=_empty_message(op, query, visible),
-        visible=visible,
-        by_level=tuple(ScopeCount(name, records) for name, records in sorted(levels.items())),
-        by_type=tuple(ScopeCount(name, records) for name, records in sorted(types.items())),
-        suggestions=suggestions,
-    )
-
-
-def _empty_message(op: Operation, query: ContextQuery, visible: int) -> str:
-    """Say what was searched. Whether a word occurs in records the reader may not see must not show here."""
-    scope = f"project {op.project_id}, as agent {op.actor.agent_id}"
-    if visible == 0:
-        return f"Nothing is visible in {scope} yet."
-    if query.cursor:
-        return "There are no further hits."
-    return f"No record matches query and filters in {scope}; {visible} records are visible there."
-
-
-def _suggest(query: ContextQuery, plan: Plan, types: Mapping[str, int]) -> tuple[str, ...]:
-    suggestions = []
-    for wanted in query.types:
-        if wanted not in types:
-            near = difflib.get_close_matches(wanted, types, n=2, cutoff=0.5)
-            suggestions.append(f"type {wanted} has no visible records" + (f"; near: {', '.join(near)}" if near else ""))
-    if any((query.types, query.tiers, query.levels, query.tags, query.owner_id, query.since, query.until)):
-        suggestions.append("retry with fewer filters")
-    if plan.match is not None:
-        suggestions.append("retry with other words, or an empty query for recent records")
-    return tuple(suggestions)
-
-
 def _cursor_key(query: ContextQuery, op: Operation) -> str:
     bare = replace(query, cursor="", limit=0, max_tokens=0)
     text = f"{bare!r}|{op.actor.reader!r}"
@@ -483,14 +240,18 @@ def _read_cursor(query: ContextQuery, op: Operation) -> _Cursor:
     if not query.cursor:
         return _Cursor()
     try:
-        offset, wide, key = unpack_cursor(query.cursor)
+        found, offset, wide, key = unpack_cursor(query.cursor)
     except ValueError as error:
         raise _bad_cursor() from error
-    if isinstance(offset, bool) or not isinstance(offset, int) or not isinstance(wide, bool):
+    if key != _cursor_key(query, op) or not (wide is None or isinstance(wide, bool)):
         raise _bad_cursor()
-    if key != _cursor_key(query, op) or not 0 <= offset <= _OFFSET_MAX:
+    return _Cursor(_place(found), _place(offset), wide)
+
+
+def _place(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _OFFSET_MAX:
         raise _bad_cursor()
-    return _Cursor(offset, wide)
+    return value
 
 
 def _bad_cursor() -> InvalidInput:

@@ -19,7 +19,7 @@ from contextdna.values.ids import ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
-from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
+from contextdna.values.search import Candidate, IndexStatistics, Match, Neighbour, Phrase, RecordFilter
 from contextdna.values.turn import ConversationSummary
 
 
@@ -61,29 +61,47 @@ class RecordTable(Protocol):
         ...
 
     async def search(
-        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
+        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int, offset: int = 0
     ) -> list[Candidate]:
-        """List visible records that match, best weighted BM25 first (k1 = 1.2, b = 0.75), ties newest first."""
+        """List visible records that match, in the order of their arrival, the last first.
+
+        Raises:
+            ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
+        """
+        ...
+
+    async def candidates(
+        self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime
+    ) -> list[Candidate]:
+        """Give the visible records among ids that pass the filter, in no promised order."""
+        ...
+
+    async def neighbours(
+        self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime, within_s: float
+    ) -> list[Neighbour]:
+        """Give what stands beside records, as far as it is visible and passes the filter.
+
+        Beside a turn: up to ``NEIGHBOURS_MAX`` places before and after it in its conversation. Beside a memory: as
+        many memories before and after it of the same owner, session and level, arrived within ``within_s`` seconds.
+        Beside any record: those it is linked with, in either direction.
+        """
         ...
 
     async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
         """List records owned by the reader's agent, most important first."""
         ...
 
-    async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:
-        """Count the records that hold each phrase."""
-        ...
+    async def statistics(
+        self, project_id: ProjectId, phrases: Sequence[Phrase], *, missing: Sequence[Phrase] = (), revision: int = 0
+    ) -> IndexStatistics:
+        """Count the records of a project, their words, and the records that hold each phrase.
 
-    async def indexed(self) -> int:
-        """Give the number of records that scores are computed with, all projects together, as last committed."""
+        Phrases that were ``missing`` at a revision are counted only when the index is of another one now.
+        """
         ...
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project."""
-        ...
-
-    async def has_sealed(self, project_id: ProjectId) -> bool:
-        """Tell whether a project has a record whose body is encrypted, deleted or not. Asked by every search."""
         ...
 
     async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:

@@ -1,13 +1,16 @@
 """Questions to the memory and their answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from contextdna.values.ids import AgentId, RecordId, SessionId
 from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record
+
+NEIGHBOURS_MAX: Final = 3
+"""Places before and after a record that count as beside it. Source: docs/decisions/0019; the fourth adds nothing."""
 
 Phrase: TypeAlias = tuple[str, ...]
 """Tokens that stand side by side."""
@@ -41,39 +44,78 @@ class RecordFilter:
     """Superseded, no longer and not yet valid records too: whatever is kept."""
 
 
+Forms: TypeAlias = tuple[Phrase, ...]
+"""One word or quoted phrase as it may stand in the index: in each token space, in each language."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A keyed query of phrases (one token is a phrase of one). All phrases score; some also decide what matches."""
+    """A keyed query of phrases (one token is a phrase of one): which records are found."""
 
     any_of: tuple[Phrase, ...]
-    """Where nothing is required, one of these must be there."""
-    all_of: tuple[tuple[Phrase, ...], ...] = ()
-    """What must be there (the user put it in quotes), each in one of its forms."""
-    also: tuple[Phrase, ...] = ()
-    """Phrases that only score: too common to look for, still telling among what was found."""
-    weights: Mapping[Phrase, float] = field(default_factory=dict)
-    """What the score of a phrase is multiplied with; 1 where it is not named."""
+    """Where nothing is required, one of these must be there, or one of ``together``."""
+    all_of: tuple[Forms, ...] = ()
+    """What must be there (the user put it in quotes), each in one of its forms; then nothing else decides."""
+    together: tuple[tuple[Forms, ...], ...] = ()
+    """Words that are too common alone: all of a group must be there, each in one of its forms."""
 
-    @property
-    def deciding(self) -> tuple[Phrase, ...]:
-        """The phrases that decide: every form in ``all_of``, or, where it is empty, ``any_of``."""
-        return tuple(form for forms in self.all_of for form in forms) if self.all_of else self.any_of
+    def __bool__(self) -> bool:
+        """Tell whether anything can match."""
+        return bool(self.any_of or self.all_of or self.together)
 
-    @property
-    def scoring(self) -> tuple[Phrase, ...]:
-        """The phrases that only add to the score of what matches."""
-        return (*self.any_of, *self.also) if self.all_of else self.also
+
+class Candidate(NamedTuple):
+    """A record that may be an answer, before it is opened: enough to rank it. A tuple, as there are thousands."""
+
+    id: RecordId
+    kind: Kind
+    level: Level
+    owner_id: AgentId
+    importance: float
+    created_at: datetime
+    words: int
+    """How many words of it are indexed."""
+    sketch: bytes
+    """Its words, see ``values.sketch``."""
+    granted: bool
+    """Only a grant makes it visible."""
+
+
+class Neighbour(NamedTuple):
+    """A record beside another one: said or stored shortly before or after it, or linked with it."""
+
+    of: RecordId
+    distance: int
+    """Places before (negative) or after; 0 for a linked record."""
+    candidate: Candidate
+
+
+def placed(beside: Sequence[tuple[RecordId, int, Candidate]]) -> list[Neighbour]:
+    """Turn steps (negative: before; 0: linked) into places, which count only what was given.
+
+    So the place of a neighbour tells nothing of hidden records in between.
+    """
+    found = [Neighbour(of, 0, candidate) for of, step, candidate in beside if step == 0]
+    for sign in (-1, 1):
+        places: dict[RecordId, int] = {}
+        for of, step, candidate in sorted(beside, key=lambda row: abs(row[1])):
+            if step * sign > 0:
+                places[of] = places.get(of, 0) + 1
+                found.append(Neighbour(of, sign * places[of], candidate))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A record that matched, before it is opened: enough to rank it."""
+class IndexStatistics:
+    """What the weights of words are computed with: one project's records, deleted ones too."""
 
-    id: RecordId
-    bm25: float
-    """Higher is better; 0 where there was no text query."""
-    importance: float
-    created_at: datetime
+    records: int
+    words: int
+    """Of all of them together."""
+    revision: int
+    """Another one after each change of the project's index; 0 where there is none yet."""
+    counts: Mapping[Phrase, int]
+    """How many records hold each phrase that was counted, 0 too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +152,8 @@ class Hit:
     granted_by: str = ""
     clipped: bool = False
     """True when the content was cut to fit the token budget; get_memory gives the whole."""
+    same_ids: tuple[RecordId, ...] = ()
+    """Further hits that say nearly the same words and are not shown."""
 
 
 @dataclass(frozen=True, slots=True)

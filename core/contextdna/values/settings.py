@@ -59,17 +59,33 @@ class SearchSettings:
     language: Language = Language.ENGLISH
     """The language of texts whose words leave doubt; the others are read in the language they are found to be in."""
     lexical_weight: float = 0.85
+    coverage_weight: float = 0.6
+    """What holding all of a question's words adds to a record's own score, as a share of it."""
+    context_weight: float = 0.55
+    """How much of a record's score the next record beside it gets; those farther off get less."""
+    context_window_s: float = 3600.0
+    """Memories are beside each other while no more time lies between them."""
+    link_weight: float = 0.3
+    """How much of a record's score a linked one gets."""
     importance_weight: float = 0.10
     recency_weight: float = 0.05
     recency_half_life_days: float = 30.0
+    period_weight: float = 0.10
+    """What being of the time that a question states adds to a score."""
+    name_weight: float = 0.03
+    """What being of an agent that a question names adds to a score."""
+    grant_weight: float = 0.02
+    """What having been shared with the reader adds to a score."""
     matches_max: int = 600
-    """A query's rarest words decide what is found while together they match this many records; the others score."""
+    """A query's rarest words each decide what is found while together they match this many records."""
+    found_max: int = 2_000
+    """Records that are found and scored at once; of more that match, the last that arrived."""
     matches_wide_max: int = 20_000
     """The same, when the rarest words and the filters leave less than a page."""
     query_terms_max: int = 64
     """A query's rarest words that take part, its quoted phrases counted in; the others of a long one are left out."""
     candidates_max: int = 100
-    """Best matches that are mixed with importance and recency."""
+    """Best matches that are mixed with importance and recency, a block of this size at a time."""
     embedder: EmbedderKind = EmbedderKind.NONE
     embedding_model: str = ""
     """The endpoint's or FastEmbed's name of the model; empty for a usual one."""
@@ -116,6 +132,8 @@ class WorkSettings:
     state_ttl_s: float = 24 * 3600.0
     """How long a key of a session's working state lives that names no time of its own."""
     delegation_depth_max: int = 8
+    sessions_nested_max: int = 500
+    """How many active sessions may be nested, however deep, in one that was begun in none: they end together."""
     confidence_gate: float = 0.75
     consensus_gate: float = 0.90
     gates: Mapping[ProjectId, Gates] = field(default_factory=dict)

@@ -1,18 +1,29 @@
 """The table of records in plain dicts."""
 
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from contextdna.backends.in_memory.bm25 import Scorer, check, matches, occurrences
-from contextdna.backends.in_memory.sheets import Indexed, Sheets, StoredRecord, in_force
+from contextdna.backends.in_memory.match import check, matches, occurrences
+from contextdna.backends.in_memory.sheets import Sheets, StoredRecord, in_force
 from contextdna.values.ids import AgentId, ProjectId, RecordId, SessionId
 from contextdna.values.level import ENCRYPTED_LEVELS
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, Tier, VisibleRecord
-from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
+from contextdna.values.search import (
+    NEIGHBOURS_MAX,
+    Candidate,
+    IndexStatistics,
+    Match,
+    Neighbour,
+    Phrase,
+    RecordFilter,
+    placed,
+)
+from contextdna.values.sketch import sketch
 from contextdna.values.turn import ConversationSummary
 from contextdna.values.visibility import visible
 
@@ -37,11 +48,8 @@ class InMemoryRecords:
             self._sheets.records.add(
                 (item.record.project_id, item.record.id), StoredRecord(item.record, item.tokens, serial)
             )
-            self._count_indexed(item.tokens)
-
-    def _count_indexed(self, tokens: Sequence[str]) -> None:
-        held = self._sheets.indexed.rows.get(None, Indexed())
-        self._sheets.indexed.change()[None] = Indexed(held.records + 1, held.tokens + len(tokens))
+        for project_id in {item.record.project_id for item in records}:
+            self._changed_index(project_id)
 
     async def replace(self, record: IndexedRecord, *, expected_version: int, reindex: bool) -> bool:
         """Put a new version in place of ``expected_version``; False when another version, or none, stands there."""
@@ -52,7 +60,7 @@ class InMemoryRecords:
             return False
         rows[key] = replace(held, record=record.record, tokens=record.tokens if reindex else held.tokens)
         if reindex:
-            self._count_indexed(record.tokens)
+            self._changed_index(record.record.project_id)
         return True
 
     async def delete(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> int:
@@ -60,6 +68,8 @@ class InMemoryRecords:
         rows, grants, links = self._sheets.records.change(), self._sheets.grants.change(), self._sheets.links.change()
         gone = {(project_id, record_id) for record_id in record_ids}
         removed = [rows.pop(key) for key in gone if key in rows]
+        if project_id in self._sheets.index_revisions.rows:
+            self._changed_index(project_id)
         for grant_key, grant in list(grants.items()):
             if (grant.project_id, grant.record_id) in gone:
                 del grants[grant_key]
@@ -97,23 +107,61 @@ class InMemoryRecords:
     ) -> list[Candidate]:
         """List visible records, newest first."""
         rows = sorted(self._filtered(reader, where, now), key=_recency, reverse=True)
-        return [_candidate(row, 0.0) for row in rows[offset : offset + limit]]
+        return self._candidates(reader, rows[offset : offset + limit], now)
 
     async def search(
-        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
+        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int, offset: int = 0
     ) -> list[Candidate]:
-        """List visible records that match, best BM25 first, ties newest first.
+        """List visible records that match, in the order of their arrival, the last first.
 
         Raises:
-            ValueError: A phrase is empty, or a token is not of ``a-z0-9``.
+            ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
         """
         check(match)
         rows = [row for row in self._filtered(reader, where, now) if matches(row.tokens, match)]
-        indexed = self._sheets.indexed.rows.get(None, Indexed())
-        scorer = Scorer(match, indexed, self._sheets.records.rows.values())
-        scored = [(scorer.score(row.tokens), row) for row in rows]
-        scored.sort(key=lambda pair: (pair[0], *_recency(pair[1])), reverse=True)
-        return [_candidate(row, score) for score, row in scored[:limit]]
+        rows.sort(key=lambda row: row.serial, reverse=True)
+        return self._candidates(reader, rows[offset : offset + limit], now)
+
+    async def candidates(
+        self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime
+    ) -> list[Candidate]:
+        """Give the visible records among ids that pass the filter, in no promised order."""
+        rows = [row for row in self._filtered(reader, where, now) if row.record.id in record_ids]
+        return self._candidates(reader, rows, now)
+
+    async def neighbours(
+        self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime, within_s: float
+    ) -> list[Neighbour]:
+        """Give what stands beside records, as far as it is visible and passes the filter."""
+        seen = {row.record.id: row for row in self._filtered(reader, where, now)}
+        sources = [row for row in self._of(reader.project_id) if row.record.id in record_ids]
+        steps = [(source, *step) for source in sources for step in self._beside(source, within_s)]
+        found = [(source, step, seen[other]) for source, step, other in steps if other in seen]
+        shown = self._candidates(reader, [row for _, _, row in found], now)
+        return placed([(found[n][0].record.id, found[n][1], candidate) for n, candidate in enumerate(shown)])
+
+    def _beside(self, source: StoredRecord, within_s: float) -> Iterator[tuple[int, RecordId]]:
+        """Give what stands beside a record, visible or not, with the steps to it."""
+        of, rows = source.record, [row for row in self._of(source.record.project_id) if row is not source]
+        if of.kind is Kind.TURN and of.session_id:
+            turns = [row.record for row in rows if row.record.kind is Kind.TURN]
+            for turn in turns:
+                if turn.session_id == of.session_id and 0 < abs(turn.position - of.position) <= NEIGHBOURS_MAX:
+                    yield turn.position - of.position, turn.id
+        if of.kind is Kind.MEMORY:
+            stream = [row for row in rows if _stream(row.record) == _stream(of)]
+            before = [row for row in stream if row.serial < source.serial][-NEIGHBOURS_MAX:]
+            after = [row for row in stream if row.serial > source.serial][:NEIGHBOURS_MAX]
+            for row in (*before, *after):
+                if abs((row.record.created_at - of.created_at).total_seconds()) <= within_s:
+                    yield row.serial - source.serial, row.record.id
+        for link in self._sheets.links.rows.values():
+            if link.project_id == of.project_id and of.id in (link.source_id, link.target_id):
+                yield 0, link.target_id if link.source_id == of.id else link.source_id
+
+    def _candidates(self, reader: Reader, rows: Iterable[StoredRecord], now: datetime) -> list[Candidate]:
+        granted = self._granted(reader, now)
+        return [_candidate(row, shared=_only_granted(reader, row.record, granted)) for row in rows]
 
     async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
         """List records owned by the reader's agent, most important first, then newest first."""
@@ -121,22 +169,25 @@ class InMemoryRecords:
         rows.sort(key=lambda row: (row.record.importance, *_recency(row)), reverse=True)
         return [_ref(row.record) for row in rows[:limit]]
 
-    async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:
-        """Count the records that hold each phrase, deleted ones too; 0 for a phrase that none holds."""
-        held = [row.tokens for row in self._of(project_id)]
-        return {phrase: sum(occurrences(tokens, phrase) > 0 for tokens in held) for phrase in phrases}
+    async def statistics(
+        self, project_id: ProjectId, phrases: Sequence[Phrase], *, missing: Sequence[Phrase] = (), revision: int = 0
+    ) -> IndexStatistics:
+        """Count the records of a project, their words, and the records that hold each phrase, deleted ones too.
 
-    async def indexed(self) -> int:
-        """Give the number of records that scores are computed with."""
-        return self._sheets.indexed.rows.get(None, Indexed()).records
+        Phrases that were ``missing`` at a revision are counted only when the index is of another one now.
+        """
+        held = [row.tokens for row in self._of(project_id)]
+        now = self._sheets.index_revisions.rows.get(project_id, 0)
+        asked = (*phrases, *(() if now and now == revision else missing))
+        counts = {phrase: sum(occurrences(tokens, phrase) > 0 for tokens in held) for phrase in asked}
+        return IndexStatistics(len(held), sum(map(len, held)), now, counts)
+
+    def _changed_index(self, project_id: ProjectId) -> None:
+        self._sheets.index_revisions.change()[project_id] = secrets.randbits(62)
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project, deleted ones too."""
         return sum(1 for _ in self._of(project_id))
-
-    async def has_sealed(self, project_id: ProjectId) -> bool:
-        """Tell whether a project has a record whose body is encrypted, deleted or not."""
-        return any(row.record.sealed.key_id for row in self._of(project_id))
 
     async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
         """Count living, visible records by kind, level label and type."""
@@ -345,8 +396,19 @@ def _last_used(row: StoredRecord) -> datetime:
     return max(row.accessed_at or row.record.updated_at, row.record.updated_at)
 
 
-def _candidate(row: StoredRecord, bm25: float) -> Candidate:
-    return Candidate(row.record.id, bm25, row.record.importance, row.record.created_at)
+def _stream(record: Record) -> tuple[object, ...]:
+    return (record.kind, record.owner_id, record.session_id, record.level)
+
+
+def _only_granted(reader: Reader, record: Record, granted: Mapping[RecordId, AgentId]) -> bool:
+    return record.id in granted and not visible(reader, record, granted=False)
+
+
+def _candidate(row: StoredRecord, *, shared: bool) -> Candidate:
+    of = row.record
+    return Candidate(
+        of.id, of.kind, of.level, of.owner_id, of.importance, of.created_at, len(row.tokens), sketch(row.tokens), shared
+    )
 
 
 def _ref(record: Record) -> RecordRef:

@@ -87,25 +87,17 @@ class StoredRecord:
     accessed_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """What was ever put into the index; see ``bm25`` for why removals do not count."""
-
-    records: int = 0
-    tokens: int = 0
-
-
 @dataclass(slots=True)
 class Sheets:
     """All tables. Rows are kept in the order in which they were added."""
 
     records: Sheet[tuple[ProjectId, RecordId], StoredRecord] = field(default_factory=Sheet)
-    indexed: Sheet[None, Indexed] = field(default_factory=Sheet)
     embeddings: Sheet[tuple[ProjectId, RecordId], tuple[int, Embedding]] = field(default_factory=Sheet)
     embedding_serial: Sheet[ProjectId | None, int] = field(default_factory=Sheet)
     """How many were ever put, of each project and (None) of all."""
     embedding_spaces: Sheet[ProjectId, tuple[str, int, int]] = field(default_factory=Sheet)
     """Model, dimension and number."""
+    index_revisions: Sheet[ProjectId, int] = field(default_factory=Sheet)
     links: Sheet[tuple[ProjectId, RecordId, RecordId, str], Link] = field(default_factory=Sheet)
     projects: Sheet[ProjectId, Project] = field(default_factory=Sheet)
     agents: Sheet[tuple[ProjectId, AgentId], Agent] = field(default_factory=Sheet)

@@ -1,6 +1,5 @@
 """The table of records, its index and its links. Every query holds the access predicate; see the SQL fragments."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,13 +19,23 @@ from contextdna.backends.relational.columns import (
     ref_of,
     sealed_params,
 )
-from contextdna.backends.relational.match import first_varint, is_scored_apart, match_texts, phrase_text, weighted_parts
+from contextdna.backends.relational.match import match_text, phrase_text
 from contextdna.backends.relational.statements import Executor, Row
 from contextdna.values.ids import ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
-from contextdna.values.search import Candidate, Match, Phrase, RecordFilter
+from contextdna.values.search import (
+    NEIGHBOURS_MAX,
+    Candidate,
+    IndexStatistics,
+    Match,
+    Neighbour,
+    Phrase,
+    RecordFilter,
+    placed,
+)
+from contextdna.values.sketch import sketch
 from contextdna.values.turn import ConversationSummary
 
 _BEHIND_ALL = 2**63 - 1
@@ -45,25 +54,29 @@ class Records:
         if not records:
             return
         first = (await self._rows("records_next_seq"))[0][0]
-        await self._run_many(
-            "record_insert", [(*record_params(item.record), seq) for seq, item in enumerate(records, first)]
-        )
+        await self._run_many("record_insert", [_row(item, seq) for seq, item in enumerate(records, first)])
         await self._run_many(
             "index_insert", [(seq, _index_text(item.tokens)) for seq, item in enumerate(records, first)]
         )
+        await self._run_many("totals_add", _totals(records))
 
     async def replace(self, record: IndexedRecord, *, expected_version: int, reindex: bool) -> bool:
         """Put a new version in place of ``expected_version``; False when another version stands there."""
         new = record.record
+        named = (new.project_id, new.id)
+        if reindex:
+            await self._run("totals_recount", (*named, len(record.tokens), expected_version))
         if not await self._run("record_replace", (*record_params(new), expected_version)):
             return False
         if reindex:
-            await self._run("index_replace", (new.project_id, new.id, _index_text(record.tokens)))
+            await self._run("index_replace", (*named, _index_text(record.tokens)))
+            await self._run("record_resketch", (*named, len(record.tokens), sketch(record.tokens)))
         return True
 
     async def delete(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> int:
         """Remove records for good, with index entries, grants, links and statistics."""
         named = (project_id, json_list(record_ids))
+        await self._run("totals_remove", named)
         await self._run("index_delete", named)
         await self._run("access_delete", named)
         await self._run("record_grants_delete", named)
@@ -117,44 +130,55 @@ class Records:
         return [_candidate_of(row) for row in rows]
 
     async def search(
-        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int
+        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int, offset: int = 0
     ) -> list[Candidate]:
-        """List visible records that match, best weighted BM25 first (k1 = 1.2, b = 0.75), ties newest first.
+        """List visible records that match, in the order of their arrival, the last first.
 
         Raises:
-            ValueError: A token of the match is not of ``a-z0-9``.
+            ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
         """
-        texts = match_texts(match)
-        if not texts:
+        if not match:
             return []
-        name = "records_search" if len(texts) == 1 else "records_search_with_scoring"
-        params: tuple[Any, ...] = texts
-        if is_scored_apart(match):
-            name, params = "records_search_weighted", (json.dumps(weighted_parts(match)), len(match.all_of) or 1)
-        rows = await self._rows(name, (*_filter_params(reader, where, now), limit, *params))
-        return [_candidate_of(row) for row in rows]
+        params = (*_filter_params(reader, where, now), limit, offset, match_text(match))
+        return [_candidate_of(row) for row in await self._rows("records_search", params)]
+
+    async def candidates(
+        self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime
+    ) -> list[Candidate]:
+        """Give the visible records among ids that pass the filter, in no promised order."""
+        params = (*_filter_params(reader, where, now), json_list(record_ids))
+        return [_candidate_of(row) for row in await self._rows("records_candidates", params)]
+
+    async def neighbours(
+        self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime, within_s: float
+    ) -> list[Neighbour]:
+        """Give what stands beside records, as far as it is visible and passes the filter."""
+        beside = (json_list(record_ids), int(within_s * 1_000_000), NEIGHBOURS_MAX)
+        rows = await self._rows("records_neighbours", (*_filter_params(reader, where, now), *beside))
+        return placed([(row[0], row[1], _candidate_of(row[2:])) for row in rows])
 
     async def owned(self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int) -> list[RecordRef]:
         """List records owned by the reader's agent, most important first."""
         name = "records_owned_in_session" if where.session_id else "records_owned"
         return [ref_of(row) for row in await self._rows(name, (*_filter_params(reader, where, now), limit))]
 
-    async def document_counts(self, project_id: ProjectId, phrases: Sequence[Phrase]) -> dict[Phrase, int]:  # noqa: ARG002
-        """Count the records that hold each phrase. Tokens are keyed by project, so the index needs no project."""
-        return {phrase: (await self._rows("records_with_phrase", (phrase_text(phrase),)))[0][0] for phrase in phrases}
+    async def statistics(
+        self, project_id: ProjectId, phrases: Sequence[Phrase], *, missing: Sequence[Phrase] = (), revision: int = 0
+    ) -> IndexStatistics:
+        """Count the records of a project, their words, and the records that hold each phrase.
 
-    async def indexed(self) -> int:
-        """Give the number of records that scores are computed with, all projects together, as last committed."""
-        rows = await self._rows("index_totals")
-        return first_varint(rows[0][0]) if rows else 0
+        Phrases that were ``missing`` at a revision are counted only when the index is of another one now.
+
+        Tokens are keyed by project, so the index needs no project.
+        """
+        texts = {phrase_text(phrase): phrase for phrase in (*phrases, *missing)}
+        lists = (json_list(map(phrase_text, phrases)), json_list(map(phrase_text, missing)))
+        first, *rows = await self._rows("index_statistics", (project_id, *lists, revision))
+        return IndexStatistics(first[1], first[2], first[3], {texts[row[0]]: row[1] for row in rows})
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project."""
         return int((await self._rows("records_total", (project_id,)))[0][0])
-
-    async def has_sealed(self, project_id: ProjectId) -> bool:
-        """Tell whether a project has a record whose body is encrypted, deleted or not."""
-        return bool(await self._rows("records_sealed", (project_id,)))
 
     async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
         """Count living, visible records by kind, level label and type."""
@@ -264,6 +288,18 @@ class Records:
         return [found[record_id] for record_id in dict.fromkeys(record_ids) if record_id in found]
 
 
+def _row(item: IndexedRecord, seq: int) -> tuple[Any, ...]:
+    return (*record_params(item.record), seq, len(item.tokens), sketch(item.tokens))
+
+
+def _totals(records: Sequence[IndexedRecord]) -> list[tuple[ProjectId, int, int]]:
+    """Sum up what each project gets: (project, records, words)."""
+    found: dict[ProjectId, list[int]] = {}
+    for item in records:
+        found.setdefault(item.record.project_id, []).append(len(item.tokens))
+    return [(project_id, len(words), sum(words)) for project_id, words in found.items()]
+
+
 def _index_text(tokens: Sequence[str]) -> str:
     return " ".join(tokens)
 
@@ -273,7 +309,10 @@ def _visible_of(row: Row) -> VisibleRecord:
 
 
 def _candidate_of(row: Row) -> Candidate:
-    return Candidate(row[0], row[1], row[2], moment(row[3]))
+    name, kind, level, owner_id, importance, created_at, words, marks, granted = row
+    return Candidate(
+        name, kind_of(kind), level_of(level), owner_id, importance, moment(created_at), words, marks, bool(granted)
+    )
 
 
 def _tags_param(where: RecordFilter) -> str | None:

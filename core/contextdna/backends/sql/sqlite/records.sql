@@ -7,8 +7,8 @@ SELECT coalesce(max(seq), 0) + 1 FROM records
 INSERT INTO records (
   id, project_id, kind, level, owner_id, team_id, swarm_id, session_id, type, tier, importance, position, subject,
   version, created_at, updated_at, valid_from, valid_to, superseded_by, retention_until, deleted_at, content_hash,
-  tag_tokens, blob_key, sealed_codec, sealed_key_id, sealed_salt, body, seq
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+  tag_tokens, blob_key, sealed_codec, sealed_key_id, sealed_salt, body, seq, words, sketch
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: index_insert
 INSERT INTO records_index (rowid, content) VALUES (?, ?)
@@ -23,6 +23,9 @@ WHERE project_id = ?2 AND id = ?1 AND version = ?29
 
 -- name: index_replace
 UPDATE records_index SET content = ?3 WHERE rowid = (SELECT seq FROM records WHERE project_id = ?1 AND id = ?2)
+
+-- name: record_resketch
+UPDATE records SET words = ?3, sketch = ?4 WHERE project_id = ?1 AND id = ?2
 
 -- name: index_delete
 DELETE FROM records_index WHERE rowid IN (
@@ -81,58 +84,76 @@ ORDER BY r.seq LIMIT 1
 (r.kind = ?2 AND r.owner_id = ?3 AND r.level = ?4 AND r.team_id = ?5 AND r.swarm_id = ?9)
 
 -- name: records_recent
-SELECT r.id, 0.0, r.importance, r.created_at
+SELECT {candidate}
 FROM records r INDEXED BY records_by_recency
 WHERE {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
 
 -- name: records_recent_of_session
-SELECT r.id, 0.0, r.importance, r.created_at
+SELECT {candidate}
 FROM records r INDEXED BY records_by_session
 WHERE r.session_id = ?14 AND r.session_id <> '' AND {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
 
 -- name: records_recent_of_subject
-SELECT r.id, 0.0, r.importance, r.created_at
+SELECT {candidate}
 FROM records r INDEXED BY records_by_subject
 WHERE r.subject = ?15 AND r.subject <> '' AND {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
 
 -- name: records_search
-SELECT r.id, -f.rank AS bm25, r.importance, r.created_at
+-- The last that arrived first: FTS5 walks its lists in that order, so a common word costs no more than the limit.
+SELECT {candidate}
 FROM records_index f CROSS JOIN records r ON r.seq = f.rowid
-WHERE f.records_index MATCH ?21 AND {visible} AND {filtered}
-ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
+WHERE f.records_index MATCH ?22 AND {visible} AND {filtered}
+ORDER BY f.rowid DESC LIMIT ?20 OFFSET ?21
 
--- name: records_search_with_scoring
--- Two searches that share no row (21: deciding AND scoring, 22: deciding NOT scoring): no phrase is scored twice.
-SELECT r.id, -f.score AS bm25, r.importance, r.created_at
-FROM (
-  SELECT rowid AS seq, bm25(records_index) AS score FROM records_index WHERE records_index MATCH ?21
-  UNION ALL
-  SELECT rowid AS seq, bm25(records_index) AS score FROM records_index WHERE records_index MATCH ?22
-) f CROSS JOIN records r ON r.seq = f.seq
-WHERE {visible} AND {filtered}
-ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
+-- name: records_candidates
+SELECT {candidate} FROM records r WHERE r.id IN (SELECT value FROM json_each(?20)) AND {visible} AND {filtered}
 
--- name: records_search_weighted
--- 21: parts (text, weight, what it decides or null), 22: how many requirements a record must fulfil.
--- A part that decides nothing scores the deciding phrases as well, once more for each such part: they are taken off.
-WITH part AS MATERIALIZED (
-  SELECT value ->> 0 AS text, value ->> 1 AS weight, value ->> 2 AS decides FROM json_each(?21)
+-- name: records_neighbours
+-- 20 the records beside which to look, 21 the most microseconds between memories, 22 the most places
+WITH source AS MATERIALIZED (
+  SELECT s.seq, s.id, s.kind, s.owner_id, s.session_id, s.level, s.position, s.created_at
+  FROM json_each(?20) AS wanted CROSS JOIN records s ON s.project_id = ?1 AND s.id = wanted.value
 )
-SELECT r.id, f.score AS bm25, r.importance, r.created_at
-FROM (
-  SELECT seq, sum(weight * score) - total(score) FILTER (WHERE decides IS NOT NULL)
-    * total(weight) FILTER (WHERE decides IS NULL) AS score
-  FROM (
-    SELECT records_index.rowid AS seq, -records_index.rank AS score, part.weight, part.decides
-    FROM part CROSS JOIN records_index WHERE records_index MATCH part.text
+SELECT source.id, r.seq - source.seq, {candidate}
+FROM source CROSS JOIN json_each((
+  SELECT json_group_array(seq) FROM (
+    SELECT x.seq FROM records x INDEXED BY records_by_owner
+    WHERE x.project_id = ?1 AND x.owner_id = source.owner_id AND x.session_id = source.session_id
+      AND x.level = source.level AND x.kind = 'memory' AND x.seq < source.seq
+    ORDER BY x.seq DESC LIMIT ?22
   )
-  GROUP BY seq HAVING count(DISTINCT decides) = ?22
-) f CROSS JOIN records r ON r.seq = f.seq
+)) AS near CROSS JOIN records r ON r.seq = near.value
+WHERE source.kind = 'memory' AND abs(r.created_at - source.created_at) <= ?21 AND {visible} AND {filtered}
+UNION ALL
+SELECT source.id, r.seq - source.seq, {candidate}
+FROM source CROSS JOIN json_each((
+  SELECT json_group_array(seq) FROM (
+    SELECT x.seq FROM records x INDEXED BY records_by_owner
+    WHERE x.project_id = ?1 AND x.owner_id = source.owner_id AND x.session_id = source.session_id
+      AND x.level = source.level AND x.kind = 'memory' AND x.seq > source.seq
+    ORDER BY x.seq LIMIT ?22
+  )
+)) AS near CROSS JOIN records r ON r.seq = near.value
+WHERE source.kind = 'memory' AND abs(r.created_at - source.created_at) <= ?21 AND {visible} AND {filtered}
+UNION ALL
+SELECT source.id, r.position - source.position, {candidate}
+FROM source CROSS JOIN records r INDEXED BY records_by_session
+WHERE source.kind = 'turn' AND r.session_id = source.session_id AND r.session_id <> '' AND r.kind = 'turn'
+  AND r.position BETWEEN source.position - ?22 AND source.position + ?22 AND r.position <> source.position
+  AND {visible} AND {filtered}
+UNION ALL
+SELECT source.id, 0, {candidate}
+FROM source CROSS JOIN links l ON l.project_id = ?1 AND l.source_id = source.id
+  CROSS JOIN records r ON r.project_id = ?1 AND r.id = l.target_id
 WHERE {visible} AND {filtered}
-ORDER BY bm25 DESC, r.created_at DESC, r.seq DESC LIMIT ?20
+UNION ALL
+SELECT source.id, 0, {candidate}
+FROM source CROSS JOIN links l INDEXED BY links_by_target ON l.project_id = ?1 AND l.target_id = source.id
+  CROSS JOIN records r ON r.project_id = ?1 AND r.id = l.source_id
+WHERE {visible} AND {filtered}
 
 -- name: records_owned
 SELECT {ref} FROM records r INDEXED BY records_by_owner
@@ -144,18 +165,40 @@ SELECT {ref} FROM records r INDEXED BY records_by_session
 WHERE r.project_id = ?1 AND r.session_id = ?14 AND r.session_id <> '' AND r.owner_id = ?2 AND {filtered}
 ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
--- name: records_with_phrase
-SELECT count(*) FROM records_index WHERE records_index MATCH ?1
+-- name: index_statistics
+-- 2 phrases to count, 3 phrases to count unless the revision is 4; the first row is that of the project itself
+SELECT '', coalesce(sum(records), 0), coalesce(sum(words), 0), coalesce(sum(revision), 0)
+FROM index_totals WHERE project_id = ?1
+UNION ALL
+SELECT phrase.value, (SELECT count(*) FROM records_index WHERE records_index MATCH phrase.value), 0, 0
+FROM json_each(?2) AS phrase
+UNION ALL
+SELECT phrase.value, (SELECT count(*) FROM records_index WHERE records_index MATCH phrase.value), 0, 0
+FROM json_each(CASE (SELECT revision FROM index_totals WHERE project_id = ?1) WHEN ?4 THEN '[]' ELSE ?3 END) AS phrase
 
--- name: index_totals
--- Begins with the number of records that bm25 counts. Source: ext/fts5/fts5_index.c of SQLite, FTS5_AVERAGES_ROWID.
-SELECT block FROM records_index_data WHERE id = 1
+-- name: totals_add
+INSERT INTO index_totals (project_id, records, words, revision) VALUES (?, ?, ?, random())
+ON CONFLICT (project_id) DO UPDATE
+SET records = records + excluded.records, words = words + excluded.words, revision = excluded.revision
+
+-- name: totals_recount
+UPDATE index_totals SET revision = random(),
+  words = words + ?3 - coalesce((SELECT words FROM records WHERE project_id = ?1 AND id = ?2), 0)
+WHERE project_id = ?1 AND EXISTS (SELECT 1 FROM records WHERE project_id = ?1 AND id = ?2 AND version = ?4)
+
+-- name: totals_remove
+UPDATE index_totals SET
+  revision = random(),
+  records = records - (
+    SELECT count(*) FROM records WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
+  ),
+  words = words - (
+    SELECT coalesce(sum(words), 0) FROM records WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
+  )
+WHERE project_id = ?1
 
 -- name: records_total
 SELECT count(*) FROM records INDEXED BY records_by_recency WHERE project_id = ?1
-
--- name: records_sealed
-SELECT 1 FROM records INDEXED BY records_by_key WHERE project_id = ?1 AND sealed_key_id <> '' LIMIT 1
 
 -- name: records_visible_counts
 SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_recency WHERE {visible} AND {living} GROUP BY 1, 2, 3

@@ -19,6 +19,7 @@ DROP TABLE grants;
 DROP TABLE embeddings;
 DROP TABLE embedding_spaces;
 DROP TABLE records_index;
+DROP TABLE index_totals;
 DROP TABLE record_access;
 DROP TABLE records;
 DROP TABLE delegations;

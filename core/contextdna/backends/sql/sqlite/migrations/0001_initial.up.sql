@@ -150,6 +150,8 @@ CREATE TABLE records (
   content_hash BLOB NOT NULL,
   tag_tokens TEXT NOT NULL,
   blob_key TEXT NOT NULL,
+  words INTEGER NOT NULL,
+  sketch BLOB NOT NULL,
   sealed_codec INTEGER NOT NULL,
   sealed_key_id TEXT NOT NULL,
   sealed_salt BLOB NOT NULL,
@@ -158,7 +160,7 @@ CREATE TABLE records (
 ) STRICT;
 
 CREATE INDEX records_by_recency ON records (project_id, created_at);
-CREATE INDEX records_by_owner ON records (project_id, owner_id);
+CREATE INDEX records_by_owner ON records (project_id, owner_id, session_id, level, kind);
 CREATE INDEX records_by_hash ON records (project_id, content_hash);
 CREATE INDEX records_by_session ON records (project_id, session_id, kind, position) WHERE session_id <> '';
 CREATE INDEX records_by_subject ON records (project_id, subject, kind, position) WHERE subject <> '';
@@ -178,28 +180,36 @@ CREATE TABLE record_access (
   accessed_at INTEGER NOT NULL
 ) STRICT;
 
--- Keyed tokens only; the rowid is records.seq. Full detail: with less, bm25 is 0 on a contentless table.
+-- What the weights of words are computed with, deleted records too; each change of the index is a
+-- revision, drawn by chance, as one that is rolled back must not come again.
+CREATE TABLE index_totals (
+  project_id TEXT NOT NULL PRIMARY KEY,
+  records INTEGER NOT NULL,
+  words INTEGER NOT NULL,
+  revision INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Keyed tokens only; the rowid is records.seq. It finds, and the sketches score; phrases need the full detail.
 CREATE VIRTUAL TABLE records_index USING fts5(
   content, content = '', contentless_delete = 1, tokenize = 'unicode61'
 );
 
--- Vectors of records. The serial is the order of commit and never used twice: a process that holds a vector under one
+-- Vectors of records, by records.seq. The serial is the order of commit and never used twice: a process that holds a vector under one
 -- holds what stands, or what is gone. A vector of a record that has moved on is emptied at once (version 0).
 CREATE TABLE embeddings (
   serial INTEGER PRIMARY KEY AUTOINCREMENT,
+  seq INTEGER NOT NULL UNIQUE,
   project_id TEXT NOT NULL,
-  record_id TEXT NOT NULL,
   version INTEGER NOT NULL,
   space INTEGER NOT NULL,
   codec INTEGER NOT NULL,
   key_id TEXT NOT NULL,
   salt BLOB NOT NULL,
-  vector BLOB NOT NULL,
-  UNIQUE (project_id, record_id)
+  vector BLOB NOT NULL
 ) STRICT;
 
 CREATE INDEX embeddings_by_project ON embeddings (project_id, serial);
-CREATE INDEX embeddings_emptied ON embeddings (project_id, version) WHERE version = 0;
+CREATE INDEX embeddings_emptied ON embeddings (project_id, seq) WHERE version = 0;
 
 -- The one model of each project. Records up to done_seq had their turn; gone counts removed and replaced vectors.
 CREATE TABLE embedding_spaces (
@@ -214,14 +224,13 @@ CREATE TABLE embedding_spaces (
 CREATE TRIGGER embeddings_age_with_records AFTER UPDATE OF version, sealed_key_id ON records
 WHEN NEW.version <> OLD.version OR NEW.sealed_key_id <> OLD.sealed_key_id
 BEGIN
-  UPDATE embeddings SET version = 0, codec = 0, key_id = '', salt = x'', vector = x''
-  WHERE project_id = OLD.project_id AND record_id = OLD.id;
+  UPDATE embeddings SET version = 0, codec = 0, key_id = '', salt = x'', vector = x'' WHERE seq = OLD.seq;
 END;
 
 -- The seq of the newest record is used again when it is purged, so whatever takes it has its turn to come.
 CREATE TRIGGER embeddings_go_with_records AFTER DELETE ON records
 BEGIN
-  DELETE FROM embeddings WHERE project_id = OLD.project_id AND record_id = OLD.id;
+  DELETE FROM embeddings WHERE seq = OLD.seq;
   UPDATE embedding_spaces SET done_seq = OLD.seq - 1
   WHERE done_seq >= OLD.seq AND NOT EXISTS (SELECT 1 FROM records WHERE seq > OLD.seq);
 END;

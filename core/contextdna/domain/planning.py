@@ -1,0 +1,187 @@
+"""From a question to what the index is asked: which words decide what is found, and what each word weighs.
+
+A search costs what it finds, so common words do not decide alone. Rare ones do, each by itself, while together they
+stand in few enough records; commoner ones decide in groups, of which a record must hold every word. All of them score.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from math import prod
+from typing import Final, NamedTuple
+
+from contextdna.domain.frequencies import rarity
+from contextdna.domain.operation import Operation
+from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.domain.understanding import Understood, spoken, understand
+from contextdna.values.search import Forms, IndexStatistics, Match, Phrase
+from contextdna.values.sketch import mark
+
+_GROUPED_MAX: Final = 6  # of the common words, so many may decide in groups
+_GROUP_WORDS_MAX: Final = 4
+_GROUP_STEPS_MAX: Final = 60_000  # entries of the index that groups may walk over; 3 to 5 ms
+
+
+class Term(NamedTuple):
+    """A word of the question that the index holds.
+
+    Terms sort rarest first. The word breaks ties, not its tokens: whatever the keys, a corpus ranks the same.
+    """
+
+    records: int
+    word: str
+    open: tuple[str, ...]
+    """Its tokens in records of plain levels: one for each stem that some record holds."""
+    sealed: tuple[str, ...]
+    """The same in records of encrypted levels."""
+
+    @property
+    def forms(self) -> Forms:
+        """What a record that holds the word holds one of."""
+        return tuple((token,) for token in (*self.open, *self.sealed))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A question prepared."""
+
+    text: str
+    understood: Understood
+    terms: tuple[Term, ...] = ()
+    """The words that score, rarest first."""
+    rarities: tuple[float, ...] = ()
+    """How much each of them weighs."""
+    open_marks: tuple[tuple[bytes, int], ...] = ()
+    """What the sketch of a record of a plain level holds of them: (mark, place in ``terms``)."""
+    sealed_marks: tuple[tuple[bytes, int], ...] = ()
+    """The same for records of encrypted levels."""
+    words_mean: float = 1.0
+    """Words of a record of the project, on average."""
+    matches: tuple[Match, ...] = ()
+    """What is looked for; then what is looked for when that finds too little."""
+
+    @property
+    def has_text(self) -> bool:
+        """Tell whether the question has words to look for, held by the index or not."""
+        return bool(self.understood.words or self.understood.phrases)
+
+
+async def plan(op: Operation, text: str) -> Plan:
+    """Prepare a question."""
+    understood, statistics = await _understand(op, text)
+    if not (understood.words or understood.phrases):
+        return Plan(text, understood)
+    quoted = [_phrase_forms(op, stems) for stems in understood.phrase_forms]
+    most = max(op.settings.search.query_terms_max - len(quoted), 1)  # a long text costs no more than a long question
+    terms = tuple(sorted(_terms(op, understood, statistics))[:most])
+    return Plan(
+        text,
+        understood,
+        terms=terms,
+        rarities=tuple(rarity(statistics.records, term.records) for term in terms),
+        open_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.open),
+        sealed_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.sealed),
+        words_mean=max(statistics.words / max(statistics.records, 1), 1.0),
+        matches=tuple(match for match in _matches(op, quoted, terms, statistics.records) if match),
+    )
+
+
+async def _understand(op: Operation, text: str) -> tuple[Understood, IndexStatistics]:
+    """Take a question apart in the languages of the project's records, and count its words.
+
+    The languages are as good as always those of the last question; where they are not, it is counted once more.
+    """
+    spaces = (op.spaces.open, op.spaces.sealed)
+    marked = [(space.marked_token(),) for space in spaces]
+    while True:
+        languages = op.frequencies.languages
+        understood = understand(text, default_language=op.settings.search.language, now=op.now, languages=languages)
+        stems = dict.fromkeys(stem for forms in _words(understood).values() for stem in forms)
+        if not stems:
+            return understood, IndexStatistics(0, 0, 0, {})
+        asked = [(space.stem_token(stem),) for space in spaces for stem in stems]
+        statistics = await op.frequencies.of(op.tx, op.project_id, [*asked, *marked])
+        found = await spoken(spaces, partial(_counts, op)) if any(map(statistics.counts.get, marked)) else ()
+        if set(found) <= set(understood.languages):
+            return understood, statistics
+        op.frequencies.languages = tuple(dict.fromkeys((*languages, *found)))
+
+
+async def _counts(op: Operation, phrases: Sequence[Phrase]) -> Mapping[Phrase, int]:
+    return (await op.frequencies.of(op.tx, op.project_id, phrases)).counts
+
+
+def _words(understood: Understood) -> dict[str, tuple[str, ...]]:
+    """Give the stems of every word that scores, those in quotes too."""
+    words = dict(understood.forms)
+    for phrase, forms in zip(understood.phrases, understood.phrase_forms, strict=True):
+        for place, word in enumerate(phrase):
+            if word not in words and word not in STOP_WORDS[understood.language]:
+                words[word] = tuple(dict.fromkeys(stems[place] for stems in forms))
+    return words
+
+
+def _terms(op: Operation, understood: Understood, statistics: IndexStatistics) -> Iterator[Term]:
+    """Give the words that any record holds."""
+    counts = statistics.counts
+    for word, stems in _words(understood).items():
+        plain = tuple(token for token in map(op.spaces.open.stem_token, stems) if (token,) in counts)
+        sealed = tuple(token for token in map(op.spaces.sealed.stem_token, stems) if (token,) in counts)
+        records = sum(counts[token,] for token in (*plain, *sealed))
+        if records:
+            yield Term(records, word, plain, sealed)
+
+
+def _phrase_forms(op: Operation, forms: Sequence[Sequence[str]]) -> Forms:
+    """Give a quoted phrase as it may stand in the index."""
+    spaces = (op.spaces.open, op.spaces.sealed)
+    return tuple(dict.fromkeys(tuple(map(space.stem_token, stems)) for space in spaces for stems in forms))
+
+
+def _matches(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], records: int) -> Iterator[Match]:
+    """Give what is looked for, and what is looked for when that finds too little."""
+    if quoted:
+        yield Match((), tuple(quoted))
+        return
+    search = op.settings.search
+    rare = _rare(terms, search.matches_max)
+    groups = _groups(terms[rare:][:_GROUPED_MAX], records, matches_max=search.matches_max)
+    found = Match(_any(terms[:rare]), together=tuple(groups))
+    yield found
+    wide = max(_rare(terms, search.matches_wide_max), 1)
+    if wide > rare or not found:
+        yield Match(_any(terms[:wide]), together=tuple(groups))
+
+
+def _any(terms: Sequence[Term]) -> tuple[tuple[str, ...], ...]:
+    return tuple(form for term in terms for form in term.forms)
+
+
+def _rare(terms: Sequence[Term], matches_max: int) -> int:
+    """Count the words, rarest first, that together stand in few enough records."""
+    matches = 0
+    for number, term in enumerate(terms):
+        matches += term.records
+        if matches > matches_max:
+            return number
+    return len(terms)
+
+
+def _groups(common: Sequence[Term], records: int, *, matches_max: int) -> Iterator[tuple[Forms, ...]]:
+    """Choose groups of common words that few enough records hold whole, by what is likely if words were independent.
+
+    Small groups first: what holds a greater one holds a smaller one too.
+    """
+    chosen: list[frozenset[Term]] = []
+    matches, steps = 0.0, 0
+    for size in range(2, _GROUP_WORDS_MAX + 1):
+        for group in combinations(common, size):
+            if any(smaller <= set(group) for smaller in chosen):
+                continue
+            likely = records * prod(term.records / max(records, 1) for term in group)
+            if matches + likely > matches_max or steps + group[0].records > _GROUP_STEPS_MAX:
+                continue
+            matches, steps = matches + likely, steps + group[0].records
+            chosen.append(frozenset(group))
+            yield tuple(term.forms for term in group)

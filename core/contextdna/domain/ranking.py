@@ -1,0 +1,170 @@
+"""Candidates in order: how well their words, and those around them, answer a question, mixed with what else counts.
+
+All of it is computed from what the candidates carry, so every backend ranks alike, and encrypted records like plain
+ones. The weights are settings; docs/decisions/0019 has what they were measured with.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Final, NamedTuple
+
+from contextdna.domain.planning import Plan
+from contextdna.domain.tokens import words
+from contextdna.values.ids import AgentId, RecordId
+from contextdna.values.level import ENCRYPTED_LEVELS
+from contextdna.values.search import Candidate, Neighbour
+from contextdna.values.settings import SearchSettings
+
+# BM25 with less regard for length than usual: memories and turns are short, and a short one is not the better answer.
+# Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0019.
+K1: Final = 1.2
+B: Final = 0.3
+_PLACES: Final = (1.0, 0.64, 0.27)  # of what the next one gets, those one, two and three places off; as measured
+
+
+class Lexical(NamedTuple):
+    """How well a record's own words answer."""
+
+    score: float
+    held: int
+    """Which words of the question it holds, a bit for each place in ``Plan.terms``."""
+
+
+NOTHING: Final = Lexical(0.0, 0)
+
+
+class Ranked(NamedTuple):
+    """A candidate with its mixed score; a tuple, as hundreds are made for each question."""
+
+    order: tuple[float, float, RecordId]
+    candidate: Candidate
+    score: float
+    recency: float
+    """From 1 (now) down to 0."""
+    timely: bool
+    """It is of the time that the question states."""
+
+
+def scorer(plan: Plan, search: SearchSettings) -> Callable[[Candidate], Lexical]:
+    """Give what scores candidates by their own words."""
+    coverage = search.coverage_weight / (sum(plan.rarities) or 1.0)
+    base, slope = K1 * (1 - B), K1 * B / plan.words_mean
+    rarities = plan.rarities
+    open_marks, sealed_marks = plan.open_marks, plan.sealed_marks
+
+    def score(candidate: Candidate) -> Lexical:
+        sketch = candidate.sketch
+        norm = base + slope * candidate.words
+        total, weight, held = 0.0, 0.0, 0
+        for mark, place in sealed_marks if candidate.level in ENCRYPTED_LEVELS else open_marks:
+            times = sketch.count(mark)
+            if times:
+                total += rarities[place] * times * (K1 + 1) / (times + norm)
+                if not held >> place & 1:
+                    weight += rarities[place]
+                    held |= 1 << place
+        return Lexical(total * (1 + coverage * weight), held)
+
+    return score
+
+
+def context(
+    scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
+) -> dict[RecordId, float]:
+    """Give what records get for standing beside good ones: the root of the squares of what each neighbour gives.
+
+    A record between two good ones gets more than beside one, but not twice as much.
+    """
+    squares: dict[RecordId, float] = {}
+    for neighbour in beside:
+        place = abs(neighbour.distance)
+        share = search.context_weight * _PLACES[place - 1] if place else search.link_weight
+        given = share * scores.get(neighbour.of, NOTHING).score
+        squares[neighbour.candidate.id] = squares.get(neighbour.candidate.id, 0.0) + given * given
+    return {record_id: sqrt(square) for record_id, square in squares.items() if square}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How well candidates answer a question."""
+
+    scores: Mapping[RecordId, Lexical]
+    context: Mapping[RecordId, float]
+    """What their neighbours add, in the measure of ``Lexical.score``."""
+    semantic: Mapping[RecordId, float]
+    """Cosines to the question, of the records that are near it; empty where nothing was searched by meaning."""
+    lexical_max: float = 1.0
+    """The best sum of own words and context there is."""
+    semantic_max: float = 1.0
+
+    @classmethod
+    def of(
+        cls, scores: Mapping[RecordId, Lexical], context: Mapping[RecordId, float], semantic: Mapping[RecordId, float]
+    ) -> "Evidence":
+        """Weigh evidence by the best there is of each sort."""
+        sums = (lexical.score + context.get(record_id, 0.0) for record_id, lexical in scores.items())
+        return cls(scores, context, semantic, max(sums, default=0.0) or 1.0, max(semantic.values(), default=0.0) or 1.0)
+
+    def text(self, record_id: RecordId, semantic_weight: float) -> float:
+        """Give how well a record's text answers, from 0 to 1."""
+        lexical = self.scores.get(record_id, NOTHING).score + self.context.get(record_id, 0.0)
+        if not self.semantic:
+            return lexical / self.lexical_max
+        semantic = self.semantic.get(record_id, 0.0) / self.semantic_max
+        return (1 - semantic_weight) * lexical / self.lexical_max + semantic_weight * semantic
+
+
+NO_EVIDENCE: Final = Evidence({}, {}, {})
+
+
+def rank(
+    candidates: Sequence[Candidate], plan: Plan, evidence: Evidence, search: SearchSettings, *, now_s: float
+) -> list[Ranked]:
+    """Mix what is known of candidates, best first, with a fixed order for equal scores.
+
+    Args:
+        candidates: What to rank, each once.
+        plan: The question.
+        evidence: How well the candidates answer it.
+        search: The weights.
+        now_s: The time of the question, in seconds since the epoch.
+    """
+    named, period = _Named(plan.understood.words), plan.understood.period
+    half_life_s = search.recency_half_life_days * 86_400
+    text_weight = search.lexical_weight if plan.has_text else 0.0
+    weights = text_weight + search.importance_weight + search.recency_weight
+    ranked = []
+    for candidate in candidates:
+        created_s = candidate.created_at.timestamp()
+        recency = 0.5 ** (max(0.0, now_s - created_s) / half_life_s)
+        timely = period is not None and period.holds(candidate.created_at)
+        mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
+        if plan.has_text:
+            mixed += text_weight * evidence.text(candidate.id, search.semantic_weight)
+        score = mixed / weights
+        if timely:
+            score += search.period_weight
+        if candidate.owner_id in named:
+            score += search.name_weight
+        if candidate.granted:
+            score += search.grant_weight
+        ranked.append(Ranked((-score, -created_s, candidate.id), candidate, score, recency, timely))
+    ranked.sort()
+    return ranked
+
+
+class _Named(dict[AgentId, bool]):
+    """Which agents a question names: those whose id is made of words that it says."""
+
+    def __init__(self, said: Iterable[str]) -> None:
+        super().__init__()
+        self._said = frozenset(said)
+
+    def __contains__(self, agent_id: object) -> bool:
+        return bool(self._said) and self[AgentId(str(agent_id))]
+
+    def __missing__(self, agent_id: AgentId) -> bool:
+        parts = words(agent_id)
+        named = self[agent_id] = bool(parts) and self._said.issuperset(parts)
+        return named
