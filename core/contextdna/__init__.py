@@ -169,6 +169,7 @@ __all__ = [
     "DelegationEnd",
     "DelegationId",
     "DelegationPage",
+    "DelegationPage",
     "DelegationReport",
     "DelegationRequest",
     "DelegationStatus",

@@ -198,7 +198,7 @@ def _words(text: str) -> str:
 def _hits(context: Context) -> Sequence[str]:
     if context.hits:
         return [_hit(hit) for hit in context.hits]
-    return [f"Nothing. {quoted(context.empty.message)}" if context.empty else "Nothing."]
+    return ["Nothing.", *([quoted(context.empty.message)] if context.empty else [])]
 
 
 def _hit(hit: Hit) -> str:

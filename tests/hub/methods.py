@@ -139,6 +139,7 @@ METHODS: Final = {
     "delegations.decline": Sample("delegation.decline", lambda w, f: w.delegations.decline(f.delegation)),
     "delegations.revoke": Sample("delegation.revoke", lambda w, f: w.delegations.revoke(f.delegation), Risk.MEDIUM),
     "delegations.list": Sample("delegation.list", lambda w, _: w.delegations.list()),
+    "delegations.page": Sample("delegation.list", lambda w, _: w.delegations.page()),
     "sessions.progress": Sample("session.progress", lambda w, _: w.sessions.progress(status="half done", thoughts=3)),
     "sessions.get": Sample("session.read", lambda w, f: w.sessions.get(f.conversation)),
     "sessions.list": Sample("session.read", lambda w, _: w.sessions.list()),

@@ -71,6 +71,34 @@ async def test_a_cursor_of_a_phase_goes_on_in_it(root: Caller) -> None:
     assert (rest["cursor"], rest.get("records")) == ("", None)
 
 
+async def test_the_history_of_a_phase_is_read_in_order_page_by_page(root: Caller) -> None:
+    async with calling(ALICE, "auto", hub=root.hub, tools=FULL_TOOLS) as alice:
+        session = (await alice.ok("begin_session"))["session_id"]
+        ids = [
+            (await alice.ok("record_loop_decision", loop=3, phase="p", score=score, iteration=i, session_id=session))[
+                "id"
+            ]
+            for i, score in ((1, 0.3), (1, 0.5), (2, 0.7))
+        ]
+        first = await alice.ok("loop_status", phase="p", history=True, limit=2, session_id=session)
+        rest = await alice.ok(
+            "loop_status", phase="p", history=True, limit=2, cursor=first["cursor"], session_id=session
+        )
+        records = [*first["records"], *rest["records"]]
+        assert [(one["id"], one["iteration"], one["score"]) for one in records] == list(
+            zip(ids, (1, 1, 2), (0.3, 0.5, 0.7), strict=True)
+        )
+        assert [one.get("superseded_by") for one in records] == [ids[1], None, None]
+        assert (rest["cursor"], first.get("gate")) == ("", None)
+        for code, arguments in (
+            ("phase_missing", {"iteration": 3}),
+            ("phase_missing", {"history": True}),
+            ("history_and_iteration", {"phase": "p", "history": True, "iteration": 1}),
+            ("cursor_invalid", {"phase": "p", "history": True, "cursor": "x"}),
+        ):
+            assert (await alice.error("loop_status", session_id=session, **arguments))["code"] == code
+
+
 async def test_what_is_not_ones_to_see_cannot_be_cited(root: Caller) -> None:
     [hidden] = (await root.ok("store_memory", content="mine", level="private", project_id=DEFAULT))["stored"]
     async with calling(ALICE, "auto", hub=root.hub) as alice:

@@ -139,6 +139,48 @@ async def test_a_delegation_from_its_beginning_to_its_results(hub: Hub, mode: st
         assert (hit["id"], hit["shared_by"], hit["owner"]) == (ended["stored"][0], "alice/carol", "alice/carol")
 
 
+async def test_a_list_of_delegations_says_where_it_goes_on(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice, connect(BOB, mode, hub) as bob:
+        for number in range(3):
+            await alice.ok("delegate_with_context", child_agent_id=f"c{number}", task=f"task {number}")
+        first = await alice.ok("update_delegation", limit=2)
+        rest = await alice.ok("update_delegation", limit=2, before=first["cursor"])
+        tasks = [line["task"] for line in (*first["delegations"], *rest["delegations"])]
+        assert (tasks, rest["cursor"]) == (["task 2", "task 1", "task 0"], "")
+        whole = await alice.ok("update_delegation", limit=3)
+        assert whole["cursor"] == ""
+        for caller, before in ((alice, "del_zzz"), (bob, first["cursor"])):
+            assert (await caller.error("update_delegation", before=before))["code"] == "cursor_invalid"
+
+
+async def test_what_is_wrong_with_an_end_is_called_by_its_own_name(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice:
+        session = (await alice.ok("begin_session"))["session_id"]
+        error = await alice.error("end_session", session_id=session, output="ok", learnings=["good", " "])
+        assert error["message"].startswith("learnings[1]: ")
+        error = await alice.error("end_session", session_id=session, output=" ")
+        assert (error["code"], error["message"]) == ("content_empty", "content is empty")
+        error = await alice.error("log_turn", session_id=session, turns=[])
+        assert (error["code"], error["message"]) == ("turns_empty", "turns is empty")
+        error = await alice.error("send_signal", session_id=session)
+        assert (error["code"], error["message"]) == ("name_invalid", "name is missing")
+        error = await alice.error("get_artifact", session_id=session, id="art_x", name="a.txt")
+        assert error["message"] == "an id and a name"
+
+
+async def test_an_assignee_that_nobody_has_seen_is_told(hub: Hub, mode: str) -> None:
+    async with connect(ALICE, mode, hub) as alice, connect(BOB, mode, hub) as bob:
+        await bob.ok("store_memory", content="I am here.")
+        added = await alice.ok("add_task", title="count", assignee="ghost")
+        assert added["unknown_agents"] == ["ghost"]
+        moved = await alice.ok("update_task", id=added["id"], expected_version=1, assignee="bob")
+        assert (moved["assignee"], moved["unknown_agents"]) == ("bob", [])
+        moved = await alice.ok("update_task", id=added["id"], expected_version=2, assignee="ghast")
+        assert moved["unknown_agents"] == ["ghast"]
+        moved = await alice.ok("update_task", id=added["id"], expected_version=3, title="count again")
+        assert moved["unknown_agents"] == []
+
+
 async def test_a_delegation_is_declined_or_revoked(hub: Hub, mode: str) -> None:
     async with connect(ALICE, mode, hub) as alice:
         for action in ("decline", "revoke"):

@@ -54,8 +54,12 @@ class ArtifactPart(BaseModel):
 
 async def get_artifact(call: Call, args: GetArtifact) -> ArtifactPart:
     """Give a part of an artifact."""
-    if bool(args.id) == bool(args.name):
-        raise InvalidInput("give an id or a name", code="artifact_unnamed", hint="Ids start with art_.")
+    if args.id and args.name:
+        raise InvalidInput("an id and a name", code="artifact_unnamed", hint="Give one of the two.")
+    if not (args.id or args.name):
+        raise InvalidInput(
+            "no id and no name", code="artifact_unnamed", hint="Give one of the two; ids start with art_."
+        )
     if not 1 <= args.max_bytes <= _PART_BYTES_MAX:
         raise InvalidInput(
             "max_bytes is out of range", code="max_bytes_out_of_range", hint=f"Use 1 to {_PART_BYTES_MAX}."

@@ -9,6 +9,7 @@ from contextdna import (
     FollowUp,
     FollowUpPage,
     GateState,
+    InvalidInput,
     Loop,
     LoopDraft,
     LoopRecord,
@@ -113,11 +114,12 @@ class LoopStatusArguments(Arguments):
     phase: str = Field("", description="Such as auth-design; empty: all")
     iteration: int = Field(0, description="Default: the latest")
     limit: int = Field(20, description="Of each list, 1..200")
-    cursor: str = Field("", description="Of the last answer, without a phase")
+    cursor: str = Field("", description="Of the last answer")
+    history: bool = Field(False, description="Only the phase's records, superseded ones too, oldest first")
 
 
 class StandingView(BaseModel):
-    """A record that none superseded."""
+    """A record that none superseded, or one of the history."""
 
     id: str
     loop: str
@@ -128,6 +130,8 @@ class StandingView(BaseModel):
     reasoning: str | None = None
     validators: dict[str, float] | None = None
     rests_on: list[str] | None = None
+    iteration: int | None = None
+    superseded_by: str | None = None
 
 
 class FollowUpView(BaseModel):
@@ -161,6 +165,12 @@ class StatusResult(BaseModel):
 async def loop_status(call: Call, args: LoopStatusArguments) -> StatusResult:
     """Tell where a phase stands, or what is open in all of them."""
     loops = call.workspace(args).loops
+    if not args.phase and (args.history or args.iteration):
+        raise InvalidInput(
+            "history and iteration are of a phase", code="phase_missing", hint="Name the phase, or leave them out."
+        )
+    if args.history:
+        return await _history(loops, args)
     if args.cursor or not args.phase:
         return await _follow_ups(loops, args)
     status = await loops.status(args.phase, iteration=args.iteration, limit=args.limit)
@@ -172,6 +182,17 @@ async def loop_status(call: Call, args: LoopStatusArguments) -> StatusResult:
         records=[_standing(entry) for entry in status.standing],
         **_shown(status.deferred, status.next_actions),
     )
+
+
+async def _history(loops: Loops, args: LoopStatusArguments) -> StatusResult:
+    """Give a page of a phase's records by time."""
+    if args.iteration:
+        raise InvalidInput(
+            "history and iteration", code="history_and_iteration", hint="Each record of the history names its own."
+        )
+    page = await loops.read(args.phase, limit=args.limit, cursor=args.cursor)
+    records = [_standing(entry, in_history=True) for entry in page.records]
+    return StatusResult(deferred=[], next_actions=[], cursor=page.cursor, phase=args.phase, records=records)
 
 
 async def _follow_ups(loops: Loops, args: LoopStatusArguments) -> StatusResult:
@@ -199,7 +220,7 @@ def _follow_up(item: FollowUp) -> FollowUpView:
     )
 
 
-def _standing(entry: LoopRecord) -> StandingView:
+def _standing(entry: LoopRecord, *, in_history: bool = False) -> StandingView:
     record = entry.record
     return StandingView(
         id=record.id,
@@ -211,6 +232,8 @@ def _standing(entry: LoopRecord) -> StandingView:
         reasoning=_clipped(entry.reasoning) or None,
         validators=dict(entry.validators) or None,
         rests_on=list(entry.rests_on) or None,
+        iteration=record.position if in_history else None,
+        superseded_by=entry.superseded_by or None,
     )
 
 

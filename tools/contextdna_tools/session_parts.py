@@ -106,7 +106,7 @@ class UpdateDelegation(Arguments):
     direction: str = Field("", description="Of the list: given or received")
     status: str = Field("", description="Of the list")
     limit: int = Field(50, description="1..200")
-    before: str = Field("", description="Oldest id of the last page")
+    before: str = Field("", description="The last answer's cursor")
 
 
 class DelegationLine(BaseModel):
@@ -133,6 +133,7 @@ class DelegationsResult(BaseModel):
     delegations: list[dict[str, Any]] = []
     sessions_ended: int = 0
     grants_ended: int = 0
+    cursor: str = ""
 
 
 async def update_delegation(call: Call, args: UpdateDelegation) -> DelegationsResult:
@@ -151,13 +152,14 @@ async def update_delegation(call: Call, args: UpdateDelegation) -> DelegationsRe
                 )
             return _ended(await delegations.revoke(named))
         case _:
-            views = await delegations.list(
+            page = await delegations.page(
                 direction=_direction(args.direction),
                 status=parse_choice(args.status, STATUSES, name="status") if args.status else None,
                 before=DelegationId(args.before),
                 limit=args.limit,
             )
-            return DelegationsResult(status="listed", delegations=[_line(view) for view in views])
+            lines = [_line(view) for view in page.delegations]
+            return DelegationsResult(status="listed", delegations=lines, cursor=page.cursor)
 
 
 def _direction(label: str) -> Direction:

@@ -213,6 +213,8 @@ async def log_turn(call: Call, args: LogTurn) -> LogResult:
     """Append turns."""
     if args.turns and (args.content or args.tool_calls):
         raise InvalidInput("content and turns together", code="content_and_turns", hint="Give one of the two.")
+    if not args.turns and "turns" in args.model_fields_set and not (args.content or args.tool_calls):
+        raise InvalidInput("turns is empty", code="turns_empty", hint="Give at least one turn, or content.")
     default = call.hub.settings.default_level
     drafts = [_item(raw, index, default) for index, raw in enumerate(args.turns)]
     ids = await call.workspace(args).log_turns(drafts or [_draft(args, default)])

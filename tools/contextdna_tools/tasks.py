@@ -42,6 +42,7 @@ class StoredTaskView(BaseModel):
     version: int
     status: str
     assignee: str = ""
+    unknown_agents: list[str] = []
 
 
 async def add_task(call: Call, args: AddTask) -> StoredTaskView:
@@ -193,7 +194,10 @@ def _ids(names: list[str]) -> tuple[RecordId, ...]:
 
 
 def _stored(task: StoredTask) -> StoredTaskView:
-    return StoredTaskView(id=task.id, version=task.version, status=task.status.value, assignee=task.assignee)
+    unknown = [task.assignee] if task.assignee_unknown else []
+    return StoredTaskView(
+        id=task.id, version=task.version, status=task.status.value, assignee=task.assignee, unknown_agents=unknown
+    )
 
 
 ADD_TASK = Tool("add_task", AddTask, StoredTaskView, add_task, hints())

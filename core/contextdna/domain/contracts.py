@@ -8,7 +8,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count, check_text
 from contextdna.errors import AccessDenied, Conflict, InvalidInput
 from contextdna.values.event import EventName
-from contextdna.values.ids import AgentId, DelegationId, RecordId
+from contextdna.values.ids import AgentId, DelegationId, RecordId, is_below
 from contextdna.values.principal import Role
 from contextdna.values.session import OPEN_DELEGATIONS, Delegation, DelegationStatus, Direction, Session
 
@@ -29,6 +29,14 @@ class DelegationView:
     """What the child brought back, as far as the reader sees it."""
     reason: str = ""
     """Why the child declined it, where it said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelegationPage:
+    """Some delegations, the newest first; an empty cursor says that these are the last."""
+
+    delegations: tuple[DelegationView, ...]
+    cursor: DelegationId
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +120,17 @@ async def revoke(op: Operation, delegation_id: DelegationId) -> DelegationEnd:
 
 async def listing(
     op: Operation, *, direction: Direction, status: DelegationStatus | None, before: DelegationId, limit: int
-) -> tuple[DelegationView, ...]:
+) -> DelegationPage:
     """List delegations that the actor gave (agents below it too) or received, the newest first.
 
     Without a direction it is both; for the role system all of the project.
 
     Raises:
         LimitExceeded: ``limit_out_of_range``.
+        InvalidInput: ``cursor_invalid``: ``before`` is no delegation that a page could have ended with.
     """
     check_count(limit, name="limit", maximum=sessions.LISTED_MAX)
+    await _check_place(op, before)
     every = op.actor.reader.role is Role.SYSTEM and direction is Direction.ANY
     found = await op.tx.sessions.find_delegations(
         op.project_id,
@@ -129,12 +139,30 @@ async def listing(
         status=status,
         now=op.now,
         before=before,
-        limit=limit,
+        limit=limit + 1,
     )
+    found, following = found[:limit], found[limit - 1].id if len(found) > limit else DelegationId("")
     results = list(dict.fromkeys(result for delegation in found for result in delegation.result_ids))
     seen = {item.record.id for item in await op.tx.records.read(op.actor.reader, results, now=op.now)}
     op.note(delegations=len(found))
-    return tuple([await _view(op, delegation, seen) for delegation in found])
+    return DelegationPage(tuple([await _view(op, delegation, seen) for delegation in found]), following)
+
+
+async def _check_place(op: Operation, before: DelegationId) -> None:
+    """Refuse a place that no page ended with; one that is another's answers like one that is not there."""
+    known = await op.tx.sessions.get_delegation(before) if before else None
+    if before and (known is None or known.project_id != op.project_id or not _concerns(op, known)):
+        raise InvalidInput(
+            "before names no delegation of this list",
+            code="cursor_invalid",
+            hint="Start without it, and take the answer's cursor as it is.",
+        )
+
+
+def _concerns(op: Operation, delegation: Delegation) -> bool:
+    me = op.actor.agent_id
+    given = delegation.parent_agent_id == me or is_below(delegation.parent_agent_id, me)
+    return given or delegation.child_agent_id == me or op.actor.reader.role is Role.SYSTEM
 
 
 async def _view(op: Operation, delegation: Delegation, seen: set[RecordId]) -> DelegationView:

@@ -6,7 +6,7 @@ from typing import Final
 
 from contextdna.domain import agent_history, memories, sessions, sharing
 from contextdna.domain.operation import Operation
-from contextdna.domain.validation import check_count
+from contextdna.domain.validation import check_count, check_memory, naming_item
 from contextdna.errors import InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, IdPrefix, RecordId
@@ -121,6 +121,7 @@ async def end(
     if bare and not output and not learnings:
         output = f"Result: {', '.join(bare)}"  # or nothing that can be found would name them
     drafts = _drafts(session, success=success, output=output, learnings=learnings, level=level)
+    _check_drafts(op, drafts, learned=len(learnings))
     stored = await _keep(op, [replace(draft, relates_to=tuple(artifact_ids)) for draft in drafts])
     results = tuple(dict.fromkeys([*(item.id for item in stored), *artifact_ids]))
     granted = await _hand_back(op, session, results)
@@ -132,10 +133,19 @@ async def end(
     return EndReport(over.session, stored, completed, grants_ended, below.sessions, promoted, over.lapsed, granted)
 
 
+def _check_drafts(op: Operation, drafts: Sequence[MemoryDraft], *, learned: int) -> None:
+    """Refuse what cannot be stored, by the names that the caller gave it."""
+    result, learnings = drafts[: len(drafts) - learned], drafts[len(drafts) - learned :]
+    for draft in result:
+        check_memory(draft, op.settings)
+    for position, draft in enumerate(learnings):
+        with naming_item("learnings", position):
+            check_memory(draft, op.settings)
+
+
 async def _keep(op: Operation, drafts: Sequence[MemoryDraft]) -> tuple[StoredMemory, ...]:
     if not drafts:
         return ()
-    memories.check_drafts(drafts, op.settings)
     # Never merged: who opens a result must learn which session and delegation it came from, alike as texts may be.
     return await memories.store(op, drafts, on_duplicate=OnDuplicate.NEW, idempotency_key="")
 

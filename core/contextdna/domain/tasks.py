@@ -67,7 +67,7 @@ async def add(op: Operation, draft: TaskDraft) -> StoredTask:
     await op.tx.records.add_links([Link(op.project_id, record_id, target, DEPENDS_ON, op.now) for target in targets])
     op.note([record_id], dependencies=len(targets))
     op.emit(EventName.TASK_ADDED, [record_id], subject=assignee)
-    return StoredTask(record_id, 1, TaskStatus.OPEN, assignee)
+    return StoredTask(record_id, 1, TaskStatus.OPEN, assignee, await _is_unknown(op, assignee))
 
 
 async def update(
@@ -115,7 +115,13 @@ async def update(
     op.emit(EventName.TASK_UPDATED, [task_id], subject=changed.subject)
     if current.subject not in ("", changed.subject):  # whom it was taken from is told that, not who has it now
         op.emit(EventName.TASK_UPDATED, [task_id], subject=current.subject, audience=[current.subject])
-    return StoredTask(task_id, changed.version, status, AgentId(changed.subject)), op.leaves_remains
+    assignee = AgentId(changed.subject)
+    unknown = bool(change.assignee) and await _is_unknown(op, assignee)
+    return StoredTask(task_id, changed.version, status, assignee, unknown), op.leaves_remains
+
+
+async def _is_unknown(op: Operation, assignee: AgentId) -> bool:
+    return bool(assignee) and not await op.tx.projects.agents(op.project_id, [assignee])
 
 
 async def change_dependencies(
@@ -193,9 +199,11 @@ def _require_may(op: Operation, current: Record, change: TaskChange) -> None:
     """Refuse whoever is neither owner nor role system, nor an assignee who keeps to status and result."""
     over = current.type in (TaskStatus.DONE, TaskStatus.CANCELLED)  # what is over is its owner's to open again
     assigned = current.subject == op.actor.agent_id or (change.take and not current.subject and not over)
-    if access.may_change(op.actor, current) or (assigned and change.is_of_assignee()):
+    reopens = over and change.status not in (None, current.type)
+    if access.may_change(op.actor, current) or (assigned and change.is_of_assignee() and not reopens):
         return
     what = "an assignee changes status and result only" if assigned else "only owner and assignee change a task"
+    what = f"the task is {current.type}: only its owner opens it again" if assigned and reopens else what
     raise AccessDenied(what, code="not_owner", hint="Ask the owner to change it.", record_ids=(current.id,))
 
 

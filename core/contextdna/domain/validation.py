@@ -59,7 +59,9 @@ def check_name(text: str, *, name: str, empty_allowed: bool = False) -> None:
     check_no_handle(text, name=name)
     if (text or not empty_allowed) and not is_name(text):
         raise InvalidInput(
-            f"{name} is not a valid id", code=f"{name}_invalid", hint="Use 1 to 128 letters, digits, or . _ : @ -"
+            f"{name} is not a valid id" if text else f"{name} is missing",
+            code=f"{name}_invalid",
+            hint="Use 1 to 128 letters, digits, or . _ : @ -",
         )
 
 
@@ -72,7 +74,7 @@ def check_agent_id(text: str, *, name: str) -> None:
     check_no_handle(text, name=name)
     if not is_agent_path(text):
         raise InvalidInput(
-            f"{name} is not a valid agent id",
+            f"{name} is not a valid agent id" if text else f"{name} is missing",
             code=f"{name}_invalid",
             hint="Use 1 to 128 letters, digits, or . _ : @ - (or the path of a delegated agent, such as queen/drone).",
         )

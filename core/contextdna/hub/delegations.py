@@ -60,6 +60,23 @@ class Delegations:
 
         Raises:
             LimitExceeded: ``limit_out_of_range``.
+            InvalidInput: ``cursor_invalid``: ``before`` is none of them.
+        """
+        return (await self.page(direction=direction, status=status, before=before, limit=limit)).delegations
+
+    async def page(
+        self,
+        *,
+        direction: Direction = Direction.ANY,
+        status: DelegationStatus | None = None,
+        before: DelegationId = DelegationId(""),
+        limit: int = 50,
+    ) -> contracts.DelegationPage:
+        """List them and tell whether there are more: then ``cursor`` is the ``before`` of the next page.
+
+        Raises:
+            LimitExceeded: ``limit_out_of_range``.
+            InvalidInput: ``cursor_invalid``: ``before`` is none of them.
         """
         return await self._door.read(
             self._caller,

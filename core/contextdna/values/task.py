@@ -84,6 +84,8 @@ class StoredTask:
     version: int
     status: TaskStatus
     assignee: AgentId
+    assignee_unknown: bool = False
+    """Whether the project has never seen whom it was just assigned to: it may still come, or the name is mistyped."""
 
 
 @dataclass(frozen=True, slots=True)
