@@ -169,7 +169,6 @@ __all__ = [
     "DelegationEnd",
     "DelegationId",
     "DelegationPage",
-    "DelegationPage",
     "DelegationReport",
     "DelegationRequest",
     "DelegationStatus",

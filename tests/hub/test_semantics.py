@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from contextdna import (
@@ -115,6 +116,23 @@ async def test_more_is_looked_at_until_enough_are_visible(settings: HubSettings)
         assert await ids(hub, BOB, "aaa", limit=1) == [shown]
 
 
+@pytest.mark.parametrize("small", [False, True], ids=["floats", "signatures"])
+async def test_a_narrow_filter_is_asked_from_the_other_side(
+    settings: HubSettings, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    monkeypatch.setattr(semantics, "_LOOKED_AT_MAX", 1)
+    monkeypatch.setattr(semantics, "_FIRST_HANDFUL_MIN", 1)
+    async with opened(settings, small=small) as hub:
+        drafts = [MemoryDraft(f"aaa {number}", level=Level.PRIVATE) for number in range(100)]
+        await hub.bind(ALICE).store_memories(drafts)
+        near_ = await remember(hub.bind(ALICE), "ab", importance=0.9)
+        far = await remember(hub.bind(ALICE), "abbb", importance=0.9)
+        await remember(hub.bind(ALICE), "zzz", importance=0.9)
+        await remember(hub.bind(ALICE), "aaa", level=Level.PRIVATE, importance=0.9)
+        await embed(hub)
+        assert await ids(hub, BOB, "aaa", RecordFilter(min_importance=0.9)) == [near_, far]
+
+
 async def test_a_filter_is_part_of_the_choice(settings: HubSettings) -> None:
     async with opened(settings) as hub:
         memory = await remember(hub.bind(ALICE), "abc")
@@ -175,7 +193,8 @@ async def test_a_purged_record_is_found_no_more_and_its_vector_is_gone(settings:
 async def test_vectors_that_stand_no_longer_leave_the_memory_of_the_process(settings: HubSettings) -> None:
     async with opened(settings) as hub:
         kept = await remember(hub.bind(ALICE), "aaa")
-        memories = [await remember(hub.bind(ALICE), f"ab {number}") for number in range(70)]
+        stored = await hub.bind(ALICE).store_memories([MemoryDraft(f"ab {number}") for number in range(70)])
+        memories = [one.id for one in stored]
         await embed(hub)
         assert len(await ids(hub, ALICE, "aaa", limit=100)) == 71
         await hub.bind(ALICE).forget_memories(memories, purge=True)
@@ -247,9 +266,7 @@ async def test_a_vector_moved_to_another_record_does_not_open(folder: Path) -> N
         with raw_database(folder) as run:
             run(
                 "UPDATE embeddings SET (key_id, salt, vector) ="
-                " (SELECT key_id, salt, vector FROM embeddings WHERE record_id <> ?) WHERE record_id = ?",
-                two,
-                two,
+                " (SELECT key_id, salt, vector FROM embeddings WHERE seq = 1) WHERE seq = 2"
             )
         assert two not in await ids(hub, ALICE, "aaa")
 
@@ -316,6 +333,20 @@ async def test_a_broken_embedder_blocks_nothing_and_shows_in_health(settings: Hu
         health = await hub.bind(ALICE).health()
         assert health.semantics is not None
         assert (health.semantics.problem, health.semantics.waiting) == ("", 0)
+
+
+async def test_the_background_embeds_by_itself_and_tries_again(
+    settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_FIRST_AFTER_S", "_LOOK_EVERY_S", "_PAUSE_S"):
+        monkeypatch.setattr(f"contextdna.hub.semantics.{name}", 0.0)
+    async with opened(settings, LetterEmbedder(fails_at=1)) as hub:
+        for text in ("aaa", "aab"):  # the first fails at first; the second comes while it waits for news
+            await remember(hub.bind(ALICE), text)
+            with anyio.fail_after(30):
+                while await hub._door.database.read(lambda tx: tx.embeddings.backlog(DEFAULT)):
+                    pass  # each look lets the background work
+        assert len(await ids(hub, ALICE, "aaa")) == 2
 
 
 async def test_a_question_that_fails_rests_the_embedder_and_finds_nothing_by_meaning(settings: HubSettings) -> None:

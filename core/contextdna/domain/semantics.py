@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _FIRST_HANDFUL_MIN = 256
 _RESCORED_MIN = 200  # signatures only estimate: of what they choose, as many are compared exactly
 _HANDFUL = 8
+_LOOKED_AT_MAX = 10_000  # a filter that leaves so few is quicker asked from the other side
+_NEWEST = 1_000
 
 
 async def nearest(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[tuple[RecordId, float]]:
@@ -46,7 +48,7 @@ async def nearest(op: Operation, text: str, where: RecordFilter, *, limit: int) 
     near = await _visible(op, where, shelf, asked, limit=wanted)
     if shelf.exact:
         return near
-    exact = await similarities(op, text, [record_id for record_id, _ in near])
+    exact = await _compared(op, asked, [record_id for record_id, _ in near])
     return sorted(exact.items(), key=lambda pair: -pair[1])[:limit]
 
 
@@ -59,7 +61,10 @@ async def similarities(op: Operation, text: str, record_ids: Sequence[RecordId])
     found = await _question(op, text)
     if found is None or not record_ids:
         return {}
-    asked, _ = found
+    return await _compared(op, found[0], record_ids)
+
+
+async def _compared(op: Operation, asked: Floats, record_ids: Sequence[RecordId]) -> dict[RecordId, float]:
     stored = await op.tx.embeddings.of_records(op.project_id, list(dict.fromkeys(record_ids)))
     opened = [(row.embedding.record_id, vector) for row in stored if (vector := open_vector(op.keys, row)) is not None]
     fitting = [(record_id, vector) for record_id, vector in opened if len(vector) == len(asked)]
@@ -123,12 +128,26 @@ async def _question(op: Operation, text: str) -> tuple[Floats, EmbeddingSpace] |
 async def _visible(
     op: Operation, where: RecordFilter, shelf: Shelf, asked: Floats, *, limit: int
 ) -> list[tuple[RecordId, float]]:
-    """Ask the database for the visible ones among the nearest, handful by handful, until there are enough."""
+    """Ask the database for the visible ones among the nearest, in ever larger handfuls, until there are enough."""
     near: list[tuple[RecordId, float]] = []
+    looked_at = 0
     for handful in shelf.nearest_first(asked, first=max(_HANDFUL * limit, _FIRST_HANDFUL_MIN)):
         serials = [serial for serial, _ in handful]
         allowed = await op.tx.embeddings.among(op.actor.reader, where, serials, now=op.now)
         near += [(allowed[serial], score) for serial, score in handful if serial in allowed]
+        looked_at += len(handful)
         if len(near) >= limit:
             break
+        if looked_at >= _LOOKED_AT_MAX:
+            return await _from_the_other_side(op, where, asked, near, limit=limit)
     return near[:limit]
+
+
+async def _from_the_other_side(
+    op: Operation, where: RecordFilter, asked: Floats, near: Sequence[tuple[RecordId, float]], *, limit: int
+) -> list[tuple[RecordId, float]]:
+    """Compare the newest visible records that pass the filter: where few do, that is all of them."""
+    newest = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=_NEWEST)
+    found = dict(near) | await _compared(op, asked, [candidate.id for candidate in newest])
+    best = sorted(found.items(), key=lambda pair: -pair[1])
+    return [(record_id, score) for record_id, score in best if score > 0.0][:limit]

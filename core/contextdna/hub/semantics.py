@@ -26,6 +26,7 @@ _LOOK_EVERY_S: Final = 0.5
 _PAUSE_S: Final = 2.0
 _PAUSE_S_MAX: Final = 300.0
 _QUESTION_TIMEOUT_S: Final = 2.0
+_READING_TIMEOUT_S: Final = 2.0
 _REST_S: Final = 30.0  # after a question failed, searches do not wait for the embedder again so soon
 
 
@@ -83,7 +84,8 @@ class Semantics:
         try:
             project_id = await self._project_to_search(caller, action, recall)
             if project_id is not None and await self._question(text, recall):
-                await self._catch_up(project_id, recall)
+                with anyio.move_on_after(_READING_TIMEOUT_S):  # of a large project, what is read by then is searched
+                    await self._catch_up(project_id, recall)
         except ContextDnaError as error:
             logger.debug("a search goes on by words alone: %s", error.code)
 
@@ -138,10 +140,22 @@ class Semantics:
             revision = await self._revision()
             if await self.turn():
                 failures, pause_s = 0, 0.0
+                await self._warm()
                 await self._wait_for_another(revision)
             else:
                 failures += 1
                 pause_s = min(_PAUSE_S * 2**failures, _PAUSE_S_MAX) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+    async def _warm(self) -> None:
+        """Read new vectors ahead of the searches: the first of a large project takes seconds."""
+        recall = self._door.recall
+        if recall is None:
+            return
+        for project_id in self._door.settings.projects:
+            try:
+                await self._catch_up(project_id, recall)
+            except ContextDnaError as error:
+                logger.debug("vectors of project %s cannot be read now: %s", project_id, error.code)
 
     async def turn(self) -> bool:
         """Embed what is missing in the projects that the process was started with; False when any failed."""

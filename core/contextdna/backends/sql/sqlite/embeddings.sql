@@ -1,18 +1,17 @@
 -- The vectors of records. A vector of version 0 was emptied when its record moved on, and waits for its successor.
 
 -- fragment: embedding
-e.serial, e.project_id, e.record_id, e.version, e.space, e.codec, e.key_id, e.salt, e.vector,
+e.serial, e.project_id, r.id, e.version, e.space, e.codec, e.key_id, e.salt, e.vector,
 r.level, r.owner_id, r.team_id, r.swarm_id
 
 -- fragment: standing
 embedding_spaces s
 JOIN embeddings e ON e.project_id = s.project_id AND e.space = s.number
-JOIN records r ON r.project_id = e.project_id AND r.id = e.record_id AND r.version = e.version
+JOIN records r ON r.seq = e.seq AND r.project_id = e.project_id AND r.version = e.version
 
 -- fragment: without_vector
 NOT EXISTS (
-  SELECT 1 FROM embeddings e WHERE e.project_id = r.project_id AND e.record_id = r.id AND e.version = r.version
-    AND e.space = ?2
+  SELECT 1 FROM embeddings e WHERE e.seq = r.seq AND (e.version = 0 OR (e.version = r.version AND e.space = ?2))
 )
 
 -- name: embedding_space
@@ -29,17 +28,13 @@ ON CONFLICT (project_id) DO UPDATE SET
 -- Up to done_seq only those that have moved on since lack a vector; behind it any may.
 SELECT {record} FROM records r
 WHERE r.seq IN (
-  SELECT r.seq FROM embeddings e INDEXED BY embeddings_emptied
-  CROSS JOIN records r ON r.project_id = e.project_id AND r.id = e.record_id
+  SELECT e.seq FROM embeddings e INDEXED BY embeddings_emptied
   WHERE e.project_id = ?1 AND e.version = 0 LIMIT ?3
 )
 UNION ALL
 SELECT * FROM (
   SELECT {record} FROM records r NOT INDEXED
   WHERE r.seq > ?4 AND r.project_id = ?1 AND {without_vector}
-    AND NOT EXISTS (
-      SELECT 1 FROM embeddings e WHERE e.project_id = r.project_id AND e.record_id = r.id AND e.version = 0
-    )
   ORDER BY r.seq LIMIT ?3
 )
 LIMIT ?3
@@ -49,9 +44,6 @@ SELECT (SELECT count(*) FROM embeddings e INDEXED BY embeddings_emptied WHERE e.
   + (
     SELECT count(*) FROM records r NOT INDEXED
     WHERE r.seq > ?3 AND r.project_id = ?1 AND {without_vector}
-      AND NOT EXISTS (
-        SELECT 1 FROM embeddings e WHERE e.project_id = r.project_id AND e.record_id = r.id AND e.version = 0
-      )
   )
 
 -- name: embedding_progress
@@ -59,16 +51,16 @@ SELECT s.number, s.done_seq FROM embedding_spaces s WHERE s.project_id = ?1
 
 -- name: embedding_drop
 DELETE FROM embeddings
-WHERE project_id = ?1 AND record_id = ?2 AND NOT (version = ?3 AND space = ?4)
+WHERE seq = (SELECT r.seq FROM records r WHERE r.project_id = ?1 AND r.id = ?2 AND r.version = ?3)
+  AND NOT (version = ?3 AND space = ?4)
   AND EXISTS (SELECT 1 FROM embedding_spaces s WHERE s.project_id = ?1 AND s.number = ?4)
-  AND EXISTS (SELECT 1 FROM records r WHERE r.project_id = ?1 AND r.id = ?2 AND r.version = ?3)
 
 -- name: embedding_insert
-INSERT INTO embeddings (project_id, record_id, version, space, codec, key_id, salt, vector)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-WHERE EXISTS (SELECT 1 FROM embedding_spaces s WHERE s.project_id = ?1 AND s.number = ?4)
-  AND EXISTS (SELECT 1 FROM records r WHERE r.project_id = ?1 AND r.id = ?2 AND r.version = ?3)
-  AND NOT EXISTS (SELECT 1 FROM embeddings e WHERE e.project_id = ?1 AND e.record_id = ?2)
+INSERT INTO embeddings (seq, project_id, version, space, codec, key_id, salt, vector)
+SELECT r.seq, ?1, ?3, ?4, ?5, ?6, ?7, ?8 FROM records r
+WHERE r.project_id = ?1 AND r.id = ?2 AND r.version = ?3
+  AND EXISTS (SELECT 1 FROM embedding_spaces s WHERE s.project_id = ?1 AND s.number = ?4)
+  AND NOT EXISTS (SELECT 1 FROM embeddings e WHERE e.seq = r.seq)
 
 -- name: embedding_advance
 -- As far as every record has a vector, or has an emptied one; without others' records the end is the newest of all.
@@ -76,8 +68,7 @@ UPDATE embedding_spaces SET done_seq = coalesce(
   (
     SELECT r.seq - 1 FROM records r NOT INDEXED
     WHERE r.seq > embedding_spaces.done_seq AND r.project_id = ?1 AND NOT EXISTS (
-      SELECT 1 FROM embeddings e WHERE e.project_id = r.project_id AND e.record_id = r.id
-        AND e.space = embedding_spaces.number
+      SELECT 1 FROM embeddings e WHERE e.seq = r.seq AND e.space = embedding_spaces.number
     )
     ORDER BY r.seq LIMIT 1
   ),
@@ -97,13 +88,17 @@ WHERE s.project_id = ?1 AND e.codec <> 0
 ORDER BY e.serial
 
 -- name: embeddings_of_records
-SELECT {embedding} FROM {standing}
-WHERE s.project_id = ?1 AND e.codec <> 0 AND e.record_id IN (SELECT value FROM json_each(?2))
+SELECT {embedding}
+FROM json_each(?2) w
+CROSS JOIN records r ON r.project_id = ?1 AND r.id = w.value
+JOIN embeddings e ON e.seq = r.seq AND e.version = r.version
+JOIN embedding_spaces s ON s.project_id = e.project_id AND s.number = e.space
+WHERE e.codec <> 0
 
 -- name: embeddings_among
 SELECT e.serial, r.id
 FROM json_each(?20) w
 CROSS JOIN embeddings e ON e.serial = w.value
 JOIN embedding_spaces s ON s.project_id = e.project_id AND s.number = e.space
-CROSS JOIN records r ON r.project_id = e.project_id AND r.id = e.record_id AND r.version = e.version
+CROSS JOIN records r ON r.seq = e.seq AND r.version = e.version
 WHERE e.codec <> 0 AND {visible} AND {filtered}
