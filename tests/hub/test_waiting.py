@@ -243,6 +243,21 @@ class TestForASignal:
         call = alice.signals.wait_for(name="go", timeout_s=LONG_S, on_progress=end, progress_every_s=0.001)
         await refused(call, SessionInvalid, "session_ended")
 
+    @pytest.mark.parametrize("acknowledgements", [False, True])
+    async def test_who_outlives_its_session_waits_no_longer(
+        self, hub: Hub, clock: Clock, acknowledgements: bool
+    ) -> None:
+        alice = hub.bind(ALICE, session_id=await begin(hub, ALICE, ttl_s=0.05))
+        sent = await alice.signals.send(go(BOB))
+
+        async def let_time_pass(*_: object) -> None:
+            clock.advance(seconds=1)
+
+        told: dict[str, Any] = {"timeout_s": LONG_S, "on_progress": let_time_pass, "progress_every_s": 0.001}
+        wait = alice.signals.wait_for_acknowledgements(sent.id, **told) if acknowledgements else None
+        with anyio.fail_after(LOOK_S_MAX / 2):  # before it would look in any case
+            await refused(wait or alice.signals.wait_for(**told), SessionInvalid, "session_expired")
+
 
 class TestForAcknowledgements:
     async def test_it_ends_when_all_have_acknowledged(self, hub: Hub, tasks: anyio.abc.TaskGroup) -> None:

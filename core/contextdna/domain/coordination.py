@@ -1,7 +1,7 @@
 """Waiting on others: what one look tells a waiter, and when the one that it waits for is gone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -109,6 +109,19 @@ async def begin_for_acknowledgements(
 
 async def look(op: Operation, watch: Watch, events: Sequence[Event]) -> Look:
     """Look for the next signal: one that waits comes before the news that its sender is gone."""
+    return await _while_in_session(op, await _look(op, watch, events))
+
+
+async def _while_in_session(op: Operation, found: Look) -> Look:
+    """Let a waiter look again when its own session expires: its wait ends with that."""
+    session = await op.tx.sessions.get(op.actor.session_id) if op.actor.session_id else None
+    if session is None:
+        return found
+    left_s = max(0.0, (session.expires_at - op.now).total_seconds())
+    return replace(found, again_in_s=min(found.again_in_s, left_s))
+
+
+async def _look(op: Operation, watch: Watch, events: Sequence[Event]) -> Look:
     signal = await signals.next_pending(op, name=watch.name, senders=watch.senders)
     if signal is not None:
         return Look(WaitOutcome.SIGNALLED, signal)
@@ -129,12 +142,13 @@ async def look(op: Operation, watch: Watch, events: Sequence[Event]) -> Look:
 async def look_for_acknowledgements(op: Operation, watch: AcknowledgementWatch, *, count: int | None) -> Look:
     """Look how many have acknowledged one's own signal, and whether more can."""
     status = await signals.status(op, watch.signal_id)
-    return Look(
+    found = Look(
         _outcome(status, count=count, may_grow=watch.in_circle),
         status=status,
         again_in_s=(status.expires_at - op.now).total_seconds(),
         message=f"{status.answered} acknowledged, {len(status.missing)} missing",
     )
+    return await _while_in_session(op, found)
 
 
 def _outcome(status: SignalStatus, *, count: int | None, may_grow: bool) -> WaitOutcome | None:
