@@ -12,6 +12,7 @@ import pytest
 from contextdna import (
     ArtifactDraft,
     ContextQuery,
+    DelegationRequest,
     Hub,
     HubSettings,
     Kind,
@@ -114,6 +115,25 @@ async def test_more_is_looked_at_until_enough_are_visible(settings: HubSettings)
         shown = await remember(hub.bind(ALICE), "a open zz")
         await embed(hub)
         assert await ids(hub, BOB, "aaa", limit=1) == [shown]
+
+
+async def test_a_search_finds_what_says_it_in_other_words(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        memory = await remember(hub.bind(ALICE), "abba cab")
+        private = await remember(hub.bind(ALICE), "abba cad", level=Level.PRIVATE)
+        await embed(hub)
+        for principal, expected in ((ALICE, {memory, private}), (BOB, {memory})):
+            context = await hub.bind(principal).retrieve_context(ContextQuery("bac"))
+            assert {hit.record.id for hit in context.hits} == expected
+
+
+async def test_a_delegation_hands_down_what_says_it_in_other_words(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        await remember(hub.bind(ALICE), "abba cab")
+        await embed(hub)
+        report = await hub.bind(ALICE).delegate(DelegationRequest(BOB.agent_id, "bac"))
+        assert report.memories == 1
+        assert "abba cab" in report.briefing
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["floats", "signatures"])
@@ -245,17 +265,23 @@ async def test_vectors_of_encrypted_records_cannot_be_read_in_the_file(folder: P
 
 async def test_a_record_that_becomes_private_leaves_no_plain_vector(folder: Path) -> None:
     async with opened(HubSettings(data_dir=folder)) as hub:
-        memory = await remember(hub.bind(ALICE), "aaa")
+        memory = await remember(hub.bind(ALICE), "aaaaabbbcceeeeee nothing but these words here")
         await embed(hub)
         with raw_database(folder) as run:
             [[plain]] = run("SELECT vector FROM embeddings")
+        assert _is_in_files(plain, folder)
         await hub.bind(ALICE).update_memory(memory, MemoryChange(level=Level.PRIVATE), expected_version=1)
         with raw_database(folder) as run:
             assert run("SELECT vector FROM embeddings") == [(b"",)]
+        assert not _is_in_files(plain, folder)
         await embed(hub)
         with raw_database(folder) as run:
             [[sealed]] = run("SELECT vector FROM embeddings")
         assert plain not in sealed
+
+
+def _is_in_files(data: bytes, folder: Path) -> bool:
+    return any(data in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 async def test_a_vector_moved_to_another_record_does_not_open(folder: Path) -> None:
