@@ -48,6 +48,7 @@ from contextdna.hub import (
     Workspace,
     open_hub,
 )
+from contextdna.ports.embedder import Embedder
 from contextdna.values.agent import (
     Agent,
     AgentCard,
@@ -107,6 +108,7 @@ from contextdna.values.search import Context, ContextQuery, Hit
 from contextdna.values.session import Delegation, DelegationStatus, Direction, Session, SessionStatus, StateEntry
 from contextdna.values.settings import (
     BelowGate,
+    EmbedderKind,
     Gates,
     HubSettings,
     Limits,
@@ -177,6 +179,8 @@ __all__ = [
     "Direction",
     "Document",
     "Documents",
+    "Embedder",
+    "EmbedderKind",
     "EndReport",
     "Event",
     "EventId",
