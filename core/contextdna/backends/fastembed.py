@@ -40,7 +40,7 @@ class FastEmbedEmbedder:
             SettingsInvalid: ``embedder_missing`` or ``embedder_invalid``.
             StorageUnavailable: ``embedder_unavailable``: the model cannot be loaded now.
         """
-        return await anyio.to_thread.run_sync(self._embed, list(texts))
+        return await anyio.to_thread.run_sync(self._embed, list(texts), abandon_on_cancel=True)
 
     def _embed(self, texts: list[str]) -> list[bytes]:
         with self._loading:

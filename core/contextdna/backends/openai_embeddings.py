@@ -142,6 +142,6 @@ def _no_answer(what: str) -> StorageUnavailable:
     return StorageUnavailable(
         what,
         code="embedder_unavailable",
-        hint="Nothing need be done: it is tried again, and until then searches compare words alone.",
+        hint="It is tried again, and until then searches compare words alone. See that search.embedding_url answers.",
         retryable=True,
     )

@@ -38,7 +38,7 @@ class WordLlamaEmbedder:
         Raises:
             SettingsInvalid: ``embedder_missing`` or ``embedder_invalid``.
         """
-        return await anyio.to_thread.run_sync(self._embed, list(texts))
+        return await anyio.to_thread.run_sync(self._embed, list(texts), abandon_on_cancel=True)
 
     def _embed(self, texts: list[str]) -> list[bytes]:
         with self._loading:  # its tokenizer is set up by each call: one at a time

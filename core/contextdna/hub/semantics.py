@@ -27,6 +27,7 @@ _PAUSE_S: Final = 2.0
 _PAUSE_S_MAX: Final = 300.0
 _QUESTION_TIMEOUT_S: Final = 2.0
 _READING_TIMEOUT_S: Final = 2.0
+_ANY_WORD: Final = "dimension"  # embedded to load the model, and to learn what it gives
 _REST_S: Final = 30.0  # after a question failed, searches do not wait for the embedder again so soon
 
 
@@ -147,10 +148,12 @@ class Semantics:
                 pause_s = min(_PAUSE_S * 2**failures, _PAUSE_S_MAX) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
     async def _warm(self) -> None:
-        """Read new vectors ahead of the searches: the first of a large project takes seconds."""
+        """Read new vectors ahead of the searches, and load the model: the first time takes seconds."""
         recall = self._door.recall
         if recall is None:
             return
+        if recall.question(_ANY_WORD) is None:
+            await self._question(_ANY_WORD, recall)
         for project_id in self._door.settings.projects:
             try:
                 await self._catch_up(project_id, recall)
@@ -189,7 +192,7 @@ class Semantics:
 
     async def dimension(self) -> int:
         """Ask the embedder for the dimension of its vectors."""
-        [vector] = await self._vectors(["dimension"])
+        [vector] = await self._vectors([_ANY_WORD])
         return len(vector) // FLOAT_BYTES
 
     async def health(self, project_id: ProjectId) -> SemanticHealth | None:
@@ -272,6 +275,6 @@ def _failure(message: str) -> StorageUnavailable:
     return StorageUnavailable(
         message,
         code="embedder_unavailable",
-        hint="Nothing need be done: it is tried again, and until then searches compare words alone.",
+        hint="It is tried again, and until then searches compare words alone. See that it runs.",
         retryable=True,
     )
