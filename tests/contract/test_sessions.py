@@ -214,6 +214,26 @@ async def test_delegations_are_found_newest_first(
     assert await find(before=wanted[0].id) == wanted[1:]
 
 
+async def test_what_was_delegated_under_an_agent_in_the_lineage_counts_as_given_by_it(database: Database) -> None:
+    delegation = make_delegation(child_session_id=SessionId("ses_2"))
+
+    async def unit(tx: Transaction) -> None:
+        await tx.sessions.add(make_session("ses_2", agent_id=BOB, lineage=(CAROL, ALICE, BOB)))
+        await tx.sessions.add_delegation(delegation)
+
+    async def find(agent_id: AgentId, direction: Direction) -> list[Delegation]:
+        return await database.read(
+            lambda tx: tx.sessions.find_delegations(
+                PROJECT, agent_id, direction=direction, status=None, now=NOW, before=DelegationId(""), limit=9
+            )
+        )
+
+    await database.write(unit)
+    given = {agent_id: await find(agent_id, Direction.GIVEN) for agent_id in (ALICE, BOB, CAROL, AgentId("caro"))}
+    assert given == {ALICE: [delegation], BOB: [], CAROL: [delegation], AgentId("caro"): []}
+    assert await find(CAROL, Direction.RECEIVED) == []
+
+
 def resting(grant_id: str, on: str, **changes: Any) -> Grant:
     return make_grant(grant_id, rests_on=GrantId(on), **changes)
 

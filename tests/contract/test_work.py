@@ -139,6 +139,21 @@ async def test_below_a_session_are_the_active_ones_begun_in_it(database: Databas
     assert await database.read(lambda tx: tx.sessions.below(SessionId(""))) == []
 
 
+async def test_around_a_session_are_the_outermost_and_the_active_ones_in_it(database: Database) -> None:
+    parents = {"ses_1": "", "ses_2": "ses_1", "ses_3": "ses_2", "ses_4": "ses_1", "ses_5": "ses_3", "ses_6": ""}
+
+    async def unit(tx: Transaction) -> None:
+        for name, parent in parents.items():
+            over = {"status": SessionStatus.CLOSED} if name == "ses_4" else {}
+            await tx.sessions.add(make_session(name, parent_id=SessionId(parent), **over))
+
+    await database.write(unit)
+    for name, counted in {"ses_1": 4, "ses_3": 4, "ses_5": 4, "ses_6": 1, "absent": 0}.items():
+        around = database.read(lambda tx, name=name: tx.sessions.count_around(SessionId(name), most=9))  # type: ignore[misc]
+        assert await around == counted
+    assert await database.read(lambda tx: tx.sessions.count_around(SessionId("ses_5"), most=2)) == 2
+
+
 async def test_a_grant_is_added_once(database: Database) -> None:
     grant = make_grant(expires_at=minutes(5), delegation_id=DelegationId("del_1"))
     await database.write(lambda tx: tx.grants.add([grant]))

@@ -250,6 +250,17 @@ class TestListing:
             assert await hub.bind(principal).delegations.list() == ()
         await refused(carol.list(limit=0), LimitExceeded, "limit_out_of_range")
 
+    async def test_what_one_may_revoke_one_is_shown(self, hub: Hub) -> None:
+        """A coordinator stands above what was delegated in a session that it began, though not in the path."""
+        chief = Principal(AgentId("chief"), (DEFAULT,), role=Role.COORDINATOR)
+        session = hub.bind(chief, session_id=await begin(hub, chief, "carol"))
+        given = await delegate(session, DAVE)
+        delegations = hub.bind(chief).delegations
+        [shown] = await delegations.list(direction=Direction.GIVEN)
+        assert shown.delegation.id == given.delegation.id
+        assert await delegations.list(direction=Direction.RECEIVED) == ()
+        assert (await delegations.revoke(given.delegation.id)).sessions_ended == 1
+
 
 class TestNarrowing:
     async def test_a_grant_handed_on_lapses_with_the_one_it_rests_on(self, hub: Hub) -> None:
@@ -422,7 +433,7 @@ class TestResults:
                 "chain": ["queen", "queen/carol"],
             }
         hits = (await top.retrieve_context(ContextQuery("how many bees"))).hits
-        assert [hit.record.id for hit in hits] == [result_ids[0]]
+        assert hits[0].record.id == result_ids[0]
         assert hits[0].granted_by == ("queen/carol" if level is MINE else "")
 
     async def test_a_failure_comes_back_as_a_pattern(self, hub: Hub) -> None:

@@ -25,6 +25,7 @@ from contextdna import (
     SessionStatus,
     Tier,
     TurnDraft,
+    WorkSettings,
     Workspace,
     open_hub,
 )
@@ -321,13 +322,15 @@ class TestExpiry:
         await hub.bind(ROOT).sweep()
         assert len((await stored(hub)).data["grants"]) == 1
 
-    async def test_a_long_line_of_sessions_ends_at_once(self, hub: Hub) -> None:
-        """Each within the one before, deeper than functions may call each other."""
-        outermost = handle = await begin(hub, ALICE)
-        for _ in range(1100):
-            handle = (await hub.bind(ALICE, session_id=handle).begin_session(BeginRequest(AgentId("")))).handle
-        report = await hub.bind(ALICE, session_id=outermost).end_session(success=True)
-        assert report.children_ended == 1100
+    async def test_a_long_line_of_sessions_ends_at_once(self, clock: Clock) -> None:
+        """Each within the one before, deeper than functions may call each other; that is no matter of a backend."""
+        settings = settings_in(None, work=WorkSettings(sessions_nested_max=1100))
+        async with open_hub(settings, clock=clock) as hub:
+            outermost = handle = await begin(hub, ALICE)
+            for _ in range(1100):
+                handle = (await hub.bind(ALICE, session_id=handle).begin_session(BeginRequest(AgentId("")))).handle
+            report = await hub.bind(ALICE, session_id=outermost).end_session(success=True)
+            assert report.children_ended == 1100
 
 
 class TestRecovery:

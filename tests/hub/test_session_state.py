@@ -211,6 +211,14 @@ async def test_neither_the_cache_nor_the_disk_holds_a_value_in_the_clear(hub: Hu
     assert RARE not in everything
 
 
+@pytest.mark.parametrize("key", ["", "two words", "k" * 300_000])
+async def test_no_answer_repeats_a_key_that_could_never_be_set(hub: Hub, key: str) -> None:
+    sessions = hub.bind(ALICE, session_id=await begin(hub, ALICE)).sessions
+    for call in (sessions.get_state([key]), sessions.delete_state(["fine", key])):
+        error = await refused(call, InvalidInput, "key_invalid")
+        assert len(f"{error.message}{error.hint}") < 500
+
+
 async def test_another_process_s_write_is_seen_by_the_next_read(folder: Path, clock: Clock) -> None:
     settings = settings_in(folder)
     async with open_hub(settings, clock=clock) as here, open_hub(settings, clock=clock) as there:

@@ -163,6 +163,18 @@ class TestRights:
         task = await alice.tasks.get(task_id)
         assert (task.status, task.result, task.result_ids) == (TaskStatus.DONE, "Green.", (note,))
 
+    @pytest.mark.parametrize("over", [TaskStatus.DONE, TaskStatus.CANCELLED])
+    async def test_an_assignee_opens_nothing_again_that_is_over(self, hub: Hub, over: TaskStatus) -> None:
+        alice, bob = hub.bind(ALICE), hub.bind(BOB)
+        task_id = await add(alice, assignee=BOB.agent_id)
+        await change(alice, task_id, TaskChange(status=over))
+        for wanted in {TaskStatus.DONE, TaskStatus.CANCELLED, TaskStatus.OPEN, TaskStatus.IN_PROGRESS} - {over}:
+            call = change(bob, task_id, TaskChange(status=wanted, result="after all"), version=2)
+            error = await refused(call, AccessDenied, "not_owner")
+            assert error.message == f"the task is {over}: only its owner opens it again"
+        await change(bob, task_id, TaskChange(result="a late word"), version=2)
+        await change(alice, task_id, TaskChange(status=TaskStatus.OPEN), version=3)
+
     async def test_who_only_sees_a_task_changes_nothing(self, hub: Hub) -> None:
         task_id = await add(hub.bind(ALICE))
         error = await unchanged(

@@ -16,7 +16,7 @@ from contextdna.domain.authority import require_could_begin
 from contextdna.errors import AccessDenied, InvalidInput, NotFound, SessionInvalid
 from contextdna.ports.database import Transaction
 from contextdna.values.audit import Risk
-from contextdna.values.ids import AgentId, ProjectId, SessionId, name_of, without_secrets
+from contextdna.values.ids import AgentId, ProjectId, SessionId, as_named, name_of
 from contextdna.values.level import Level
 from contextdna.values.principal import Actor, Principal, Reader, Role
 from contextdna.values.record import Record, RecordRef
@@ -90,7 +90,6 @@ class Action(StrEnum):
 
 
 _SHOWN_IDS: Final = 10
-_SHOWN_ID_CHARS: Final = 64
 
 SYSTEM_ONLY: Final = frozenset(
     {
@@ -216,7 +215,7 @@ def no_agent(agent_id: AgentId) -> NotFound:
         "no such agent in this project",
         code="agent_not_found",
         hint="A delegated agent goes by its path, such as queen/drone; register_agent adds one.",
-        record_ids=(agent_id[:_SHOWN_ID_CHARS],),
+        record_ids=(as_named(agent_id),),
     )
 
 
@@ -379,7 +378,7 @@ def hides(actor: Actor, refs: Iterable[RecordRef]) -> bool:
 
 def absent_error(record_ids: tuple[str, ...], *, denied: bool) -> NotFound:
     """Make the one answer for ids that do not exist and ids that the caller may not see."""
-    shown = ", ".join(without_secrets(record_id)[:_SHOWN_ID_CHARS] for record_id in record_ids[:_SHOWN_IDS])
+    shown = ", ".join(as_named(record_id) for record_id in record_ids[:_SHOWN_IDS])
     return NotFound(
         f"not found: {shown}",
         hint="Check the ids, or find records with retrieve_context.",

@@ -74,13 +74,17 @@ async def session_ended(op: Operation, session: Session) -> None:
 async def require_in_service(op: Operation, agent_id: AgentId) -> Agent | None:
     """Give what the project knows of an agent that is to work; None where it is new.
 
+    None of those that it will work for may be retired either: whoever is being retired must not outrun it. The
+    principal was judged as it came in.
+
     Raises:
         AccessDenied: ``agent_retired``.
     """
-    known = await op.tx.agents.get(op.project_id, agent_id)
-    if known is not None and known.retired_at is not None:
-        raise access.retired(agent_id)
-    return known
+    line = await op.tx.projects.agents(op.project_id, [*op.actor.lineage, agent_id])
+    for known in line:
+        if known.retired_at is not None and (known.id == agent_id or known.id != op.actor.principal_id):
+            raise access.retired(known.id)
+    return next((known for known in line if known.id == agent_id), None)
 
 
 async def note_session(op: Operation, known: Agent | None, session: Session) -> None:

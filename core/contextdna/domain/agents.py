@@ -58,7 +58,7 @@ class RetireReport:
     sessions_ended: int
     grants_ended: int
     finished: bool = True
-    """Whether it is retired: while more sessions than fit a transaction are left, it is not."""
+    """Whether all has ended: while more sessions than fit a transaction are left, it has not."""
 
 
 async def register(op: Operation, request: RegisterRequest) -> RegisterReport:
@@ -121,7 +121,9 @@ async def set_confidence(op: Operation, agent_id: AgentId, confidence: float) ->
 async def retire(op: Operation, agent_id: AgentId, before: endings.Ended) -> RetireReport:
     """Take an agent out of service: its sessions and all below them end, and what was lent with them lapses.
 
-    Where it has many sessions only a batch of them ends, for transactions to be short, and it is not retired yet.
+    Where it has many sessions only a batch of them ends, for transactions to be short. It is retired with the first
+    one, lest it begin more meanwhile; who retires itself, with the last one, as it must call again. One that is retired
+    and has sessions left, as after a crash, is retired to the end.
 
     Args:
         op: The operation.
@@ -132,7 +134,7 @@ async def retire(op: Operation, agent_id: AgentId, before: endings.Ended) -> Ret
         NotFound: ``agent_not_found``.
         AccessDenied: ``agent_not_yours``, ``agent_retired`` when it is so already, or ``operator_not_retired``.
     """
-    agent = await _working(op, agent_id)
+    agent = await _known(op, agent_id)
     if agent.role is Role.SYSTEM and agent.id == op.actor.principal_id:
         raise AccessDenied(
             "an operator cannot retire its own agent",
@@ -140,16 +142,18 @@ async def retire(op: Operation, agent_id: AgentId, before: endings.Ended) -> Ret
             hint="Take the credential away, or give it a lesser role, in the server's configuration.",
         )
     ended = await endings.end_with_agent(op, agent.id)
+    is_retired = agent.retired_at is not None
+    if is_retired and not (ended.sessions or before.sessions):
+        raise access.retired(agent.id)
     op.note(agent=agent.id, sessions_ended=ended.sessions, grants_ended=ended.grants)
-    ended += before
-    if ended.more:
-        return RetireReport(agent, ended.sessions, ended.grants, finished=False)
-    retired = replace(agent, status=AgentStatus.RETIRED, retired_at=op.now)
-    await op.tx.agents.put(retired)
-    told = {"sessions": ended.sessions, "grants": ended.grants}
-    await agent_history.append(op, agent.id, AgentChange.RETIRED, details=told)
-    op.emit(EventName.AGENT_RETIRED, subject=agent.id, audience=[EVERYONE])
-    return RetireReport(retired, ended.sessions, ended.grants)
+    if not is_retired and not (ended.more and agent.id == op.actor.principal_id):
+        agent = replace(agent, status=AgentStatus.RETIRED, retired_at=op.now)
+        await op.tx.agents.put(agent)
+        told = {"sessions": ended.sessions, "grants": ended.grants}
+        await agent_history.append(op, agent.id, AgentChange.RETIRED, details=told)
+        op.emit(EventName.AGENT_RETIRED, subject=agent.id, audience=[EVERYONE])
+    total = ended + before
+    return RetireReport(agent, total.sessions, total.grants, finished=not ended.more)
 
 
 async def card(op: Operation, agent_id: AgentId) -> AgentCard:
@@ -205,13 +209,19 @@ def _by_status(counts: Iterable[AgentCount]) -> dict[str, int]:
 
 async def _working(op: Operation, agent_id: AgentId) -> Agent:
     """Give an agent in service that the actor may manage."""
+    known = await _known(op, agent_id)
+    if known.status is AgentStatus.RETIRED:
+        raise access.retired(known.id)
+    return known
+
+
+async def _known(op: Operation, agent_id: AgentId) -> Agent:
+    """Give an agent of the project that the actor may manage."""
     agent_id = _meant(op, agent_id)
     check_agent_id(agent_id, name="agent_id")
     known = await _require_manageable(op, agent_id)
     if known is None:
         raise access.no_agent(agent_id)
-    if known.status is AgentStatus.RETIRED:
-        raise access.retired(agent_id)
     return known
 
 

@@ -7,7 +7,7 @@ from contextdna.domain import access, agent_history, authority
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_agent_id, check_count, check_name, check_seconds, check_text
-from contextdna.errors import IntegrityFault, InvalidInput, SessionInvalid
+from contextdna.errors import IntegrityFault, InvalidInput, LimitExceeded, SessionInvalid
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, DelegationId, IdPrefix, SessionId, name_of, new_id, new_secret
 from contextdna.values.level import Level
@@ -149,7 +149,9 @@ async def open_session(
 
     Raises:
         AccessDenied: ``agent_retired``.
+        LimitExceeded: ``sessions_too_many``.
     """
+    await _check_nesting(op)
     known = await agent_history.require_in_service(op, request.agent_id)
     session_id = SessionId(new_id(IdPrefix.SESSION, op.now))
     secret = new_secret()
@@ -179,6 +181,19 @@ async def open_session(
     await agent_history.note_session(op, known, session)
     await agent_history.session_begun(op, session)
     return BegunSession(session, access.new_handle(session_id, secret), request.task)
+
+
+async def _check_nesting(op: Operation) -> None:
+    """Refuse one session more in a tree that is full: all that is nested ends with the outermost, at once."""
+    nested_max = op.settings.work.sessions_nested_max
+    if not op.actor.session_id:
+        return
+    if await op.tx.sessions.count_around(op.actor.session_id, most=nested_max + 1) > nested_max:
+        raise LimitExceeded(
+            f"{nested_max} sessions are nested in this one and those around it",
+            code="sessions_too_many",
+            hint="End some of them with end_session, or begin one without parent.",
+        )
 
 
 async def resume(op: Operation, handle: str, agent_id: AgentId = AgentId("")) -> BegunSession:

@@ -85,6 +85,7 @@ async def read(
 
     Raises:
         SessionInvalid: ``session_required``.
+        InvalidInput: ``key_invalid``.
         LimitExceeded: ``keys_out_of_range``.
     """
     _check_keys(keys)
@@ -105,6 +106,7 @@ async def delete(op: Operation, keys: Sequence[str]) -> int:
         LimitExceeded: ``keys_out_of_range``: no key, or too many.
     """
     check_count(len(keys), name="keys", maximum=KEYS_MAX)
+    _check_keys(keys)
     session = await sessions.current(op)
     standing = {row.key for row in await op.tx.states.of(op.project_id, session.id) if row.expires_at > op.now}
     removed = len(standing.intersection(keys))
@@ -117,6 +119,8 @@ async def delete(op: Operation, keys: Sequence[str]) -> int:
 
 def _check_keys(keys: Sequence[str]) -> None:
     check_count(len(keys), name="keys", maximum=KEYS_MAX, minimum=0)
+    for key in keys:
+        check_name(key, name="key")
 
 
 def _open(op: Operation, row: StateRow) -> StateEntry:

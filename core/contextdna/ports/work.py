@@ -77,6 +77,15 @@ class SessionTable(Protocol):
         """List the active sessions that were begun in a session, delegated or not."""
         ...
 
+    async def count_around(self, session_id: SessionId, *, most: int) -> int:
+        """Count the outermost session that a session was begun in, and the active ones nested in that, however deep.
+
+        Args:
+            session_id: Any session of the tree.
+            most: Stop counting there.
+        """
+        ...
+
     async def find(
         self, project_id: ProjectId, where: SessionFilter, *, now: datetime, before: SessionId, limit: int
     ) -> list[Session]:
@@ -103,7 +112,8 @@ class SessionTable(Protocol):
     ) -> list[Delegation]:
         """List delegations by id, the newest first; an empty agent id means all of the project.
 
-        What agents below an agent gave counts as given by it. One past its end counts as expired.
+        What agents below an agent gave counts as given by it, below its path or in its lineage. One past its end
+        counts as expired.
         """
         ...
 

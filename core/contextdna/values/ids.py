@@ -25,6 +25,7 @@ UPKEEP_AGENT: Final = AgentId("(upkeep)")
 NAME_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$")
 
 _PATH_CHARS_MAX: Final = 2048
+_NAMED_CHARS_MAX: Final = 128
 _ID_PATTERN: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{22}")
 _HANDLE_PATTERN: Final = re.compile(r"(ses_[0-9a-z]{22})\.[0-9a-z]{20,}")  # one that lost its end too
 
@@ -77,6 +78,11 @@ def holds_handle(text: str) -> bool:
 def without_secrets(text: str) -> str:
     """Write a text without the unguessable half of any session handle in it."""
     return _HANDLE_PATTERN.sub(r"\1.…", text)
+
+
+def as_named(text: str) -> str:
+    """Write what a caller named as an answer may repeat it: no more than a name is long, without secrets."""
+    return without_secrets(text)[:_NAMED_CHARS_MAX]
 
 
 def new_secret() -> str:

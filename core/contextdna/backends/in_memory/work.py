@@ -116,6 +116,22 @@ class InMemorySessions:
         begun = [row for row in self._sheets.sessions.rows.values() if session_id and row.parent_id == session_id]
         return sorted((row for row in begun if row.status is SessionStatus.ACTIVE), key=lambda row: row.id)
 
+    async def count_around(self, session_id: SessionId, *, most: int) -> int:
+        """Count the outermost session around one, and the active ones nested in that."""
+        rows = self._sheets.sessions.rows
+        outermost = rows.get(session_id)
+        while outermost is not None and outermost.parent_id:
+            outermost = rows.get(outermost.parent_id)
+        begun: dict[SessionId, list[SessionId]] = {}
+        for session in rows.values():
+            if session.status is SessionStatus.ACTIVE:
+                begun.setdefault(session.parent_id, []).append(session.id)
+        waiting, counted = [outermost.id] if outermost else [], 0
+        while waiting and counted < most:
+            counted += 1
+            waiting += begun.get(waiting.pop(), [])
+        return counted
+
     async def find(
         self, project_id: ProjectId, where: SessionFilter, *, now: datetime, before: SessionId, limit: int
     ) -> list[Session]:
@@ -156,11 +172,15 @@ class InMemorySessions:
             row
             for row in self._sheets.delegations.rows.values()
             if row.project_id == project_id
-            and _concerns(row, agent_id, direction)
+            and _concerns(row, agent_id, direction, lineage=self._lineage_of(row))
             and status in (None, row.standing(now))
             and (not before or row.id < before)
         ]
         return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
+
+    def _lineage_of(self, delegation: Delegation) -> tuple[AgentId, ...]:
+        child = self._sheets.sessions.rows.get(delegation.child_session_id)
+        return child.lineage if child else ()
 
 
 class InMemoryGrants:
@@ -246,9 +266,9 @@ def _is_shown(session: Session, where: SessionFilter) -> bool:
     return of_swarm and session.role is not Role.SYSTEM
 
 
-def _concerns(delegation: Delegation, agent_id: AgentId, direction: Direction) -> bool:
+def _concerns(delegation: Delegation, agent_id: AgentId, direction: Direction, *, lineage: tuple[AgentId, ...]) -> bool:
     parent = delegation.parent_agent_id
-    given = parent == agent_id or parent.startswith(f"{agent_id}/")
+    given = parent == agent_id or parent.startswith(f"{agent_id}/") or agent_id in lineage[:-1]
     received = delegation.child_agent_id == agent_id
     if not agent_id:
         return True

@@ -116,6 +116,11 @@ class Sessions:
         """List the active sessions that were begun in a session, by id."""
         return [_session_of(row) for row in await self._rows("sessions_below", (session_id,))]
 
+    async def count_around(self, session_id: SessionId, *, most: int) -> int:
+        """Count the outermost session around one, and the active ones nested in that."""
+        [(counted,)] = await self._rows("sessions_around", (session_id, most))
+        return int(counted)
+
     async def find(
         self, project_id: ProjectId, where: SessionFilter, *, now: datetime, before: SessionId, limit: int
     ) -> list[Session]:

@@ -50,6 +50,21 @@ SELECT {session} FROM sessions WHERE id = ?1
 SELECT {session} FROM sessions INDEXED BY sessions_by_parent
 WHERE parent_id = ?1 AND parent_id <> '' AND status = 'active' ORDER BY id
 
+-- name: sessions_around
+WITH RECURSIVE
+  above (id, parent_id) AS (
+    SELECT id, parent_id FROM sessions WHERE id = ?1
+    UNION ALL
+    SELECT s.id, s.parent_id FROM above JOIN sessions s ON s.id = above.parent_id WHERE above.parent_id <> ''
+  ),
+  tree (id) AS (
+    SELECT id FROM above WHERE parent_id = ''
+    UNION ALL
+    SELECT s.id FROM tree JOIN sessions s INDEXED BY sessions_by_parent
+      ON s.parent_id = tree.id AND s.parent_id <> '' AND s.status = 'active'
+  )
+SELECT count(*) FROM (SELECT 1 FROM tree LIMIT ?2)
+
 -- Names hold no quotes: a quoted one within a lineage is that agent's.
 -- name: sessions_find
 SELECT {session} FROM sessions
@@ -85,6 +100,9 @@ WHERE project_id = ?1
   AND (
     ?2 = ''
     OR (?3 <> 'received' AND (parent_agent_id = ?2 OR (parent_agent_id > ?2 || '/' AND parent_agent_id < ?2 || '0')))
+    OR (?3 <> 'received' AND child_agent_id <> ?2 AND EXISTS (
+      SELECT 1 FROM sessions s WHERE s.id = child_session_id AND instr(s.lineage, json_quote(?2)) > 0
+    ))
     OR (?3 <> 'given' AND child_agent_id = ?2)
   )
   AND (
