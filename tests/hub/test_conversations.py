@@ -122,7 +122,7 @@ async def test_turns_keep_their_tool_calls_and_are_found_by_them(hub: Hub, level
     turns = await every_turn(acting, SessionId((await acting.list_conversations())[0].session_id))
     assert [tuple(turn.tool_calls) for turn in turns] == [CALLS, ()]
     for words in ("grep", '"list files"', "zeppelin", "quokka"):
-        [hit] = (await acting.retrieve_context(ContextQuery(words, kinds=(Kind.TURN,)))).hits
+        hit = (await acting.retrieve_context(ContextQuery(words, kinds=(Kind.TURN,)))).hits[0]
         assert hit.record.id == turn_id
         assert hit.content.startswith('tool call: grep_logs {"pattern":"zeppelin"}\nresult: ')
     assert (await hub.bind(BOB).retrieve_context(ContextQuery("quokka"))).hits == () or level is Level.PROJECT

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from contextdna import ContextQuery, Level, MemoryDraft, open_hub
+from contextdna.values.settings import SearchSettings
 from tests.hub.rig import ALICE, Clock, settings_in
 
 pytestmark = pytest.mark.anyio
@@ -63,9 +64,9 @@ def queries() -> list[ContextQuery]:
     return asked
 
 
-async def rankings(folder: Path | None, *levels: Level) -> list[list[Ranked]]:
+async def rankings(folder: Path | None, *levels: Level, search: SearchSettings | None = None) -> list[list[Ranked]]:
     clock = Clock()
-    async with open_hub(settings_in(folder), clock=clock) as hub:
+    async with open_hub(replace(settings_in(folder), search=search or SearchSettings()), clock=clock) as hub:
         alice = hub.bind(ALICE)
         for draft in drafts(levels):
             await alice.store_memories([draft])
@@ -85,9 +86,11 @@ async def test_a_private_corpus_ranks_like_a_plain_one(tmp_path: Path, *, on_dis
 @pytest.mark.parametrize("on_disk", [False, True], ids=["in_memory", "sqlite"])
 @pytest.mark.parametrize("private", [1, 4], ids=["one-in-ten", "four-in-ten"])
 async def test_a_mixed_corpus_ranks_like_a_plain_one(tmp_path: Path, *, on_disk: bool, private: int) -> None:
+    """Apart from context: neighbours are of one level, so that nobody is told of a hidden one."""
+    alone = SearchSettings(context_weight=0.0)
     levels = [*([Level.PRIVATE] * private), *([Level.PROJECT] * (10 - private))]
-    plain = await rankings(tmp_path / "plain" if on_disk else None, Level.PROJECT)
-    mixed = await rankings(tmp_path / "mixed" if on_disk else None, *levels)
+    plain = await rankings(tmp_path / "plain" if on_disk else None, Level.PROJECT, search=alone)
+    mixed = await rankings(tmp_path / "mixed" if on_disk else None, *levels, search=alone)
     for expected, found in zip(plain, mixed, strict=True):
         assert [hit.content for hit in found] == [hit.content for hit in expected]
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-4)

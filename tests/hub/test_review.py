@@ -192,7 +192,7 @@ async def test_a_query_without_words_says_so(hub: Hub) -> None:
     alice = hub.bind(ALICE)
     await remember(alice, "anything")
     [hit] = (await alice.retrieve_context(ContextQuery("what is it?"))).hits
-    assert hit.why[0] == "newest first: the query has no searchable word"
+    assert hit.why[0] == "recent and important first: the query has no searchable word"
 
 
 async def test_long_tags_count_against_the_budget(hub: Hub) -> None:

@@ -1,6 +1,7 @@
 """Plain records are no dictionary of encrypted ones: nothing that is keyed lies in the file under one key for both."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from contextdna import (
+    AgentId,
     ArtifactDraft,
     BeginRequest,
     ContextQuery,
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.anyio
 
 PLAIN = [level for level in Level if level not in ENCRYPTED_LEVELS]
 SECRET = "The launch code of project Aurora is rotated every Tuesday by Marisol"
+OTHER = replace(WRITER, agent_id=AgentId("other"))
 TAGS = ("launch", "aurora")
 
 
@@ -88,7 +91,7 @@ async def test_plain_records_are_no_dictionary_of_encrypted_ones(folder: Path) -
 async def test_every_level_is_found_by_word_phrase_and_tag(hub: Hub) -> None:
     writer = hub.bind(WRITER)
     ids = {await remember(writer, SECRET, level=level, tags=TAGS) for level in Level}
-    await remember(writer, "an aurora elsewhere", tags=("sky",))
+    await remember(hub.bind(OTHER), "an aurora elsewhere", tags=("sky",))
     for query in ({"text": "rotated"}, {"text": '"launch code"'}, {"text": '"code of project" "every tuesday" lost'}):
         assert await found(hub, **query) == ids
     for tags in (("aurora",), ("aurora", "launch")):

@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from contextdna import (
+    AgentId,
     Artifact,
     ArtifactDraft,
     Hub,
@@ -17,6 +18,7 @@ from contextdna import (
     Level,
     LimitExceeded,
     MemoryDraft,
+    Principal,
     SignalDraft,
     StorageUnavailable,
     open_hub,
@@ -254,12 +256,13 @@ async def test_a_server_closes_overdue_sessions_soon(
 
 
 async def test_a_sweep_goes_on_until_every_expired_signal_is_gone(hub: Hub, clock: Clock) -> None:
-    async def send() -> None:
-        await hub.bind(ALICE).signals.send(SignalDraft("go", (BOB.agent_id,), expires_in_s=60))
+    async def send(sender: Principal, target: AgentId) -> None:
+        await hub.bind(sender).signals.send(SignalDraft("go", (target,), expires_in_s=60))
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(1001):
-            tasks.start_soon(send)
+        for number in range(1001):
+            pair = (ALICE, BOB) if number % 2 else (BOB, ALICE)
+            tasks.start_soon(send, pair[0], pair[1].agent_id)
     clock.advance(days=30)
     await hub.bind(ROOT).sweep()
     data = (await stored(hub)).data

@@ -53,6 +53,7 @@ class HitView(BaseModel):
     shared_by: str | None = None
     session: str | None = None
     clipped: bool | None = None
+    same_ids: list[str] | None = None
 
 
 class EmptyView(BaseModel):
@@ -131,6 +132,7 @@ def _hit(hit: Hit) -> HitView:
         shared_by=hit.granted_by or None,
         session=record.session_id or None,
         clipped=hit.clipped or None,
+        same_ids=list(hit.same_ids) or None,
     )
 
 

@@ -11,6 +11,7 @@ from contextdna.domain.readable import readable
 from contextdna.domain.tokens import estimate_tokens, words
 from contextdna.errors import IntegrityFault
 from contextdna.values.ids import RecordId
+from contextdna.values.level import Level
 from contextdna.values.record import VisibleRecord
 from contextdna.values.search import Hit
 
@@ -55,7 +56,7 @@ def assemble(
     said = _Said()
     left, consumed = max_tokens, len(page)
     for position, hit in _opened(op, page, seen, plan, evidence):
-        first = said.before(hit.content)
+        first = said.before(hit)
         if first is not None:
             hits[first] = replace(hits[first], same_ids=(*hits[first].same_ids, hit.record.id))
             continue
@@ -68,7 +69,7 @@ def assemble(
         shown = _within(hit, hit.content, min(room, share))
         hits.append(shown)
         whole.append(hit.content)
-        said.add(hit.content)
+        said.add(hit)
         left -= overhead + estimate_tokens(shown.content)
     for position, hit in enumerate(hits):
         if hit.clipped and left > 0:
@@ -82,25 +83,27 @@ class _Said:
     """The texts that an answer shows already."""
 
     def __init__(self) -> None:
-        self._texts: list[frozenset[str]] = []
+        self._hits: list[tuple[Level, frozenset[str]]] = []
 
-    def before(self, text: str) -> int | None:
-        """Give the place of a text that says nearly the same words; None where there is none."""
-        asked = _text_words(text)
+    def before(self, hit: Hit) -> int | None:
+        """Give the place of a hit of the same level that says nearly the same words; None where there is none."""
+        asked = _text_words(hit)
         if len(asked) < _ALIKE_WORDS_MIN:
             return None
-        for place, held in enumerate(self._texts):
+        for place, (level, held) in enumerate(self._hits):
             fewer, more = sorted((len(asked), len(held)))
-            if fewer >= _ALIKE * more and len(asked & held) >= _ALIKE * len(asked | held):
+            alike = fewer >= _ALIKE * more and len(asked & held) >= _ALIKE * len(asked | held)
+            if alike and level is hit.record.level:
                 return place
         return None
 
-    def add(self, text: str) -> None:
-        self._texts.append(_text_words(text))
+    def add(self, hit: Hit) -> None:
+        """Take a hit that is shown."""
+        self._hits.append((hit.record.level, _text_words(hit)))
 
 
-def _text_words(text: str) -> frozenset[str]:
-    return frozenset(words(text, limit=_ALIKE_WORDS_MAX))
+def _text_words(hit: Hit) -> frozenset[str]:
+    return frozenset(words(hit.content, limit=_ALIKE_WORDS_MAX))
 
 
 def _opened(

@@ -134,7 +134,7 @@ def find_period(text: str, *, now: datetime) -> Period | None:
         now: What relative times count from, aware.
     """
     text = normalised(text[:_CHARS_MAX]).replace("\u2019", "'")
-    if not any(word in _HINTS or word[-1].isdecimal() for word in words(text)):
+    if not any(word in _HINT_WORDS or word[-1].isdecimal() for word in words(text)):
         return None
     now = now.astimezone(UTC)
     for pattern, read in _compiled():
@@ -281,7 +281,7 @@ _LENGTHS: Final = {
     "year": timedelta(days=365),
 }
 _ARTICLES: Final = frozenset({"a", "an", "un", "une", "una"})
-_HINTS: Final = frozenset(words(name)[-1] for names in (_MONTHS, _WEEKDAYS, _UNITS, _DAYS_BACK) for name in names)
+_HINT_WORDS: Final = frozenset(words(name)[-1] for names in (_MONTHS, _WEEKDAYS, _UNITS, _DAYS_BACK) for name in names)
 _DATES: Final = (
     rf"{_YEAR}-(?P<number>\d\d)-(?P<day>\d\d)(?:t[\d:.]+z?)?",
     rf"{_YEAR}-(?P<number>\d\d)(?!-)",

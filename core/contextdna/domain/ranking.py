@@ -1,7 +1,7 @@
 """Candidates in order: how well their words, and those around them, answer a question, mixed with what else counts.
 
 All of it is computed from what the candidates carry, so every backend ranks alike, and encrypted records like plain
-ones. The weights are settings; docs/decisions/0019 has what they were measured with.
+ones. The weights are settings; docs/decisions/0020 has what they were measured with.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from contextdna.values.search import Candidate, Neighbour
 from contextdna.values.settings import SearchSettings
 
 # BM25 with less regard for length than usual: memories and turns are short, and a short one is not the better answer.
-# Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0019.
+# Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0020.
 K1: Final = 1.2
 B: Final = 0.3
 _PLACES: Final = (1.0, 0.64, 0.27)  # of what the next one gets, those one, two and three places off; as measured
@@ -96,7 +96,10 @@ class Evidence:
     """Cosines to the question, of the records that are near it; empty where nothing was searched by meaning."""
     lexical_max: float = 1.0
     """The best sum of own words and context there is."""
-    semantic_max: float = 1.0
+    semantic_min: float = 0.0
+    """The least cosine among them: being near at all is no merit."""
+    semantic_span: float = 1.0
+    """From the least cosine to the greatest."""
 
     @classmethod
     def of(
@@ -104,14 +107,15 @@ class Evidence:
     ) -> "Evidence":
         """Weigh evidence by the best there is of each sort."""
         sums = (lexical.score + context.get(record_id, 0.0) for record_id, lexical in scores.items())
-        return cls(scores, context, semantic, max(sums, default=0.0) or 1.0, max(semantic.values(), default=0.0) or 1.0)
+        least, most = min(semantic.values(), default=0.0), max(semantic.values(), default=0.0)
+        return cls(scores, context, semantic, max(sums, default=0.0) or 1.0, least, most - least or 1.0)
 
     def text(self, record_id: RecordId, semantic_weight: float) -> float:
         """Give how well a record's text answers, from 0 to 1."""
         lexical = self.scores.get(record_id, NOTHING).score + self.context.get(record_id, 0.0)
         if not self.semantic:
             return lexical / self.lexical_max
-        semantic = self.semantic.get(record_id, 0.0) / self.semantic_max
+        semantic = max(self.semantic.get(record_id, 0.0) - self.semantic_min, 0.0) / self.semantic_span
         return (1 - semantic_weight) * lexical / self.lexical_max + semantic_weight * semantic
 
 

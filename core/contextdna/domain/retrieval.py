@@ -1,7 +1,7 @@
 """Retrieval: from a question to ranked, readable records within a token budget."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -9,6 +9,7 @@ from contextdna.domain import ranking
 from contextdna.domain.assembly import assemble
 from contextdna.domain.cursors import pack_cursor, unpack_cursor
 from contextdna.domain.empty_answers import explain
+from contextdna.domain.memories import without_hidden_successors
 from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan, plan
@@ -16,11 +17,16 @@ from contextdna.domain.ranking import Evidence, Lexical, Ranked
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId
-from contextdna.values.search import Candidate, Context, ContextQuery, RecordFilter
+from contextdna.values.search import Candidate, Context, ContextQuery, Neighbour, RecordFilter
 
 _OFFSET_MAX: Final = 10_000_000
 _SOURCES: Final = 24
-"""The best matches, whose neighbours are looked at. Source: docs/decisions/0019: more find nothing more."""
+"""The best matches, whose neighbours are looked at. Source: docs/decisions/0020: more find nothing more."""
+_UNSAID_MIN: Final = 0.4
+"""A record without a word of the question is an answer when its neighbours give it this share of the best score.
+
+Source: docs/decisions/0020: with less, many more records are shown, and no more that answer.
+"""
 
 
 def check_query(query: ContextQuery, op: Operation) -> None:
@@ -49,7 +55,8 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     where = replace(_filter(op, query), owner_id=await meant_agent(op, query.owner_id))
     page = await _page(op, where, asked, cursor, limit=query.limit)
     wanted = [entry.candidate.id for entry in page.entries]
-    seen = {item.record.id: item for item in await op.tx.records.read(op.actor.reader, wanted, now=op.now)}
+    items = await op.tx.records.read(op.actor.reader, wanted, now=op.now)
+    seen = {item.record.id: item for item in await without_hidden_successors(op, items)}
     answer = assemble(op, page.entries, seen, asked, page.evidence, max_tokens=query.max_tokens)
     more = page.more or answer.consumed < len(page.entries)
     op.note([hit.record.id for hit in answer.hits], hits=len(answer.hits), query_words=len(asked.understood.words))
@@ -63,21 +70,21 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
 
 
 async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[tuple[Candidate, float]]:
-    """Give the actor's visible records that answer a text, with how well they do (0 to 1), best mixed score first.
+    """Give the actor's visible records that answer a text themselves, with how well they do (0 to 1), best first.
 
     Without usable words the newest come, by importance and recency.
     """
     asked = await plan(op, text)
     search = op.settings.search
-    found: Sequence[Candidate]
     if not asked.has_text:
         found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=search.candidates_max)
-        evidence = ranking.NO_EVIDENCE
-    else:
-        answers = await _answers(op, where, asked, _Cursor(), need=limit)
-        found, evidence = answers.candidates, answers.evidence
-    ranked = _ranked(op, found[: max(limit, search.candidates_max)], asked, evidence)[:limit]
-    return [(entry.candidate, evidence.text(entry.candidate.id, search.semantic_weight)) for entry in ranked]
+        return [(entry.candidate, 0.0) for entry in _ranked(op, found, asked, ranking.NO_EVIDENCE)[:limit]]
+    matching, _ = await _search(op, where, asked, _Cursor(), need=limit)
+    score = ranking.scorer(asked, search)
+    evidence = Evidence.of({candidate.id: score(candidate) for candidate in matching}, {}, {})
+    best = sorted(matching, key=lambda candidate: (-evidence.scores[candidate.id].score, candidate.id))
+    ranked = _ranked(op, best[: max(limit, search.candidates_max)], asked, evidence)[:limit]
+    return [(entry.candidate, evidence.text(entry.candidate.id, 0.0)) for entry in ranked]
 
 
 class _Cursor(NamedTuple):
@@ -152,29 +159,35 @@ async def _answers(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cur
     search, reader = op.settings.search, op.actor.reader
     found, wide = await _search(op, where, asked, cursor, need=need)
     more, found = len(found) > search.found_max, found[: search.found_max]
-    near = {} if cursor.found else await _near(op, asked.text, where)
     candidates = {candidate.id: candidate for candidate in found}
+    near = {} if cursor.found else await _near(op, asked, where)
     unseen = [record_id for record_id in near if record_id not in candidates]
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
         candidates.update({candidate.id: candidate for candidate in close})
     score = ranking.scorer(asked, search)
     scores = {record_id: score(candidate) for record_id, candidate in candidates.items()}
-    context = await _context(op, where, candidates, scores)
-    scores.update({record_id: score(candidates[record_id]) for record_id in candidates.keys() - scores.keys()})
+    beside = await _beside(op, where, scores)
+    context = ranking.context(scores, beside, search)
+    if not asked.understood.phrases:  # what is quoted must be there
+        least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
+        for candidate in {neighbour.candidate.id: neighbour.candidate for neighbour in beside}.values():
+            own = scores.get(candidate.id) or score(candidate)
+            if own.score or context.get(candidate.id, 0.0) >= least:
+                candidates[candidate.id], scores[candidate.id] = candidate, own
     evidence = Evidence.of(scores, context, near)
     text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}
     best = sorted(candidates.values(), key=lambda candidate: (-text[candidate.id], candidate.id))
     return _Answers(best, evidence, len(found), more, wide)
 
 
-async def _near(op: Operation, text: str, where: RecordFilter) -> dict[RecordId, float]:
-    """Give what is near by meaning, with its cosines; nothing without an embedder."""
-    if op.recall is None:
+async def _near(op: Operation, asked: Plan, where: RecordFilter) -> dict[RecordId, float]:
+    """Give what is near by meaning, with its cosines; nothing without an embedder, or where words are quoted."""
+    if op.recall is None or asked.understood.phrases:
         return {}
     from contextdna.domain import semantics
 
-    return dict(await semantics.nearest(op, text, where, limit=op.settings.search.candidates_max))
+    return dict(await semantics.nearest(op, asked.text, where, limit=op.settings.search.candidates_max))
 
 
 async def _search(
@@ -193,20 +206,14 @@ async def _search(
     return found, False
 
 
-async def _context(
-    op: Operation, where: RecordFilter, candidates: dict[RecordId, Candidate], scores: dict[RecordId, Lexical]
-) -> dict[RecordId, float]:
-    """Give what neighbours of the best matches get, and add them to the candidates."""
+async def _beside(op: Operation, where: RecordFilter, scores: Mapping[RecordId, Lexical]) -> list[Neighbour]:
+    """Give what stands beside the best matches."""
     search = op.settings.search
-    sources = sorted(scores, key=lambda record_id: (-scores[record_id].score, record_id))[:_SOURCES]
-    sources = [record_id for record_id in sources if scores[record_id].score > 0]
+    best = sorted(scores, key=lambda record_id: (-scores[record_id].score, record_id))[:_SOURCES]
+    sources = [record_id for record_id in best if scores[record_id].score > 0]
     if not sources or not (search.context_weight or search.link_weight):
-        return {}
-    beside = await op.tx.records.neighbours(
-        op.actor.reader, where, sources, now=op.now, within_s=search.context_window_s
-    )
-    candidates.update({near.candidate.id: near.candidate for near in beside})
-    return ranking.context(scores, beside, search)
+        return []
+    return await op.tx.records.neighbours(op.actor.reader, where, sources, now=op.now, within_s=search.context_window_s)
 
 
 def _filter(op: Operation, query: ContextQuery) -> RecordFilter:

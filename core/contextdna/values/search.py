@@ -10,7 +10,7 @@ from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record
 
 NEIGHBOURS_MAX: Final = 3
-"""Places before and after a record that count as beside it. Source: docs/decisions/0019; the fourth adds nothing."""
+"""Places before and after a record that count as beside it. Source: docs/decisions/0020; the fourth adds nothing."""
 
 Phrase: TypeAlias = tuple[str, ...]
 """Tokens that stand side by side."""
