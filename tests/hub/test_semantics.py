@@ -12,7 +12,6 @@ import pytest
 from contextdna import (
     ArtifactDraft,
     ContextQuery,
-    DelegationRequest,
     Hub,
     HubSettings,
     Kind,
@@ -131,15 +130,6 @@ async def test_a_search_finds_what_says_it_in_other_words(settings: HubSettings)
         for principal, expected in ((ALICE, {memory, private}), (BOB, {memory})):
             context = await hub.bind(principal).retrieve_context(ContextQuery("bac"))
             assert {hit.record.id for hit in context.hits} == expected
-
-
-async def test_a_delegation_hands_down_what_says_it_in_other_words(settings: HubSettings) -> None:
-    async with opened(settings) as hub:
-        await remember(hub.bind(ALICE), "abba cab")
-        await embed(hub)
-        report = await hub.bind(ALICE).delegate(DelegationRequest(BOB.agent_id, "bac"))
-        assert report.memories == 1
-        assert "abba cab" in report.briefing
 
 
 @pytest.mark.parametrize("small", [False, True], ids=["floats", "signatures"])

@@ -334,7 +334,6 @@ class Workspace:
 
     async def delegate(self, request: delegation.DelegationRequest) -> delegation.DelegationReport:
         """Hand a task to a child agent, with context."""
-        await self._semantics.prepare(self._caller, Action.DELEGATE, request.query or request.task)
         return await self._door.write(self._caller, Action.DELEGATE, lambda op: delegation.delegate(op, request))
 
     async def record_loop(self, draft: LoopDraft) -> LoopOutcome:
