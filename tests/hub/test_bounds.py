@@ -30,6 +30,14 @@ async def test_a_request_id_within_the_bound_is_audited_as_it_is(hub: Hub) -> No
     assert (await last_audit(hub)).draft.request_id == "r" * 64
 
 
+async def test_an_empty_answer_repeats_no_more_of_a_type_than_a_name_is_long(hub: Hub) -> None:
+    answer = await hub.bind(ALICE).retrieve_context(ContextQuery(types=("fact", "x" * 300_000)))
+    assert answer.empty is not None
+    assert answer.empty.suggestions[:2] == tuple(
+        f"type {shown} has no visible records" for shown in ("fact", "x" * 128)
+    )
+
+
 LONG = " ".join(f"filler{number}" for number in range(900))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from contextdna.domain.names import near_agents
 from contextdna.domain.operation import Operation
+from contextdna.values.ids import as_named
 from contextdna.values.search import ContextQuery, EmptyReason, ScopeCount
 
 
@@ -48,7 +49,7 @@ def _message(op: Operation, query: ContextQuery, visible: int) -> str:
 
 def _suggestions(query: ContextQuery, types: Mapping[str, int], *, has_text: bool) -> tuple[str, ...]:
     suggestions = []
-    for wanted in query.types:
+    for wanted in map(as_named, query.types):
         if wanted not in types:
             near = difflib.get_close_matches(wanted, types, n=2, cutoff=0.5)
             suggestions.append(f"type {wanted} has no visible records" + (f"; near: {', '.join(near)}" if near else ""))
