@@ -49,13 +49,6 @@ def _agent(event: Event) -> Iterator[ResourceUri]:
     yield ResourceUri(Noun.AGENTS, event.project_id)
 
 
-def _session(event: Event) -> Iterator[ResourceUri]:
-    """A session stands in the history of its agent, whom its events are for: the last of those above it, and it."""
-    for agent_id in event.audience[-1:]:
-        yield ResourceUri(Noun.AGENT, event.project_id, agent_id)
-    yield ResourceUri(Noun.AGENTS, event.project_id)
-
-
 UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.MEMORY_STORED: (_records, _project),
     EventName.MEMORY_MERGED: (_records,),
@@ -66,12 +59,12 @@ UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.MEMORY_SHARED: (_records, _project),
     EventName.MEMORY_UNSHARED: (_records, _project),
     EventName.MEMORY_LINKED: (_records,),
-    EventName.SESSION_BEGUN: (_session, _project),
+    EventName.SESSION_BEGUN: (),
     EventName.SESSION_PROGRESSED: (),
-    EventName.SESSION_ENDED: (_session,),
-    EventName.SESSION_EXPIRED: (_session,),
+    EventName.SESSION_ENDED: (),
+    EventName.SESSION_EXPIRED: (),
     EventName.TURN_LOGGED: (_conversation, _project),
-    EventName.DELEGATION_CREATED: (_session, _project),
+    EventName.DELEGATION_CREATED: (),
     EventName.DELEGATION_ACCEPTED: (),
     EventName.DELEGATION_DECLINED: (),
     EventName.DELEGATION_COMPLETED: (),
@@ -90,6 +83,9 @@ UPDATES: Final[Mapping[EventName, tuple[Touched, ...]]] = {
     EventName.AGENT_REGISTERED: (_agent, _project),
     EventName.AGENT_UPDATED: (_agent,),
     EventName.AGENT_RETIRED: (_agent,),
+    EventName.AGENT_APPEARED: (_agent, _project),
+    EventName.AGENT_SEEN: (_agent,),
+    EventName.GATE_CHANGED: (_phase,),
 }
 """What each event touches; one that no resource shows has an empty row."""
 
@@ -110,8 +106,7 @@ class Watched:
 
 def watched(uri: ResourceUri) -> Watched:
     """Tell what to listen to for a resource; a page of a list changes with its list."""
-    # A session event names no agent that could be listened for: its audience tells, for whom it may.
-    about = frozenset({uri.item_id} if uri.item_id and uri.noun is not Noun.AGENT else ())
+    about = frozenset({uri.item_id} if uri.item_id else ())
     return Watched(replace(uri, cursor=""), _NAMES[uri.noun], about)
 
 

@@ -327,9 +327,11 @@ async def test_the_directory_s_changes_are_told_to_all_and_confidence_only_upwar
     await hub.bind(ALICE).agents.retire(DRONE)
     await register(hub, ALICE, DRONE)
     told = ["registered", "updated", "retired", "registered"]
-    assert await events_for(hub, BOB) == [(f"agent.{what}", DRONE) for what in told]
+    of_drone = [event for event in await events_for(hub, BOB) if event[1] == DRONE]
+    assert of_drone == [(f"agent.{what}", DRONE) for what in told]
     told.insert(2, "updated")
-    assert await events_for(hub, ALICE) == [(f"agent.{what}", DRONE) for what in told]
+    of_drone = [event for event in await events_for(hub, ALICE) if event[1] == DRONE]
+    assert of_drone == [(f"agent.{what}", DRONE) for what in told]
 
 
 async def test_a_heartbeat_is_kept_and_nobody_is_told(hub: Hub, clock: Clock) -> None:

@@ -10,8 +10,10 @@ import anyio
 import pytest
 
 from contextdna import (
+    Agent,
     AgentId,
     Conflict,
+    Decision,
     DelegationRequest,
     Event,
     EventId,
@@ -20,6 +22,8 @@ from contextdna import (
     HubSettings,
     Level,
     LimitExceeded,
+    Loop,
+    LoopDraft,
     MemoryChange,
     MemoryDraft,
     NotFound,
@@ -28,6 +32,7 @@ from contextdna import (
     ReadAudit,
     RecordId,
     Risk,
+    Role,
     SessionInvalid,
     StorageUnavailable,
     Tier,
@@ -37,6 +42,7 @@ from contextdna import (
 )
 from contextdna.hub import events as following
 from contextdna.hub import stream
+from contextdna.ports.database import Transaction
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -44,6 +50,7 @@ from tests.hub.rig import (
     OTHER,
     PETE,
     ROOT,
+    START,
     STRANGER,
     TESS,
     WRITER,
@@ -64,6 +71,18 @@ EARLIEST = EventId("")
 STORED, SHARED, UNSHARED = EventName.MEMORY_STORED, EventName.MEMORY_SHARED, EventName.MEMORY_UNSHARED
 DEADLINE_S = 30
 """Only ends a test that has failed."""
+
+
+@pytest.fixture
+async def hub(hub: Hub) -> Hub:
+    """Give an installation that has seen all who call: of their coming other tests tell."""
+
+    async def see(tx: Transaction) -> None:
+        for who in (ALICE, TESS, BOB, PETE, ROOT, WRITER):
+            await tx.projects.see_agent(Agent(who.agent_id, DEFAULT, who.team_id, who.swarm_id, who.role, START, START))
+
+    await hub._door.database.write(see)
+    return hub
 
 
 async def told(hub: Hub, principal: Principal, *, after: EventId = EARLIEST, **binding: Any) -> list[Event]:
@@ -163,7 +182,42 @@ class TestWhatIsTold:
         await begin(hub, ROOT, "carol")
         carol = Principal(AgentId("carol"), (DEFAULT,))
         assert EventName.SESSION_BEGUN in await names_told(hub, carol)
-        assert await told(hub, PETE) == []
+        others = [(event.name, event.agent_id, event.subject, event.record_ids) for event in await told(hub, PETE)]
+        assert others == [(EventName.AGENT_APPEARED, "carol", "carol", ())]
+
+    async def test_who_works_anew_or_no_more_is_told_to_everyone_but_not_who_saw_to_it(self, hub: Hub) -> None:
+        cursor = (await hub.bind(PETE).events.read(limit=1000)).cursor
+        parent = hub.bind(ROOT, session_id=await begin(hub, ROOT, "alice"))
+        await parent.delegate(DelegationRequest(AgentId("drone"), "help"))
+        await parent.end_session(success=True)
+        heard = [
+            (event.name, event.agent_id, event.subject, event.audience) for event in await told(hub, PETE, after=cursor)
+        ]
+        assert heard == [
+            (EventName.AGENT_SEEN, "alice", "alice", ()),
+            (EventName.AGENT_APPEARED, "alice/drone", "alice/drone", ()),
+            (EventName.AGENT_SEEN, "alice", "alice", ()),
+            (EventName.AGENT_SEEN, "alice/drone", "alice/drone", ()),
+        ]
+
+    async def test_that_a_gate_changed_is_told_to_those_it_judges_who_know_the_phase_and_no_more(
+        self, hub: Hub
+    ) -> None:
+        boss = Principal(AgentId("boss"), (DEFAULT,), role=Role.COORDINATOR)
+        await hub.bind(BOB).record_loop(LoopDraft(Loop.CONFIDENCE, "known", score=0.5))
+        await hub.bind(ROOT, project_id=DEFAULT).record_loop(LoopDraft(Loop.CONFIDENCE, "known", score=0.5))
+        cursor = (await hub.bind(ROOT, project_id=DEFAULT).events.read(limit=1000)).cursor
+        for phase in ("known", "secret"):
+            await hub.bind(ALICE).record_loop(LoopDraft(Loop.CONFIDENCE, phase, score=0.7))
+        await hub.bind(ALICE).record_loop(LoopDraft(Loop.DECISION, "known", decision=Decision.DEFER))
+        changed = [("gate.changed", "(upkeep)", "known", ())]
+        for who, expected in ((BOB, changed), (ROOT, changed), (TESS, []), (PETE, []), (boss, [])):
+            heard = [
+                (event.name, event.agent_id, event.subject, event.record_ids)
+                for event in await told(hub, who, after=cursor, project_id=DEFAULT)
+                if event.name is not EventName.DECISION_RECORDED
+            ]
+            assert heard == expected, who
 
     async def test_nobody_learns_who_else_was_told(self, hub: Hub) -> None:
         memory = await remember(hub.bind(ALICE), "for two", level=Level.PRIVATE)
@@ -336,7 +390,7 @@ class TestFollowing:
         async with following_live(hub.bind(PETE)) as batches, anyio.create_task_group() as tasks:
             for number in range(10):
                 tasks.start_soon(write, number)
-            while len(seen) < 100:
+            while len(seen) < 110:  # with each one's coming
                 seen += await anext(batches)
         assert [event.seq for event in seen] == sorted({event.seq for event in seen})
         assert [event.id for event in await told(hub, PETE)] == [event.id for event in seen]

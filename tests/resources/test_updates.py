@@ -24,7 +24,6 @@ NOTHING: set[str] = set()
 OF_PHASE = {f"{BASE}/loops/subj", BASE}
 AGENTS = f"{BASE}/agents"
 AGENT = f"{BASE}/agents/subj"
-ITS_AGENT = f"{BASE}/agents/queen%2Fdrone"
 
 TABLE = {
     EventName.MEMORY_STORED: OF_RECORDS,
@@ -36,12 +35,12 @@ TABLE = {
     EventName.MEMORY_SHARED: OF_RECORDS,
     EventName.MEMORY_UNSHARED: OF_RECORDS,
     EventName.MEMORY_LINKED: OF_RECORDS - {BASE},
-    EventName.SESSION_BEGUN: {AGENTS, ITS_AGENT, BASE},
+    EventName.SESSION_BEGUN: NOTHING,
     EventName.SESSION_PROGRESSED: NOTHING,
-    EventName.SESSION_ENDED: {AGENTS, ITS_AGENT},
-    EventName.SESSION_EXPIRED: {AGENTS, ITS_AGENT},
+    EventName.SESSION_ENDED: NOTHING,
+    EventName.SESSION_EXPIRED: NOTHING,
     EventName.TURN_LOGGED: {f"{BASE}/conversations/subj", f"{BASE}/conversations", BASE},
-    EventName.DELEGATION_CREATED: {AGENTS, ITS_AGENT, BASE},
+    EventName.DELEGATION_CREATED: NOTHING,
     EventName.DELEGATION_ACCEPTED: NOTHING,
     EventName.DELEGATION_DECLINED: NOTHING,
     EventName.DELEGATION_COMPLETED: NOTHING,
@@ -60,6 +59,9 @@ TABLE = {
     EventName.AGENT_REGISTERED: {AGENT, AGENTS, BASE},
     EventName.AGENT_UPDATED: {AGENT, AGENTS},
     EventName.AGENT_RETIRED: {AGENT, AGENTS},
+    EventName.AGENT_APPEARED: {AGENT, AGENTS, BASE},
+    EventName.AGENT_SEEN: {AGENT, AGENTS},
+    EventName.GATE_CHANGED: {f"{BASE}/loops/subj"},
 }
 
 

@@ -34,6 +34,7 @@ from contextdna import (
     Outcome,
     Principal,
     ProjectId,
+    RegisterRequest,
     Role,
     StorageUnavailable,
     TurnDraft,
@@ -147,6 +148,10 @@ async def remember(workspace: Workspace, content: str, **fields: Any) -> str:
     return (await workspace.store_memories([MemoryDraft(content, **fields)]))[0].id
 
 
+async def shown(client: Client, uri: str) -> str:
+    return str((await client.read_resource(uri)).contents[0].text)  # type: ignore[union-attr]
+
+
 async def touch(workspace: Workspace, memory: str, version: int = 1) -> None:
     await workspace.update_memory(memory, MemoryChange(importance=0.1 * version), expected_version=version)  # type: ignore[arg-type]
 
@@ -223,6 +228,51 @@ class TestWhatIsTold:
             assert await told.next() == own
             await hub.bind(ALICE, session_id=handle).end_session(success=True)
             assert await told.next() == own
+
+    async def test_the_local_operator_is_told_of_what_others_do(self, hub: Hub, era: str) -> None:
+        local = Principal(AgentId("local"), (DEFAULT,), team_id="default", swarm_id="default", role=Role.SYSTEM)
+        alice = hub.bind(ALICE)
+        await alice.agents.register(RegisterRequest(ALICE.agent_id))
+        for who in (alice, hub.bind(local)):
+            await who.record_loop(LoopDraft(Loop.CONFIDENCE, "build", score=0.5))
+        handles: list[str] = []
+
+        async def begin() -> None:
+            handles.append((await alice.begin_session(BeginRequest(ALICE.agent_id))).handle)
+
+        async def delegate() -> None:
+            await hub.bind(ALICE, session_id=handles[0]).delegate(DelegationRequest(AgentId("drone"), "help"))
+
+        agents, agent, phase = f"{BASE}/agents", f"{BASE}/agents/alice", f"{BASE}/loops/build"
+        steps: list[tuple[Callable[[], Awaitable[Any]], set[str]]] = [
+            (begin, {agents, agent}),
+            (delegate, {agents, BASE}),
+            (lambda: hub.bind(ALICE, session_id=handles[0]).end_session(success=True), {agents, agent}),
+            (lambda: hub.bind(BOB).agents.register(RegisterRequest(BOB.agent_id)), {agents, BASE}),
+            (lambda: alice.agents.set_confidence(0.7), {agent}),
+            (lambda: alice.record_loop(LoopDraft(Loop.CONFIDENCE, "build", score=0.6)), {phase}),
+            (lambda: alice.record_loop(LoopDraft(Loop.CONSENSUS, "build", score=0.6)), {phase}),
+        ]
+        for step, changed in steps:
+            async with told_of(server_for(hub, local), era, *sorted(changed)) as told:
+                before = {uri: await shown(told.client, uri) for uri in changed}
+                await step()
+                missing = set(changed)
+                while missing:
+                    missing.discard(await told.next())
+                assert all([before[uri] != await shown(told.client, uri) for uri in changed])
+
+    async def test_a_swarm_is_told_of_its_gate_and_its_coordinator_of_confidence(self, hub: Hub, era: str) -> None:
+        boss = Principal(AgentId("boss"), (DEFAULT,), swarm_id="lift", role=Role.COORDINATOR)
+        alice = hub.bind(ALICE)
+        await alice.agents.register(RegisterRequest(ALICE.agent_id))
+        await hub.bind(BOB).record_loop(LoopDraft(Loop.CONFIDENCE, "build", score=0.5))
+        async with told_of(server_for(hub, BOB), era, f"{BASE}/loops/build") as told:
+            await alice.record_loop(LoopDraft(Loop.CONFIDENCE, "build", score=0.6))
+            assert await told.next() == f"{BASE}/loops/build"
+        async with told_of(server_for(hub, boss), era, f"{BASE}/agents/alice") as told:
+            await alice.agents.set_confidence(0.7)
+            assert await told.next() == f"{BASE}/agents/alice"
 
     async def test_a_page_of_a_list_is_told_of_with_its_list(self, hub: Hub, era: str) -> None:
         for number in range(51):

@@ -69,6 +69,13 @@ async def session_ended(op: Operation, session: Session) -> None:
     await append(
         op, session.agent_id, AgentChange.SESSION_ENDED, session=session, details={"status": session.status.value}
     )
+    _tell_seen(op, session.agent_id)
+
+
+def _tell_seen(op: Operation, agent_id: AgentId) -> None:
+    """Tell everyone that what the directory shows of an agent's work changed; once for all of its sessions."""
+    if not any(event.name is EventName.AGENT_SEEN and event.subject == agent_id for event in op.events):
+        op.emit(EventName.AGENT_SEEN, subject=agent_id, audience=[EVERYONE], by=agent_id)
 
 
 async def require_in_service(op: Operation, agent_id: AgentId) -> Agent | None:
@@ -96,6 +103,8 @@ async def note_session(op: Operation, known: Agent | None, session: Session) -> 
     team_id = session.team_id or (known.team_id if known else "")
     swarm_id = session.swarm_id or (known.swarm_id if known else "")
     await _note(op, known, Agent(agent_id, op.project_id, team_id, swarm_id, role, op.now, op.now))
+    if known is not None:
+        _tell_seen(op, agent_id)
 
 
 async def note_credential(op: Operation, known: Agent | None) -> None:
@@ -127,6 +136,8 @@ def _circles(agent: Agent) -> tuple[str, str, Role | None]:
 
 async def _note(op: Operation, known: Agent | None, seen: Agent) -> None:
     await op.tx.projects.see_agent(seen)
+    if known is None:
+        op.emit(EventName.AGENT_APPEARED, subject=seen.id, audience=[EVERYONE], by=seen.id)
     if known is not None and (seen.team_id, seen.swarm_id) != (known.team_id, known.swarm_id):
         await append(op, seen.id, AgentChange.UPDATED, details={"team": seen.team_id, "swarm": seen.swarm_id})
         op.emit(EventName.AGENT_UPDATED, subject=seen.id, audience=[EVERYONE])

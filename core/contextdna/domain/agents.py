@@ -18,7 +18,7 @@ from contextdna.values.agent import (
     Swarm,
     Team,
 )
-from contextdna.values.event import EVERYONE, EventName
+from contextdna.values.event import EVERYONE, OPERATORS, EventName, coordinators_audience
 from contextdna.values.ids import AgentId, ancestors_of, name_of
 from contextdna.values.principal import Role
 
@@ -321,15 +321,25 @@ async def _tell(op: Operation, what: AgentChange, before: Agent, after: Agent) -
 
 
 def _emit(op: Operation, changes: Sequence[AgentChange], before: Agent, after: Agent) -> None:
-    """Tell everyone what the directory shows; of confidence only the agent and those above it."""
+    """Tell everyone what the directory shows; of confidence only those who may know it."""
     if not changes:
         return
     if not before.registered_by or before.status is AgentStatus.RETIRED:
         op.emit(EventName.AGENT_REGISTERED, subject=after.id, audience=[EVERYONE])
     elif set(changes) == {AgentChange.CONFIDENCE_CHANGED}:
-        op.emit(EventName.AGENT_UPDATED, subject=after.id, audience=[*ancestors_of(after.id), after.id])
+        op.emit(EventName.AGENT_UPDATED, subject=after.id, audience=_knowing(after))
     else:
         op.emit(EventName.AGENT_UPDATED, subject=after.id, audience=[EVERYONE])
+
+
+def _knowing(agent: Agent) -> list[str]:
+    """Name in an audience those who may know all of an agent; the same rule stands in ``authority.knows_agent``."""
+    coordinators = (
+        []
+        if agent.role is Role.SYSTEM
+        else [coordinators_audience(name) for name in dict.fromkeys(("", agent.swarm_id))]
+    )
+    return [*ancestors_of(agent.id), agent.id, OPERATORS, *coordinators]
 
 
 def _check(request: RegisterRequest) -> None:

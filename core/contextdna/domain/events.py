@@ -121,9 +121,12 @@ async def known_to(op: Operation, events: Sequence[Event]) -> list[Event]:
         refs = await op.tx.records.refs(op.project_id, wanted)
         seen = {ref.id for ref in refs if visible(reader, ref, granted=ref.id in granted)}
         kept = {ref.id for ref in refs}
+    phases = await _seen_phases(op, events)
     known = []
     for event in events:
         own, addressed = event.agent_id == reader.agent_id, is_addressed(event.audience, reader)
+        if event.name is EventName.GATE_CHANGED and event.subject not in phases:
+            continue
         purge = event.name is EventName.MEMORY_PURGED
         told_when_gone = addressed if purge else own
         records = tuple(name for name in event.record_ids if name in seen or (told_when_gone and name not in kept))
@@ -132,6 +135,12 @@ async def known_to(op: Operation, events: Sequence[Event]) -> list[Event]:
         elif records or addressed:
             known.append(replace(event, record_ids=records, audience=_below(event, reader)))
     return known
+
+
+async def _seen_phases(op: Operation, events: Sequence[Event]) -> set[str]:
+    """Tell of which phases whose gates changed the actor sees a record: of others it learns nothing, not their name."""
+    named = {event.subject for event in events if event.name is EventName.GATE_CHANGED}
+    return {phase for phase in named if await op.tx.loops.latest_iteration(op.actor.reader, phase, now=op.now)}
 
 
 def _below(event: Event, reader: Reader) -> tuple[str, ...]:

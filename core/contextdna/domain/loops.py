@@ -13,8 +13,8 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.records import new_record
 from contextdna.domain.validation import check_count, check_metadata, check_name, check_score, check_text
 from contextdna.errors import Conflict, InvalidInput, LimitExceeded, NotFound
-from contextdna.values.event import EventName
-from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
+from contextdna.values.event import OPERATORS, EventName, coordinators_audience, swarm_audience
+from contextdna.values.ids import UPKEEP_AGENT, IdPrefix, RecordId, SessionId, new_id
 from contextdna.values.level import Level
 from contextdna.values.loop import (
     RESTS_ON,
@@ -147,8 +147,16 @@ async def record(op: Operation, draft: LoopDraft) -> LoopOutcome:
     await op.tx.records.add_links(_links(op, record_id, former, draft.rests_on))
     op.note([record_id], loop=int(draft.loop), phase=draft.phase, iteration=draft.iteration)
     op.emit(_RECORDED[draft.loop], [record_id], subject=draft.phase)
+    if draft.loop is not Loop.DECISION:
+        op.emit(EventName.GATE_CHANGED, subject=draft.phase, audience=_judged_by_it(op), by=UPKEEP_AGENT)
     after = await _own_gate(op, draft.phase, draft.iteration)
     return LoopOutcome(record_id, 1, after, objections, seen, op.actor.agent_id)
+
+
+def _judged_by_it(op: Operation) -> list[str]:
+    """Name in an audience those whose gate counts what the actor records, seen or not; see ``_own_gate``."""
+    swarm_id = op.actor.reader.swarm_id
+    return [*([swarm_audience(swarm_id)] if swarm_id else []), OPERATORS, coordinators_audience("")]
 
 
 async def _check_room(op: Operation, draft: LoopDraft) -> None:

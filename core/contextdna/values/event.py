@@ -46,6 +46,11 @@ class EventName(StrEnum):
     AGENT_REGISTERED = "agent.registered"
     AGENT_UPDATED = "agent.updated"
     AGENT_RETIRED = "agent.retired"
+    AGENT_APPEARED = "agent.appeared"
+    AGENT_SEEN = "agent.seen"
+    """It began or ended a session; which one only those hear whom it concerns."""
+    GATE_CHANGED = "gate.changed"
+    """A confidence or consensus counts in a phase, whoever recorded it; for those who see a record of the phase."""
 
 
 DEPARTURES = frozenset({EventName.SESSION_ENDED, EventName.SESSION_EXPIRED, EventName.AGENT_RETIRED})
@@ -68,8 +73,13 @@ def swarm_audience(swarm_id: str) -> str:
     return f"*swarm={swarm_id}"
 
 
+def coordinators_audience(swarm_id: str) -> str:
+    """Name the coordinators of a swarm in an audience; without one, those of the whole project."""
+    return f"*coordinators={swarm_id}"
+
+
 def is_addressed(audience: Iterable[str], reader: Reader) -> bool:
-    """Tell whether a reader is in an audience: by its agent id, team, swarm or as anyone of the project."""
+    """Tell whether a reader is in an audience: by its agent id, team, swarm or role, or as anyone of the project."""
     names = {EVERYONE, reader.agent_id}
     if reader.team_id:
         names.add(team_audience(reader.team_id))
@@ -77,6 +87,8 @@ def is_addressed(audience: Iterable[str], reader: Reader) -> bool:
         names.add(swarm_audience(reader.swarm_id))
     if reader.role is Role.SYSTEM:
         names.add(OPERATORS)
+    if reader.role is Role.COORDINATOR:
+        names.add(coordinators_audience(reader.swarm_id))
     return not names.isdisjoint(audience)
 
 
