@@ -64,6 +64,7 @@ async def test_a_briefing_without_hits_says_so_on_lines_of_their_own(rig: Rig) -
     async with rig.client(BOB) as client:
         text = await text_of(client, "brief_me", task="zzgrobniks")
     assert "\nNothing.\n\n> No record matches" in text
+    assert "1 record is visible there." in text
 
 
 async def test_retrieved_text_stays_behind_its_quotes(rig: Rig) -> None:
