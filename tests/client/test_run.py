@@ -231,6 +231,23 @@ async def test_all_that_a_delegated_run_learned_comes_back_to_its_parent(server:
         assert (line["status"], set(line["results"])) == ("failed" if failed else "completed", set(ids(drone)))
 
 
+async def test_what_is_more_than_a_delegation_brings_back_is_named(server: FaultyServer) -> None:
+    async with server.connect() as memory, memory.run("queen") as queen:
+        task = await queen.delegate("drone", "Check the report service")
+        async with memory.run(delegation=task) as drone:
+            for number in range(123):
+                drone.learn(f"Lesson number {number} of this run.")
+        assert len(ids(drone)) == 123
+        [missing] = drone.report.unstored
+        assert (missing.what, missing.code) == (
+            "which of what was stored belongs to the result",
+            "artifacts_out_of_range",
+        )
+        assert drone.report.ended
+        [line] = (await queen.call("update_delegation", direction="given"))["delegations"]
+        assert len(line["results"]) == 120
+
+
 @pytest.mark.parametrize("everything", [False, True], ids=["the-run", "the-connection-too"])
 async def test_a_cancelled_run_ends_its_session(server: FaultyServer, everything: bool) -> None:
     async with server.connect() as later:
