@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contextdna.backends.relational.columns import micros
 from contextdna.ports.database import Database, Transaction
 from contextdna.values.ids import AgentId, ProjectId, RecordId, SessionId
 from contextdna.values.level import Level
@@ -141,7 +142,7 @@ async def test_a_candidate_carries_what_ranks_it(database: Database) -> None:
     [hit] = await search(database, Match(phrases("x")))
     of = item.record
     assert hit == Candidate(
-        of.id, of.kind, of.level, of.owner_id, 0.25, minutes(-5), 3, sketch(("x", "y", "x")), granted=False
+        of.id, of.kind, of.level, of.owner_id, 0.25, micros(minutes(-5)), 3, sketch(("x", "y", "x")), granted=0
     )
 
 

@@ -1,7 +1,7 @@
 """Contract of ``Database``: units of work are atomic, isolated and durable in order."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import anyio
@@ -160,7 +160,7 @@ async def test_units_that_wait_together_fail_alone(database: Database) -> None:
         for number in range(30):
             tasks.start_soon(insert, number)
 
-    async def count(tx: Transaction) -> tuple[int, dict[tuple[str, ...], int]]:
+    async def count(tx: Transaction) -> tuple[int, Mapping[tuple[str, ...], int]]:
         return await tx.records.total(PROJECT), (await tx.records.statistics(PROJECT, [("word",)])).counts
 
     assert await database.read(count) == (20, {("word",): 20})

@@ -56,7 +56,8 @@ def assemble(
     said = _Said()
     left, consumed = max_tokens, len(page)
     for position, hit in _opened(op, page, seen, plan, evidence):
-        first = said.before(hit)
+        words_said = _text_words(hit)
+        first = said.before(hit.record.level, words_said)
         if first is not None:
             hits[first] = replace(hits[first], same_ids=(*hits[first].same_ids, hit.record.id))
             continue
@@ -69,7 +70,7 @@ def assemble(
         shown = _within(hit, hit.content, min(room, share))
         hits.append(shown)
         whole.append(hit.content)
-        said.add(hit)
+        said.add(hit.record.level, words_said)
         left -= overhead + estimate_tokens(shown.content)
     for position, hit in enumerate(hits):
         if hit.clipped and left > 0:
@@ -83,23 +84,23 @@ class _Said:
     """The texts that an answer shows already."""
 
     def __init__(self) -> None:
-        self._hits: list[tuple[Level, frozenset[str]]] = []
+        self._texts: list[tuple[Level, frozenset[str]]] = []
 
-    def before(self, hit: Hit) -> int | None:
-        """Give the place of a hit of the same level that says nearly the same words; None where there is none."""
-        asked = _text_words(hit)
+    def before(self, level: Level, asked: frozenset[str]) -> int | None:
+        """Give the place of a text of the same level that says nearly the same words; None where there is none."""
         if len(asked) < _ALIKE_WORDS_MIN:
             return None
-        for place, (level, held) in enumerate(self._hits):
-            fewer, more = sorted((len(asked), len(held)))
-            alike = fewer >= _ALIKE * more and len(asked & held) >= _ALIKE * len(asked | held)
-            if alike and level is hit.record.level:
-                return place
+        least, most = len(asked) * _ALIKE, len(asked) / _ALIKE
+        for place, (its_level, held) in enumerate(self._texts):
+            if level is its_level and least <= len(held) <= most:
+                shared = len(asked & held)
+                if shared >= _ALIKE * (len(asked) + len(held) - shared):
+                    return place
         return None
 
-    def add(self, hit: Hit) -> None:
-        """Take a hit that is shown."""
-        self._hits.append((hit.record.level, _text_words(hit)))
+    def add(self, level: Level, said: frozenset[str]) -> None:
+        """Take a text that is shown."""
+        self._texts.append((level, said))
 
 
 def _text_words(hit: Hit) -> frozenset[str]:

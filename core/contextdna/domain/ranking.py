@@ -1,11 +1,12 @@
 """Candidates in order: how well their words, and those around them, answer a question, mixed with what else counts.
 
 All of it is computed from what the candidates carry, so every backend ranks alike, and encrypted records like plain
-ones. The weights are settings; docs/decisions/0020 has what they were measured with.
+ones. The weights are settings; docs/decisions/0021 has what they were measured with.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import sqrt
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ from contextdna.values.search import Candidate, Neighbour
 from contextdna.values.settings import SearchSettings
 
 # BM25 with less regard for length than usual: memories and turns are short, and a short one is not the better answer.
-# Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0020.
+# Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0021.
 K1: Final = 1.2
 B: Final = 0.3
 _PLACES: Final = (1.0, 0.64, 0.27)  # of what the next one gets, those one, two and three places off; as measured
@@ -140,9 +141,9 @@ def rank(
     weights = text_weight + search.importance_weight + search.recency_weight
     ranked = []
     for candidate in candidates:
-        created_s = candidate.created_at.timestamp()
+        created_s = candidate.created_us / 1_000_000
         recency = 0.5 ** (max(0.0, now_s - created_s) / half_life_s)
-        timely = period is not None and period.holds(candidate.created_at)
+        timely = period is not None and period.holds(datetime.fromtimestamp(created_s, UTC))
         mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
         if plan.has_text:
             mixed += text_weight * evidence.text(candidate.id, search.semantic_weight)

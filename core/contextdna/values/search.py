@@ -10,7 +10,7 @@ from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record
 
 NEIGHBOURS_MAX: Final = 3
-"""Places before and after a record that count as beside it. Source: docs/decisions/0020; the fourth adds nothing."""
+"""Places before and after a record that count as beside it. Source: docs/decisions/0021; the fourth adds nothing."""
 
 Phrase: TypeAlias = tuple[str, ...]
 """Tokens that stand side by side."""
@@ -72,13 +72,14 @@ class Candidate(NamedTuple):
     level: Level
     owner_id: AgentId
     importance: float
-    created_at: datetime
+    created_us: int
+    """Microseconds since 1970-01-01 UTC."""
     words: int
     """How many words of it are indexed."""
     sketch: bytes
     """Its words, see ``values.sketch``."""
-    granted: bool
-    """Only a grant makes it visible."""
+    granted: int
+    """1 where only a grant makes it visible."""
 
 
 class Neighbour(NamedTuple):

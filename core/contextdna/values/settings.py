@@ -76,7 +76,7 @@ class SearchSettings:
     """What being of an agent that a question names adds to a score."""
     grant_weight: float = 0.02
     """What having been shared with the reader adds to a score."""
-    matches_max: int = 600
+    matches_max: int = 300
     """A query's rarest words each decide what is found while together they match this many records."""
     found_max: int = 2_000
     """Records that are found and scored at once; of more that match, the last that arrived."""

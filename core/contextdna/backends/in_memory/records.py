@@ -4,7 +4,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from contextdna.backends.in_memory.match import check, matches, occurrences
 from contextdna.backends.in_memory.sheets import Sheets, StoredRecord, in_force
@@ -27,6 +27,7 @@ from contextdna.values.sketch import sketch
 from contextdna.values.turn import ConversationSummary
 from contextdna.values.visibility import visible
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 AGING_TIERS = frozenset({Tier.WORKING, Tier.EPISODIC})
 
 
@@ -407,7 +408,15 @@ def _only_granted(reader: Reader, record: Record, granted: Mapping[RecordId, Age
 def _candidate(row: StoredRecord, *, shared: bool) -> Candidate:
     of = row.record
     return Candidate(
-        of.id, of.kind, of.level, of.owner_id, of.importance, of.created_at, len(row.tokens), sketch(row.tokens), shared
+        of.id,
+        of.kind,
+        of.level,
+        of.owner_id,
+        of.importance,
+        (of.created_at - _EPOCH) // timedelta(microseconds=1),
+        len(row.tokens),
+        sketch(row.tokens),
+        int(shared),
     )
 
 

@@ -309,10 +309,7 @@ def _visible_of(row: Row) -> VisibleRecord:
 
 
 def _candidate_of(row: Row) -> Candidate:
-    name, kind, level, owner_id, importance, created_at, words, marks, granted = row
-    return Candidate(
-        name, kind_of(kind), level_of(level), owner_id, importance, moment(created_at), words, marks, bool(granted)
-    )
+    return Candidate(row[0], kind_of(row[1]), level_of(row[2]), *row[3:])
 
 
 def _tags_param(where: RecordFilter) -> str | None:
