@@ -21,7 +21,7 @@ from contextdna.values.settings import SearchSettings
 # Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0021.
 K1: Final = 1.2
 B: Final = 0.3
-_PLACES: Final = (1.0, 0.64, 0.27)  # of what the next one gets, those one, two and three places off; as measured
+_PLACES: Final = (1.0, 0.8)  # of what the next one gets, those one and two places off; as measured
 
 
 class Lexical(NamedTuple):

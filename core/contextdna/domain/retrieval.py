@@ -20,7 +20,7 @@ from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Context, ContextQuery, Neighbour, RecordFilter
 
 _OFFSET_MAX: Final = 10_000_000
-_SOURCES: Final = 16
+_SOURCES: Final = 12
 """The best matches, whose neighbours are looked at. Source: docs/decisions/0021: more find nothing more."""
 _UNSAID_MIN: Final = 0.4
 """A record without a word of the question is an answer when its neighbours give it this share of the best score.

@@ -9,8 +9,8 @@ from contextdna.values.ids import AgentId, RecordId, SessionId
 from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record
 
-NEIGHBOURS_MAX: Final = 3
-"""Places before and after a record that count as beside it. Source: docs/decisions/0021; the fourth adds nothing."""
+NEIGHBOURS_MAX: Final = 2
+"""Places before and after a record that count as beside it. Source: docs/decisions/0021; the third adds nothing."""
 
 Phrase: TypeAlias = tuple[str, ...]
 """Tokens that stand side by side."""

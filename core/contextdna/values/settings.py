@@ -59,7 +59,7 @@ class SearchSettings:
     language: Language = Language.ENGLISH
     """The language of texts whose words leave doubt; the others are read in the language they are found to be in."""
     lexical_weight: float = 0.85
-    coverage_weight: float = 0.6
+    coverage_weight: float = 0.9
     """What holding all of a question's words adds to a record's own score, as a share of it."""
     context_weight: float = 0.55
     """How much of a record's score the next record beside it gets; those farther off get less."""
@@ -92,7 +92,7 @@ class SearchSettings:
     embedding_url: str = ""
     """Where ``/embeddings`` of an OpenAI-compatible endpoint is."""
     embedding_key: str = field(default="", repr=False)
-    semantic_weight: float = 0.3
+    semantic_weight: float = 0.2
     """Weight of nearness in meaning, of a whole of 1 with that of the words."""
 
 
