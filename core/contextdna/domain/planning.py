@@ -146,7 +146,8 @@ def _matches(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], reco
         return
     search = op.settings.search
     rare = _rare(terms, search.matches_max)
-    groups = _groups(terms[rare:][:_GROUPED_MAX], records, matches_max=search.matches_max)
+    room = search.found_max - sum(term.records for term in terms[:rare])
+    groups = _groups(terms[rare:][:_GROUPED_MAX], records, matches_max=room)
     found = Match(_any(terms[:rare]), together=tuple(groups))
     yield found
     wide = max(_rare(terms, search.matches_wide_max), 1)

@@ -78,7 +78,7 @@ class SearchSettings:
     """What having been shared with the reader adds to a score."""
     matches_max: int = 300
     """A query's rarest words each decide what is found while together they match this many records."""
-    found_max: int = 2_000
+    found_max: int = 1_000
     """Records that are found and scored at once; of more that match, the last that arrived."""
     matches_wide_max: int = 20_000
     """The same, when the rarest words and the filters leave less than a page."""
