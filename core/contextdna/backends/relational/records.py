@@ -26,7 +26,6 @@ from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
 from contextdna.values.search import (
-    NEIGHBOURS_MAX,
     Candidate,
     IndexStatistics,
     Match,
@@ -153,7 +152,7 @@ class Records:
         self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime, within_s: float
     ) -> list[Neighbour]:
         """Give what stands beside records, as far as it is visible and passes the filter."""
-        beside = (json_list(record_ids), int(within_s * 1_000_000), NEIGHBOURS_MAX)
+        beside = (json_list(record_ids), int(within_s * 1_000_000))
         rows = await self._rows("records_neighbours", (*_filter_params(reader, where, now), *beside))
         return placed([(row[0], row[1], _candidate_of(row[2:])) for row in rows])
 

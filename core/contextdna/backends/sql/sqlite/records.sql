@@ -112,48 +112,56 @@ ORDER BY f.rowid DESC LIMIT ?20 OFFSET ?21
 SELECT {candidate} FROM records r WHERE r.id IN (SELECT value FROM json_each(?20)) AND {visible} AND {filtered}
 
 -- name: records_neighbours
--- 20 the records beside which to look, 21 the most microseconds between memories, 22 the most places
+-- 20 the records beside which to look, 21 the most microseconds between memories
 WITH source AS MATERIALIZED (
   SELECT s.seq, s.id, s.kind, s.owner_id, s.session_id, s.level, s.position, s.created_at
   FROM json_each(?20) AS wanted CROSS JOIN records s ON s.project_id = ?1 AND s.id = wanted.value
+),
+next AS MATERIALIZED (
+  SELECT s.*, (
+    SELECT max(x.seq) FROM records x INDEXED BY records_by_owner
+    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+      AND x.kind = 'memory' AND x.seq < s.seq
+  ) AS before, (
+    SELECT min(x.seq) FROM records x INDEXED BY records_by_owner
+    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+      AND x.kind = 'memory' AND x.seq > s.seq
+  ) AS after
+  FROM source s WHERE s.kind = 'memory'
+),
+near (source_id, step, seq, created_at) AS (
+  SELECT id, -1, before, created_at FROM next
+  UNION ALL
+  SELECT id, 1, after, created_at FROM next
+  UNION ALL
+  SELECT s.id, -2, (
+    SELECT max(x.seq) FROM records x INDEXED BY records_by_owner
+    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+      AND x.kind = 'memory' AND x.seq < s.before
+  ), s.created_at FROM next s
+  UNION ALL
+  SELECT s.id, 2, (
+    SELECT min(x.seq) FROM records x INDEXED BY records_by_owner
+    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+      AND x.kind = 'memory' AND x.seq > s.after
+  ), s.created_at FROM next s
+  UNION ALL
+  SELECT s.id, t.position - s.position, t.seq, NULL
+  FROM source s CROSS JOIN records t INDEXED BY records_by_session
+  WHERE s.kind = 'turn' AND t.project_id = ?1 AND t.session_id = s.session_id AND t.session_id <> ''
+    AND t.kind = 'turn' AND t.position BETWEEN s.position - 2 AND s.position + 2 AND t.position <> s.position
+  UNION ALL
+  SELECT s.id, 0, t.seq, NULL
+  FROM source s CROSS JOIN links l ON l.project_id = ?1 AND l.source_id = s.id
+    CROSS JOIN records t ON t.project_id = ?1 AND t.id = l.target_id
+  UNION ALL
+  SELECT s.id, 0, t.seq, NULL
+  FROM source s CROSS JOIN links l INDEXED BY links_by_target ON l.project_id = ?1 AND l.target_id = s.id
+    CROSS JOIN records t ON t.project_id = ?1 AND t.id = l.source_id
 )
-SELECT source.id, r.seq - source.seq, {candidate}
-FROM source CROSS JOIN json_each((
-  SELECT json_group_array(seq) FROM (
-    SELECT x.seq FROM records x INDEXED BY records_by_owner
-    WHERE x.project_id = ?1 AND x.owner_id = source.owner_id AND x.session_id = source.session_id
-      AND x.level = source.level AND x.kind = 'memory' AND x.seq < source.seq
-    ORDER BY x.seq DESC LIMIT ?22
-  )
-)) AS near CROSS JOIN records r ON r.seq = near.value
-WHERE source.kind = 'memory' AND abs(r.created_at - source.created_at) <= ?21 AND {visible} AND {filtered}
-UNION ALL
-SELECT source.id, r.seq - source.seq, {candidate}
-FROM source CROSS JOIN json_each((
-  SELECT json_group_array(seq) FROM (
-    SELECT x.seq FROM records x INDEXED BY records_by_owner
-    WHERE x.project_id = ?1 AND x.owner_id = source.owner_id AND x.session_id = source.session_id
-      AND x.level = source.level AND x.kind = 'memory' AND x.seq > source.seq
-    ORDER BY x.seq LIMIT ?22
-  )
-)) AS near CROSS JOIN records r ON r.seq = near.value
-WHERE source.kind = 'memory' AND abs(r.created_at - source.created_at) <= ?21 AND {visible} AND {filtered}
-UNION ALL
-SELECT source.id, r.position - source.position, {candidate}
-FROM source CROSS JOIN records r INDEXED BY records_by_session
-WHERE source.kind = 'turn' AND r.session_id = source.session_id AND r.session_id <> '' AND r.kind = 'turn'
-  AND r.position BETWEEN source.position - ?22 AND source.position + ?22 AND r.position <> source.position
-  AND {visible} AND {filtered}
-UNION ALL
-SELECT source.id, 0, {candidate}
-FROM source CROSS JOIN links l ON l.project_id = ?1 AND l.source_id = source.id
-  CROSS JOIN records r ON r.project_id = ?1 AND r.id = l.target_id
-WHERE {visible} AND {filtered}
-UNION ALL
-SELECT source.id, 0, {candidate}
-FROM source CROSS JOIN links l INDEXED BY links_by_target ON l.project_id = ?1 AND l.target_id = source.id
-  CROSS JOIN records r ON r.project_id = ?1 AND r.id = l.source_id
-WHERE {visible} AND {filtered}
+SELECT near.source_id, near.step, {candidate}
+FROM near CROSS JOIN records r ON r.seq = near.seq
+WHERE (near.created_at IS NULL OR abs(r.created_at - near.created_at) <= ?21) AND {visible} AND {filtered}
 
 -- name: records_owned
 SELECT {ref} FROM records r INDEXED BY records_by_owner
