@@ -10,8 +10,10 @@ from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record
 
 NEIGHBOURS_MAX: Final = 2
-"""Places before and after a record that count as beside it. Source: docs/decisions/0021; the third adds nothing. The SQL has it in
-its shape."""
+"""Places before and after a record that count as beside it; the SQL has them in its shape.
+
+Source: docs/decisions/0021: the third adds nothing.
+"""
 
 Phrase: TypeAlias = tuple[str, ...]
 """Tokens that stand side by side."""
