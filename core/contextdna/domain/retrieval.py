@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from contextdna.domain import ranking
 from contextdna.domain.assembly import assemble
-from contextdna.domain.cursors import pack_cursor, unpack_cursor
+from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.empty_answers import explain
 from contextdna.domain.memories import without_hidden_successors
 from contextdna.domain.names import meant_agent
@@ -15,7 +15,6 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan, plan
 from contextdna.domain.ranking import Evidence, Lexical, Ranked
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
-from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Context, ContextQuery, Neighbour, RecordFilter
 
@@ -160,8 +159,8 @@ async def _answers(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cur
     found, wide = await _search(op, where, asked, cursor, need=need)
     more, found = len(found) > search.found_max, found[: search.found_max]
     candidates = {candidate.id: candidate for candidate in found}
-    near = {} if cursor.found else await _near(op, asked, where)
-    unseen = [record_id for record_id in near if record_id not in candidates]
+    alike = {} if cursor.found else await _alike(op, asked, where)
+    unseen = [record_id for record_id in alike if record_id not in candidates]
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
         candidates.update({candidate.id: candidate for candidate in close})
@@ -169,23 +168,24 @@ async def _answers(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cur
     scores = {record_id: score(candidate) for record_id, candidate in candidates.items()}
     beside = await _beside(op, where, scores)
     context = ranking.context(scores, beside, search)
-    if not asked.understood.phrases:  # what is quoted must be there
+    if not asked.understood.phrases and not cursor.found:  # what is quoted must be there; nothing comes twice
         least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
-        for candidate in {neighbour.candidate.id: neighbour.candidate for neighbour in beside}.values():
+        for candidate in {near.candidate.id: near.candidate for near in beside}.values():
             own = scores.get(candidate.id) or score(candidate)
-            if own.score or context.get(candidate.id, 0.0) >= least:
+            said = own.score > 0 and not more
+            if said or (not own.score and context.get(candidate.id, 0.0) >= least):
                 candidates[candidate.id], scores[candidate.id] = candidate, own
-    evidence = Evidence.of(scores, context, near)
+    evidence = Evidence.of(scores, context, alike)
     text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}
     best = sorted(candidates.values(), key=lambda candidate: (-text[candidate.id], candidate.id))
     return _Answers(best, evidence, len(found), more, wide)
 
 
-async def _near(op: Operation, asked: Plan, where: RecordFilter) -> dict[RecordId, float]:
-    """Give what is near by meaning, with its cosines; nothing without an embedder, or where words are quoted."""
+async def _alike(op: Operation, asked: Plan, where: RecordFilter) -> dict[RecordId, float]:
+    """Give what is near in meaning, with its cosines; nothing without an embedder, or where words are quoted."""
     if op.recall is None or asked.understood.phrases:
         return {}
-    from contextdna.domain import semantics
+    from contextdna.domain import semantics  # what searches by meaning is loaded where it is at work
 
     return dict(await semantics.nearest(op, asked.text, where, limit=op.settings.search.candidates_max))
 
@@ -249,21 +249,13 @@ def _read_cursor(query: ContextQuery, op: Operation) -> _Cursor:
     try:
         found, offset, wide, key = unpack_cursor(query.cursor)
     except ValueError as error:
-        raise _bad_cursor() from error
+        raise bad_cursor() from error
     if key != _cursor_key(query, op) or not (wide is None or isinstance(wide, bool)):
-        raise _bad_cursor()
+        raise bad_cursor()
     return _Cursor(_place(found), _place(offset), wide)
 
 
 def _place(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _OFFSET_MAX:
-        raise _bad_cursor()
+        raise bad_cursor()
     return value
-
-
-def _bad_cursor() -> InvalidInput:
-    return InvalidInput(
-        "the cursor does not belong to this query",
-        code="cursor_invalid",
-        hint="Send the cursor of the last answer with the same query and filters, or none.",
-    )
