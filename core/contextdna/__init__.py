@@ -7,7 +7,7 @@ from contextdna.domain.access import Action
 from contextdna.domain.agents import RegisterReport, RegisterRequest, RetireReport
 from contextdna.domain.artifacts import cut_text, is_textual
 from contextdna.domain.contracts import DelegationEnd, DelegationPage, DelegationView
-from contextdna.domain.cursors import pack_cursor, unpack_cursor
+from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.delegation import DelegationReport, DelegationRequest
 from contextdna.domain.documents import headline
 from contextdna.domain.endings import EndReport
@@ -104,7 +104,7 @@ from contextdna.values.memory import (
 from contextdna.values.principal import Principal, Role
 from contextdna.values.project import ProjectOverview
 from contextdna.values.record import Kind, Record, Tier
-from contextdna.values.search import Context, ContextQuery, Hit
+from contextdna.values.search import Context, ContextQuery, Detail, Hit
 from contextdna.values.session import Delegation, DelegationStatus, Direction, Session, SessionStatus, StateEntry
 from contextdna.values.settings import (
     BelowGate,
@@ -271,6 +271,7 @@ __all__ = [
     "WaitOutcome",
     "WorkSettings",
     "Workspace",
+    "bad_cursor",
     "cursor_behind",
     "cut_text",
     "headline",

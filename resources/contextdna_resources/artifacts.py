@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from mcp_types import BlobResourceContents, TextResourceContents
 
-from contextdna import Artifact, RecordId, Workspace, cut_text, is_textual
+from contextdna import Artifact, RecordId, Workspace, bad_cursor, cut_text, is_textual
 from contextdna_resources.contents import INLINE_BYTES_MAX, Contents, json_contents, record_fields
-from contextdna_resources.paging import PAGE, Place, bad_cursor, next_link, next_page, read_cursor
+from contextdna_resources.paging import PAGE, Place, next_link, next_page, read_cursor
 from contextdna_resources.uris import Noun, ResourceUri
 
 _EXCERPT_CHARS: Final = 16_000

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from contextdna import InvalidInput, pack_cursor, unpack_cursor
+from contextdna import bad_cursor, pack_cursor, unpack_cursor
 from contextdna_resources.uris import Noun, ResourceUri
 
 PAGE: Final = 50
@@ -55,15 +55,6 @@ def read_cursor(uri: ResourceUri) -> Place:
         return Place(_position(offset), _position(chars), *map(_position, ending))
     except ValueError as error:
         raise bad_cursor() from error
-
-
-def bad_cursor() -> InvalidInput:
-    """Make the answer to a cursor that the list did not give out."""
-    return InvalidInput(
-        "the cursor is broken or belongs to another list",
-        code="cursor_invalid",
-        hint="Start without a cursor and take next_cursor from each page as it is.",
-    )
 
 
 def next_page(uri: ResourceUri, place: Place | None) -> dict[str, str]:

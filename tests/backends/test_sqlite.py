@@ -635,7 +635,8 @@ class TestProcesses:
         assert process.stdout is not None
         acknowledged = [process.stdout.readline().strip() for _ in range(120)][1:]
         process.send_signal(signal.SIGKILL)
-        acknowledged += process.communicate(timeout=30)[0].split()
+        with process:  # not communicate, which passes over what the lines above were read ahead with
+            acknowledged += process.stdout.read().split()
         async with open_sqlite(path) as database:
             kept = await found(database, "shared")
             assert set(acknowledged) <= kept

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -60,6 +61,7 @@ from tests.hub.rig import (
     public,
     refused,
     remember,
+    settings_in,
     start_program,
 )
 
@@ -499,11 +501,9 @@ class TestFollowing:
 
 
 class TestProcesses:
-    async def test_what_another_process_stores_is_told(self, settings: HubSettings) -> None:
-        if settings.data_dir is None:
-            pytest.skip("processes share files")
-        async with open_hub(settings) as hub, following_live(hub.bind(PETE)) as batches:
-            process = start_program("storing_process.py", settings.data_dir, "elsewhere", 20)
+    async def test_what_another_process_stores_is_told(self, folder: Path) -> None:
+        async with open_hub(settings_in(folder)) as hub, following_live(hub.bind(PETE)) as batches:
+            process = start_program("storing_process.py", folder, "elsewhere", 20)
             seen: list[str] = []
             while len(seen) < 20:
                 for event in await anext(batches):

@@ -42,7 +42,8 @@ def store_until_killed(folder: Path, number: int, after: int) -> set[str]:
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(after + 1)]
     process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate(timeout=30)
+    with process:  # not communicate, which passes over what the lines above were read ahead with
+        rest = process.stdout.read()
     whole, _, _ = rest.rpartition("\n")  # the last line may be cut off
     return set("".join(lines).split()[1:]) | set(whole.split())
 

@@ -1,8 +1,9 @@
 """Searching by meaning, as a hub does it: embedded behind the writes, found through the door, open to nobody else."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,33 @@ async def test_reindexing_tells_how_far_it_is_and_goes_on_where_it_was(settings:
         assert told == [2]
         assert (await root.reindex(progress=told.append)).embedded == 3
         assert told == [2, 2, 3]
+
+
+class LoadingEmbedder(LetterEmbedder):
+    """Answers when it is ``loaded``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.loaded = anyio.Event(), anyio.Event()
+
+    async def embed(self, texts: Sequence[str]) -> list[bytes]:
+        self.asked.set()
+        await self.loaded.wait()
+        return await super().embed(texts)
+
+
+async def test_the_background_takes_nothing_from_who_reindexes(settings: HubSettings) -> None:
+    embedder = LoadingEmbedder()
+    async with opened(settings, embedder) as hub:
+        await remember(hub.bind(ALICE), "aaa")
+        told: list[int] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(hub.bind(ROOT, project_id=DEFAULT).reindex, progress=told.append))
+            await embedder.asked.wait()
+            tasks.start_soon(embed, hub)
+            await anyio.wait_all_tasks_blocked()
+            embedder.loaded.set()
+        assert told == [1]
 
 
 async def test_only_the_role_system_reindexes(settings: HubSettings) -> None:

@@ -1,6 +1,6 @@
 """Tasks: who may do what with them, what holds them back, and that nothing waits for itself."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,13 @@ pytestmark = pytest.mark.anyio
 CAROL = Principal(AgentId("carol"), (DEFAULT,))
 DONE = TaskChange(status=TaskStatus.DONE)
 BEGUN = TaskChange(status=TaskStatus.IN_PROGRESS)
+
+
+@pytest.fixture
+async def filed(anyio_backend: str, folder: Path, clock: Clock) -> AsyncIterator[Hub]:
+    """Open a fresh installation in files."""
+    async with open_hub(settings_in(folder), clock=clock) as opened:
+        yield opened
 
 
 async def add(workspace: Workspace, title: str = "paint the fence", **fields: object) -> RecordId:
@@ -558,11 +565,8 @@ class TestFinding:
             assert (hit.record.id, hit.content) == (task_id, "paint\nthe quokka house\nResult: It is vermilion.")
         assert (await hub.bind(BOB).retrieve_context(ContextQuery("quokka"))).hits == ()
 
-    async def test_sealed_tasks_lie_in_no_file_as_text(self, hub: Hub) -> None:
-        folder = hub.settings.data_dir
-        if folder is None:
-            pytest.skip("no files")
-        alice = hub.bind(ALICE)
+    async def test_sealed_tasks_lie_in_no_file_as_text(self, filed: Hub, folder: Path) -> None:
+        alice = filed.bind(ALICE)
         task_id = await add(alice, "zyzzyva title", description="zyzzyva", level=Level.PRIVATE)
         await change(alice, task_id, TaskChange(result="zyzzyva result"))
         found = [path async for path in anyio.Path(folder).rglob("*") if await path.is_file()]
@@ -573,11 +577,8 @@ class TestFinding:
             [row] = run("SELECT status, assignee, priority, owner_id FROM tasks")
         assert tuple(row) == ("open", "", 0.5, "alice")
 
-    async def test_a_task_changed_by_hand_is_told_as_damaged_and_hides_no_other(self, hub: Hub) -> None:
-        folder = hub.settings.data_dir
-        if folder is None:
-            pytest.skip("no files")
-        alice = hub.bind(ALICE)
+    async def test_a_task_changed_by_hand_is_told_as_damaged_and_hides_no_other(self, filed: Hub, folder: Path) -> None:
+        alice = filed.bind(ALICE)
         for title in ("whole", "status", "due", "shape"):
             await add(alice, title)
         replaced = "UPDATE records SET body = CAST(replace(body, ?, ?) AS BLOB) WHERE body LIKE ?"

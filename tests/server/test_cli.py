@@ -606,6 +606,7 @@ def test_reindexing_needs_an_embedder(data: Path) -> None:
 
 def test_reindexing_embeds_what_has_no_vector_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTEXTDNA_SEARCH__EMBEDDER", "wordllama")
+    monkeypatch.setattr("contextdna.hub.semantics._FIRST_AFTER_S", 3600.0)  # the background does nothing of it
     one = {"project": "default", "model": "wordllama/l2_supercat_256", "dimension": 256, "model_changed": False}
     done = answer("reindex", "--data", data)
     assert done == {"embedded": done["embedded"], "projects": [{**one, "embedded": done["embedded"]}]}

@@ -6,11 +6,11 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 
 from contextdna import (
-    InvalidInput,
     LimitExceeded,
     SessionId,
     SessionInvalid,
     Turn,
+    bad_cursor,
     pack_cursor,
     told_call,
     unpack_cursor,
@@ -108,11 +108,7 @@ def _place_of(args: ReadConversation, conversation: str) -> _Place:
         or not (isinstance(position, int) and 0 < position <= 2**53)
         or not (isinstance(chars, int) and chars >= 0)
     ):
-        raise InvalidInput(
-            "the cursor is broken, or belongs to another conversation or order",
-            code="cursor_invalid",
-            hint="Start without a cursor, and take the answer's as it is.",
-        )
+        raise bad_cursor()
     return _Place(position, chars)
 
 

@@ -149,8 +149,7 @@ async def retire(op: Operation, agent_id: AgentId, before: endings.Ended) -> Ret
     if not is_retired and not (ended.more and agent.id == op.actor.principal_id):
         agent = replace(agent, status=AgentStatus.RETIRED, retired_at=op.now)
         await op.tx.agents.put(agent)
-        told = {"sessions": ended.sessions, "grants": ended.grants}
-        await agent_history.append(op, agent.id, AgentChange.RETIRED, details=told)
+        await agent_history.append(op, agent.id, AgentChange.RETIRED)  # its sessions have entries of their own
         op.emit(EventName.AGENT_RETIRED, subject=agent.id, audience=[EVERYONE])
     total = ended + before
     return RetireReport(agent, total.sessions, total.grants, finished=not ended.more)

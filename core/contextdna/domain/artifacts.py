@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from contextdna.domain import access
-from contextdna.domain.cursors import pack_cursor, unpack_cursor
+from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.media_types import guess_media_type
 from contextdna.domain.names import meant_agent
@@ -20,7 +20,7 @@ from contextdna.domain.validation import (
     check_score,
     check_text,
 )
-from contextdna.errors import IntegrityFault, InvalidInput, LimitExceeded, NotFound
+from contextdna.errors import IntegrityFault, LimitExceeded, NotFound
 from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactPage
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, RecordId, SessionId
@@ -372,11 +372,7 @@ def _place_of(cursor: str, prefix: str) -> _Place | None:
             raise ValueError("no moment")
         return _Place(moment.astimezone(UTC), RecordId(str(record_id)), among)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(
-            "the cursor is broken, or belongs to another prefix",
-            code="cursor_invalid",
-            hint="Start without a cursor, and take the answer's as it is.",
-        ) from error
+        raise bad_cursor() from error
 
 
 async def _newest(op: Operation, place: _Place | None, *, limit: int) -> list[VisibleRecord]:

@@ -4,6 +4,8 @@ import base64
 import json
 from typing import Final
 
+from contextdna.errors import InvalidInput
+
 CURSOR_CHARS_MAX: Final = 200
 
 
@@ -26,3 +28,12 @@ def unpack_cursor(cursor: str) -> list[object]:
     if not isinstance(values, list):
         raise ValueError("not a list of values")
     return values
+
+
+def bad_cursor() -> InvalidInput:
+    """Make the refusal of a cursor that the list which it is given to did not give out."""
+    return InvalidInput(
+        "the cursor is broken or belongs to another list",
+        code="cursor_invalid",
+        hint="Start without one; then send the cursor of each answer as it is, and all else as it was.",
+    )

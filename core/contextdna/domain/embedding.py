@@ -85,21 +85,21 @@ def _embedding(keys: ProjectKeys, record: Record, vector: bytes, *, space: int) 
     return Embedding(record.project_id, record.id, record.version, space, codec, ciphertext, keys.current_key_id, salt)
 
 
-async def adopt(op: Operation, *, dimension: int) -> tuple[ProjectId, bool]:
-    """Make the model at work that of the project; gives the project, and whether another one was before.
+async def adopt(op: Operation, *, dimension: int) -> bool:
+    """Make the model at work that of the project; gives whether another one was before.
 
     Args:
         op: The operation; without an embedder it changes nothing.
         dimension: Of the model's vectors.
     """
     if op.recall is None:
-        return op.project_id, False
+        return False
     space = await op.tx.embeddings.space(op.project_id)
     if space is not None and (space.model, space.dimension) == (op.recall.model, dimension):
-        return op.project_id, False
+        return False
     await op.tx.embeddings.adopt(op.project_id, op.recall.model, dimension)
     op.note(model=op.recall.model, dimension=dimension)
-    return op.project_id, space is not None
+    return space is not None
 
 
 async def catch_up(tx: Transaction, keys: ProjectKeys, recall: Recall, project_id: ProjectId) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from contextdna.domain import loops
+from contextdna.domain.cursors import bad_cursor
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.validation import check_count
-from contextdna.errors import InvalidInput
 from contextdna.values.ids import RecordId, is_name
 from contextdna.values.loop import FollowUp, FollowUpPage, GateState, Loop, LoopPage, LoopRecord, LoopStatus
 from contextdna.values.record import Kind, VisibleRecord
@@ -133,11 +133,7 @@ async def _place_of(op: Operation, cursor: str, phase: str) -> _Place:
     formed = is_name(record_id) and given.isascii() and given.isdigit() and len(given) < 10
     seen = await op.tx.records.read(op.actor.reader, [RecordId(record_id)], now=op.now) if formed else []
     if not seen or seen[0].record.kind is not Kind.LOOP or phase not in ("", seen[0].record.subject):
-        raise InvalidInput(
-            "the cursor does not belong to these loop records",
-            code="cursor_invalid",
-            hint="Start without a cursor and take each page's cursor as it is.",
-        )
+        raise bad_cursor()
     return _Place(seen[0], int(given))
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from contextdna.domain import access
-from contextdna.domain.cursors import pack_cursor, unpack_cursor
+from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.names import near_agents
 from contextdna.domain.operation import Operation
 from contextdna.domain.tasks import open_body, resolve_agent
@@ -137,17 +137,9 @@ def _read_cursor(op: Operation, query: TaskQuery) -> TaskPlace | None:
         priority, created_at, task_id, key = unpack_cursor(query.cursor)
         at = datetime.fromisoformat(str(created_at))
     except ValueError as error:
-        raise _bad_cursor() from error
+        raise bad_cursor() from error
     if not isinstance(priority, int | float) or not isinstance(task_id, str) or at.tzinfo is None:
-        raise _bad_cursor()
+        raise bad_cursor()
     if key != _cursor_key(op, query) or not 0 <= priority <= 1:
-        raise _bad_cursor()
+        raise bad_cursor()
     return TaskPlace(float(priority), at, RecordId(task_id))
-
-
-def _bad_cursor() -> InvalidInput:
-    return InvalidInput(
-        "the cursor does not belong to this query",
-        code="cursor_invalid",
-        hint="Send the cursor of the last answer with the same filters and order, or none.",
-    )

@@ -164,7 +164,8 @@ class Semantics:
         """Embed what is missing in the projects that the process was started with; False when any failed."""
         for project_id in self._door.settings.projects:
             try:
-                await self.fill(project_id)
+                async with self.embedding_of(project_id):
+                    await self.fill(project_id)
             except ContextDnaError as error:
                 known = self._problems.get(project_id)
                 if known is None or known.code != error.code:
@@ -172,21 +173,26 @@ class Semantics:
                 self._problems[project_id] = error
         return not self._problems
 
+    def embedding_of(self, project_id: ProjectId) -> anyio.Lock:
+        """Give what one holds while one embeds a project's records, so that none is embedded twice."""
+        return self._filling.setdefault(project_id, anyio.Lock())
+
     async def fill(self, project_id: ProjectId, *, progress: Callable[[int], None] = lambda _: None) -> int:
         """Embed all that is missing in a project, batch by batch; gives how many records.
+
+        The caller holds ``embedding_of`` the project.
 
         Raises:
             SettingsInvalid: ``embedding_model_mixed``, ``embedder_missing`` or ``embedder_invalid``.
             StorageUnavailable: ``embedder_unavailable``, or the engine cannot do it now.
         """
         done = 0
-        async with self._filling.setdefault(project_id, anyio.Lock()):
-            while batch := await self._batch(project_id):
-                vectors = await self._vectors_of([item.text for item in batch])
-                if not await self._keep(project_id, batch, vectors):
-                    break
-                done += len(batch)
-                progress(done)
+        while batch := await self._batch(project_id):
+            vectors = await self._vectors_of([item.text for item in batch])
+            if not await self._keep(project_id, batch, vectors):
+                break
+            done += len(batch)
+            progress(done)
         self._problems.pop(project_id, None)
         return done
 

@@ -496,15 +496,16 @@ class Workspace:
             StorageUnavailable: ``embedder_unavailable``, or the engine cannot do it now.
         """
         recall = self._door.recall
-        await self._door.admit(self._caller, Action.REINDEX, lambda _: None)
-        dimension = await self._semantics.dimension() if recall else 0
-        project_id, changed = await self._door.write(
-            self._caller, Action.REINDEX, lambda op: embedding.adopt(op, dimension=dimension)
-        )
-        if recall is None:
-            return ReindexReport(project_id, "", 0, 0, model_changed=False)
-        done = await self._semantics.fill(project_id, progress=progress)
-        return ReindexReport(project_id, recall.model, dimension, done, model_changed=changed)
+        project_id = (await self._door.admit(self._caller, Action.REINDEX, lambda _: None)).project_id
+        async with self._semantics.embedding_of(project_id):  # the background waits: what is embedded is told here
+            dimension = await self._semantics.dimension() if recall else 0
+            changed = await self._door.write(
+                self._caller, Action.REINDEX, lambda op: embedding.adopt(op, dimension=dimension)
+            )
+            if recall is None:
+                return ReindexReport(project_id, "", 0, 0, model_changed=False)
+            done = await self._semantics.fill(project_id, progress=progress)
+            return ReindexReport(project_id, recall.model, dimension, done, model_changed=changed)
 
     async def sweep(self) -> retention.Swept:
         """Purge what retention says is over, and close overdue sessions (role system), in batches."""
