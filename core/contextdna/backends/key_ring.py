@@ -18,6 +18,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from contextdna.backends.folders import flush_folder, make_folder
 from contextdna.errors import IntegrityFault, SettingsInvalid, StorageUnavailable
 
 KEY_BYTES: Final = 32
@@ -186,11 +187,11 @@ def create_key_file(path: Path) -> MasterKeyRing:
     """
     if not path.exists():
         with _storage_errors("created"):
-            _make_folder(path.parent)
+            make_folder(path.parent)
             key = new_master_key()
             with _temporary_beside(path, write_keys({master_key_id(key): key})) as temporary:
                 _publish_new(temporary, path)
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
     return read_key_file(path)
 
 
@@ -209,7 +210,7 @@ def add_master_key(path: Path) -> MasterKeyRing:
         keys[master_key_id(key)] = key
         with _temporary_beside(path, write_keys(keys)) as temporary:
             temporary.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     return read_key_file(path)
 
 
@@ -306,22 +307,6 @@ def _only_one(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.unlink()
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

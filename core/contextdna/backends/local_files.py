@@ -14,6 +14,7 @@ from typing import Final
 
 import anyio.to_thread
 
+from contextdna.backends.folders import flush_folder, make_folder
 from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
 
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
@@ -110,7 +111,7 @@ class LocalBlobStore:
 
     def _open(self) -> None:
         with _storage_errors():
-            _make_folder(self._folder)
+            make_folder(self._folder)
             oldest = time.time() - LEFTOVER_AGE_S
             for leftover in self._folder.glob(f"*/*/*{_TEMP_SUFFIX}"):
                 with contextlib.suppress(FileNotFoundError):  # another process cleans up too
@@ -121,9 +122,9 @@ class LocalBlobStore:
         key = hashlib.sha256(data).hexdigest()
         path = self._path(key)
         with _storage_errors():
-            _make_folder(self._folder)
-            _make_folder(path.parent.parent)
-            _make_folder(path.parent)
+            make_folder(self._folder)
+            make_folder(path.parent.parent)
+            make_folder(path.parent)
             if _holds(path, data):
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)  # young again, so that no sweep takes it for an orphan
@@ -156,7 +157,7 @@ class LocalBlobStore:
                 path.unlink()
             except FileNotFoundError:
                 return
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key[2:4] / key
@@ -182,30 +183,11 @@ def _write_whole(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def _open_private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make names in a folder durable. Windows has no such call, and needs none: it journals names."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _no_blob() -> NotFound:

@@ -10,6 +10,8 @@
 full), and what will not, however often it is asked.
 """
 
+from collections.abc import Iterator
+
 from contextdna.errors import ContextDnaError
 
 
@@ -53,3 +55,12 @@ class AnswerInvalid(ClientError):
     """The answer is not of the form that the tool promises: another server, or another version."""
 
     code = "answer_invalid"
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Give the errors that a group is of, however deep; of another error, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

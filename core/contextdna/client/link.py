@@ -7,7 +7,7 @@ The SDK's client must be entered and left in one task, while agents call from an
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +20,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, REQUEST_TIMEOUT, CallToolResult, TextContent
 
-from contextdna.client.errors import AnswerInvalid, ClientError, Refused, ServerAway
+from contextdna.client.errors import AnswerInvalid, ClientError, Refused, ServerAway, leaves
 
 _LOST: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError, httpx2.HTTPError)
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout)
@@ -169,7 +169,7 @@ class Link:
             with anyio.move_on_after(_END_S_MAX):
                 await self._over.wait()
         self.leave()
-        unsent = alone and self._failure is not None and all(isinstance(e, _NOT_SENT) for e in _leaves(self._failure))
+        unsent = alone and self._failure is not None and all(isinstance(e, _NOT_SENT) for e in leaves(self._failure))
         return ServerAway("the server went away during the call", outcome_unknown=not unsent)
 
     def _raise_for_status(self, statuses: frozenset[int]) -> None:
@@ -241,13 +241,5 @@ def _refused(message: str, data: object) -> Refused:
 
 def _named(failure: Exception | None) -> str:
     """Name what failed, without the text of errors: it may hold a command line or a URL with a secret."""
-    names = sorted({type(error).__name__ for error in _leaves(failure)}) if failure else []
+    names = sorted({type(error).__name__ for error in leaves(failure)}) if failure else []
     return ", ".join(names) or "no answer"
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -7,7 +7,7 @@ at the end all is tried once more. What then is not stored stands in the report.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
@@ -28,7 +28,7 @@ from contextdna.client.answers import (
 )
 from contextdna.client.connection import Connection, Request
 from contextdna.client.ending import Ending
-from contextdna.client.errors import ClientError, Refused
+from contextdna.client.errors import ClientError, Refused, leaves
 from contextdna.client.execution import Execution, Opening, RunLimits
 from contextdna.client.report import RunOutcome, RunReport, Waiting
 from contextdna.client.requests import (
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 def type_and_message(error: BaseException) -> str:
     """Describe an exception as a failure pattern does: type and message, of a group those of its first three."""
-    texts = [f"{type(leaf).__name__}: {' '.join(str(leaf).split())}".removesuffix(": ") for leaf in _leaves(error)]
+    texts = [f"{type(leaf).__name__}: {' '.join(str(leaf).split())}".removesuffix(": ") for leaf in leaves(error)]
     return "; ".join(texts[:3])[:FAILURE_CHARS_MAX]
 
 
@@ -380,11 +380,3 @@ def briefing_text(task: str, lines: Sequence[str]) -> str:
 
 def _queued(item: Waiting, place: int = 0) -> Stored:
     return replace(QUEUED, later=lambda: item.ids[place] if item.ids else "")
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -10,7 +10,7 @@ from typing import Any
 from contextdna.domain import access
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
-from contextdna.domain.records import new_record
+from contextdna.domain.records import new_record, require_version
 from contextdna.domain.validation import (
     check_change,
     check_count,
@@ -263,15 +263,9 @@ async def update(
     check_change(change, op.settings)
     check_count(expected_version, name="expected_version", maximum=_VERSION_MAX)
     current = await _changeable(op, record_id)
-    if current.version != expected_version:
-        raise Conflict(
-            f"version {expected_version} is stale, the current version is {current.version}",
-            code="version_conflict",
-            hint="Read the memory again with get_memory, then update with its version.",
-            record_ids=(record_id,),
-            current_version=current.version,
-            expected_version=expected_version,
-        )
+    require_version(
+        current, expected_version, hint="Read the memory again with get_memory, then update with its version."
+    )
     if change.superseded_by == record_id:
         raise InvalidInput("a memory cannot supersede itself", code="superseded_by_itself", hint="Name the newer one.")
     if change.superseded_by is not None:

@@ -1,8 +1,9 @@
-"""What every new record starts from, whatever its kind."""
+"""What holds for records of every kind: what a new one starts from, and that a change names the current version."""
 
 from datetime import datetime
 
 from contextdna.domain.operation import Operation
+from contextdna.errors import Conflict
 from contextdna.values.ids import RecordId
 from contextdna.values.level import Level
 from contextdna.values.record import Kind, Record, Sealed
@@ -56,3 +57,20 @@ def new_record(
         blob_key=blob_key,
         sealed=sealed,
     )
+
+
+def require_version(current: Record, expected_version: int, *, hint: str) -> None:
+    """Refuse a change that was made without knowing the last one.
+
+    Raises:
+        Conflict: ``version_conflict``, with the current version.
+    """
+    if current.version != expected_version:
+        raise Conflict(
+            f"version {expected_version} is stale, the current version is {current.version}",
+            code="version_conflict",
+            hint=hint,
+            record_ids=(current.id,),
+            current_version=current.version,
+            expected_version=expected_version,
+        )

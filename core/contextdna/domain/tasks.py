@@ -10,10 +10,10 @@ from contextdna.domain.dependencies import check_ready, depend, free, require_ta
 from contextdna.domain.memories import end_delegated, require_visible
 from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
-from contextdna.domain.records import new_record
+from contextdna.domain.records import new_record, require_version
 from contextdna.domain.sharing import new_grant
 from contextdna.domain.validation import check_agent_id, check_count, check_score, check_text
-from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
+from contextdna.errors import AccessDenied, IntegrityFault, InvalidInput
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, GrantId, IdPrefix, RecordId, new_id
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
@@ -88,15 +88,7 @@ async def update(
     _check_change(change)
     check_count(expected_version, name="expected_version", maximum=_VERSION_MAX)
     current = await _current(op, task_id)
-    if current.version != expected_version:
-        raise Conflict(
-            f"version {expected_version} is stale, the current version is {current.version}",
-            code="version_conflict",
-            hint="Read the task again, then update with its version.",
-            record_ids=(task_id,),
-            current_version=current.version,
-            expected_version=expected_version,
-        )
+    require_version(current, expected_version, hint="Read the task again, then update with its version.")
     _require_may(op, current, change)
     await free(op, task_id, change.free_of)
     await depend(op, task_id, change.depend_on)
