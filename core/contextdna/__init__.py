@@ -176,6 +176,7 @@ __all__ = [
     "DelegationStatus",
     "DelegationView",
     "Delegations",
+    "Detail",
     "Direction",
     "Document",
     "Documents",

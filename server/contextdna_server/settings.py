@@ -173,6 +173,7 @@ class SearchSection(Section):
     embedding_url: str = _SEARCH.embedding_url
     embedding_key: SecretStr = SecretStr("")
     semantic_weight: Share = _SEARCH.semantic_weight
+    token_file: Rooted | None = _SEARCH.token_file
 
     def to_search_settings(self) -> SearchSettings:
         """Give what the core needs."""

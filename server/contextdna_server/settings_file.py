@@ -14,7 +14,7 @@ FILE_NAMES: Final = ("contextdna.toml", "contextdna.yaml", "contextdna.yml")
 FILE_BYTES_MAX: Final = 1024 * 1024
 
 _REFERENCE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*)|(\{))")
-_PATHS: Final = (("data",), ("artifacts", "allowed_roots"))
+_PATHS: Final = (("data",), ("artifacts", "allowed_roots"), ("search", "token_file"))
 """Settings that hold paths: relative ones in a file are meant from the file's folder."""
 
 

@@ -30,10 +30,13 @@ DRIVERS: Mapping[str, frozenset[str]] = {
     "wordllama": frozenset({"wordllama"}),
     "openai": frozenset({"httpx2"}),
     "fastembed": frozenset({"fastembed"}),
+    "tiktoken": frozenset({"tiktoken"}),
 }
 """Product -> the packages that talk to it. A backend module knows one product."""
 
-OPTIONAL = frozenset({"keyring", "asyncpg", "redis", "boto3", "botocore", "wordllama", "fastembed", "numpy"})
+OPTIONAL = frozenset(
+    {"keyring", "asyncpg", "redis", "boto3", "botocore", "wordllama", "fastembed", "tiktoken", "numpy"}
+)
 """Packages that a plain install does not have: imported inside the function that needs them."""
 
 ENVIRONMENT_NAMES = frozenset({"environ", "environb", "getenv", "getenvb"})

@@ -4,17 +4,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from contextdna import AgentId, Context, ContextQuery, Hit, Kind, Level, parse_choice, parse_level
+from contextdna import AgentId, Context, ContextQuery, Detail, Hit, Kind, Level, parse_choice, parse_level
 from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of, within
 from contextdna_tools.memories import TIERS
 from contextdna_tools.spec import Call, Tool, hints
 
 KINDS = {kind.value: kind for kind in Kind}
+DETAILS = {detail.value: detail for detail in Detail}
 
 
 class RetrieveContext(Arguments):
-    """Find what is known before you work: ask in plain words. Gives ranked memories, turns, artifacts and decisions
-    with reasons; no query gives the newest."""
+    """Find what is known before you work: ask in plain words. Gives ranked memories, turns, artifacts and decisions;
+    no query: the newest."""
 
     query: str = Field("", description='"Quoted" words must occur')
     kinds: Texts = Field([], description="memory, turn, artifact, loop, task")
@@ -28,10 +29,12 @@ class RetrieveContext(Arguments):
     as_of: str = Field("", description="ISO time: valid then")
     min_importance: float = Field(0.0, description="0..1")
     limit: int = Field(30, description="1..100")
-    max_tokens: int = Field(2000, description="Answer budget")
+    max_tokens: int = Field(2000, description="Budget")
+    detail: str = Field("", description="compact: a line each")
     cursor: str = Field("", description="Of the last answer")
 
 
+_DAY_CHARS = len("2026-05-01")
 _HIT_NOTE = {"description": "kind, id, content, score, why, type, level, owner, created_at, version"}
 # Clients validate every answer against the schema: a property a field a hit would cost them more than the search.
 
@@ -42,13 +45,13 @@ class HitView(BaseModel):
     kind: str
     id: str
     content: str
-    score: float
-    why: list[str]
+    score: float | None = None
+    why: list[str] | None = None
     type: str = ""
-    level: str = ""
+    level: str | None = None
     owner: str = ""
     created_at: str = ""
-    version: int = 1
+    version: int | None = None
     tags: list[str] | None = None
     shared_by: str | None = None
     session: str | None = None
@@ -92,16 +95,18 @@ async def retrieve_context(call: Call, args: RetrieveContext) -> RetrieveResult:
         min_importance=args.min_importance,
         limit=within(args, "limit", limits.hits_max),
         max_tokens=within(args, "max_tokens", limits.answer_tokens_max),
+        detail=parse_choice(args.detail, DETAILS, name="detail") if args.detail else Detail.FULL,
         cursor=args.cursor,
     )
-    return shaped(await call.workspace(args).retrieve_context(query))
+    return shaped(await call.workspace(args).retrieve_context(query), query.detail)
 
 
-def shaped(context: Context) -> RetrieveResult:
+def shaped(context: Context, detail: Detail) -> RetrieveResult:
     """Shape an answer for the model."""
     empty = context.empty
+    shape = _line if detail is Detail.COMPACT else _hit
     return RetrieveResult(
-        hits=[_hit(hit) for hit in context.hits],
+        hits=[shape(hit) for hit in context.hits],
         cursor=context.cursor,
         truncated=context.truncated,
         empty=empty
@@ -131,6 +136,20 @@ def _hit(hit: Hit) -> HitView:
         tags=list(hit.tags) or None,
         shared_by=hit.granted_by or None,
         session=record.session_id or None,
+        clipped=hit.clipped or None,
+        same_ids=list(hit.same_ids) or None,
+    )
+
+
+def _line(hit: Hit) -> HitView:
+    record = hit.record
+    return HitView(
+        kind=record.kind.value,
+        id=record.id,
+        content=hit.content,
+        type=record.type,
+        owner=record.owner_id,
+        created_at=shown_time(record.created_at)[:_DAY_CHARS],
         clipped=hit.clipped or None,
         same_ids=list(hit.same_ids) or None,
     )

@@ -43,6 +43,7 @@ class QueryFields(TypedDict, total=False):
     min_importance: float
     limit: int
     max_tokens: int
+    detail: Literal["full", "compact"]
     cursor: str
 
 

@@ -7,15 +7,18 @@ from typing import Final
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan
 from contextdna.domain.ranking import NOTHING, Evidence, Ranked
-from contextdna.domain.readable import readable
+from contextdna.domain.readable import one_line, readable
 from contextdna.domain.tokens import estimate_tokens, words
 from contextdna.errors import IntegrityFault
 from contextdna.values.ids import RecordId
 from contextdna.values.level import Level
 from contextdna.values.record import VisibleRecord
-from contextdna.values.search import Hit
+from contextdna.values.search import Detail, Hit
 
 _HIT_OVERHEAD_TOKENS: Final = 30  # id, type, level, owner and times around each content
+_LINE_OVERHEAD_TOKENS: Final = 20  # id, kind, type, owner and day
+_LINE_CHARS: Final = 120
+_CHARS_PER_TOKEN_MAX: Final = 8  # no text has more on average: a longer one does not fit, and is not counted
 _REASON_WORDS_SHOWN: Final = 12
 _CLIP_TOKENS_MIN: Final = 80  # below this a cut content says too little
 _SHARES: Final = 4  # as many long records at least share an answer
@@ -46,38 +49,67 @@ def assemble(
     evidence: Evidence,
     *,
     max_tokens: int,
+    detail: Detail,
 ) -> Assembled:
     """Open the page's records until the budget is used.
 
-    A long record gets a quarter of the budget at first, so that others have room, then what they leave.
+    A long record gets a quarter of the budget at first, so that others have room, then what they leave; in a compact
+    answer each gets a line.
     """
-    hits: list[Hit] = []
-    whole: list[str] = []
+    if detail is Detail.COMPACT:
+        return _lines(op, page, _opened(op, page, seen, plan, evidence), max_tokens=max_tokens)
+    shown: list[_Shown] = []
     said = _Said()
     left, consumed = max_tokens, len(page)
     for position, hit in _opened(op, page, seen, plan, evidence):
-        words_said = _text_words(hit)
-        first = said.before(hit.record.level, words_said)
-        if first is not None:
-            hits[first] = replace(hits[first], same_ids=(*hits[first].same_ids, hit.record.id))
+        if said.folded(hit, into=shown):
             continue
         overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why)))
         room = left - overhead
-        if hits and room < _CLIP_TOKENS_MIN and estimate_tokens(hit.content) > room:
+        if shown and room < _CLIP_TOKENS_MIN and _fitting(op, hit.content, room) is None:
             consumed = position
             break
         share = max(max_tokens // _SHARES - overhead, _CLIP_TOKENS_MIN)
-        shown = _within(hit, hit.content, min(room, share))
-        hits.append(shown)
-        whole.append(hit.content)
-        said.add(hit.record.level, words_said)
-        left -= overhead + estimate_tokens(shown.content)
-    for position, hit in enumerate(hits):
-        if hit.clipped and left > 0:
-            before = estimate_tokens(hit.content)
-            hits[position] = _within(hit, whole[position], before + left)
-            left -= estimate_tokens(hits[position].content) - before
-    return Assembled(tuple(hits), consumed, max_tokens - left)
+        shown.append(_within(op, hit, hit.content, min(room, share)))
+        left -= overhead + shown[-1].tokens
+    for cut in (entry for entry in shown if entry.hit.clipped):
+        if left > 0:
+            before = cut.tokens
+            cut.take(_within(op, cut.hit, cut.whole, before + left))
+            left -= cut.tokens - before
+    return Assembled(tuple(entry.hit for entry in shown), consumed, max_tokens - left)
+
+
+def _lines(op: Operation, page: Sequence[Ranked], opened: Iterator[tuple[int, Hit]], *, max_tokens: int) -> Assembled:
+    """Show a line of each record."""
+    shown: list[_Shown] = []
+    said = _Said()
+    left, consumed = max_tokens, len(page)
+    for position, hit in opened:
+        if said.folded(hit, into=shown):
+            continue
+        line, clipped = _line(hit.content)
+        tokens = op.count_tokens(line)
+        if shown and _LINE_OVERHEAD_TOKENS + tokens > left:
+            consumed = position
+            break
+        shown.append(_Shown(replace(hit, content=line, clipped=clipped, tags=(), why=()), hit.content, tokens))
+        left -= _LINE_OVERHEAD_TOKENS + tokens
+    return Assembled(tuple(entry.hit for entry in shown), consumed, max_tokens - left)
+
+
+@dataclass(slots=True)
+class _Shown:
+    """A hit as it is shown."""
+
+    hit: Hit
+    whole: str
+    tokens: int
+    """Of the content that is shown."""
+
+    def take(self, other: "_Shown") -> None:
+        """Show it as another one."""
+        self.hit, self.tokens = other.hit, other.tokens
 
 
 class _Said:
@@ -86,7 +118,17 @@ class _Said:
     def __init__(self) -> None:
         self._texts: list[tuple[Level, frozenset[str]]] = []
 
-    def before(self, level: Level, asked: frozenset[str]) -> int | None:
+    def folded(self, hit: Hit, *, into: Sequence[_Shown]) -> bool:
+        """Fold a hit into the one shown that says nearly the same words; where there is none, note its words."""
+        said = _text_words(hit)
+        first = self._before(hit.record.level, said)
+        if first is None:
+            self._texts.append((hit.record.level, said))
+            return False
+        into[first].hit = replace(into[first].hit, same_ids=(*into[first].hit.same_ids, hit.record.id))
+        return True
+
+    def _before(self, level: Level, asked: frozenset[str]) -> int | None:
         """Give the place of a text of the same level that says nearly the same words; None where there is none."""
         if len(asked) < _ALIKE_WORDS_MIN:
             return None
@@ -97,10 +139,6 @@ class _Said:
                 if shared >= _ALIKE * (len(asked) + len(held) - shared):
                     return place
         return None
-
-    def add(self, level: Level, said: frozenset[str]) -> None:
-        """Take a text that is shown."""
-        self._texts.append((level, said))
 
 
 def _text_words(hit: Hit) -> frozenset[str]:
@@ -156,7 +194,7 @@ def _text_reasons(record_id: RecordId, plan: Plan, evidence: Evidence) -> Iterat
     lexical = own.score / evidence.lexical_max
     if lexical >= _SHOWN_MIN or own.held:
         yield f"lexical {lexical:.2f}: {', '.join(_held_words(own.held, plan))}"
-    elif plan.matches and not around:
+    elif plan.understood.phrases:
         yield "lexical 0.00: the quoted words"
     if around / evidence.lexical_max >= _SHOWN_MIN:
         yield f"context {around / evidence.lexical_max:.2f}: beside or linked with another hit"
@@ -173,15 +211,39 @@ def _held_words(held: int, plan: Plan) -> Iterable[str]:
     return found[:_REASON_WORDS_SHOWN]
 
 
-def _within(hit: Hit, content: str, tokens: int) -> Hit:
-    """Give a hit with as much of its content as tokens allow."""
-    if estimate_tokens(content) <= tokens:
-        return replace(hit, content=content, clipped=False)
-    return replace(hit, content=_clip(content, max(tokens, 1)), clipped=True)
+def _within(op: Operation, hit: Hit, content: str, tokens: int) -> _Shown:
+    """Show as much of a hit's content as tokens allow."""
+    counted = _fitting(op, content, tokens)
+    if counted is not None:
+        return _Shown(replace(hit, content=content, clipped=False), content, counted)
+    cut, counted = _clip(op, content, max(tokens, 1))
+    return _Shown(replace(hit, content=cut, clipped=True), content, counted)
 
 
-def _clip(content: str, tokens: int) -> str:
-    chars = int(tokens * 3.5)
-    while chars > 1 and estimate_tokens(content[:chars] + _CUT) > tokens:
-        chars = int(chars * 0.9)
-    return content[:chars].rstrip() + _CUT
+def _fitting(op: Operation, content: str, tokens: int) -> int | None:
+    """Count the tokens of a text that fits; None for one that does not."""
+    if len(content) > tokens * _CHARS_PER_TOKEN_MAX:
+        return None
+    counted = op.count_tokens(content)
+    return counted if counted <= tokens else None
+
+
+def _clip(op: Operation, content: str, tokens: int) -> tuple[str, int]:
+    """Cut a text to tokens; gives it with how many it has."""
+    chars = tokens * _CHARS_PER_TOKEN_MAX
+    while True:
+        cut = content[:chars].rstrip() + _CUT
+        counted = op.count_tokens(cut)
+        if counted <= tokens or chars <= 1:
+            return cut, counted
+        chars = max(min(int(chars * tokens / counted), chars - 1), 1)
+
+
+def _line(content: str) -> tuple[str, bool]:
+    """Give the beginning of a text as one line, and whether more of it is left."""
+    content = content.strip()
+    line = one_line(content[: 4 * _LINE_CHARS])
+    if len(line) <= _LINE_CHARS and len(content) <= 4 * _LINE_CHARS:
+        return line, False
+    words_shown = line[: _LINE_CHARS + 1].rsplit(" ", 1)[0]
+    return words_shown[:_LINE_CHARS] + _CUT, True

@@ -9,7 +9,7 @@ from contextdna.domain.access import Action
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.recall import Recall
-from contextdna.domain.tokens import Tokeniser, TokenSpaces
+from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
 from contextdna.errors import IntegrityFault
 from contextdna.ports.database import Transaction
 from contextdna.values.event import Event, EventName
@@ -45,6 +45,8 @@ class Operation:
     """Set when readable traces of what is gone, or is encrypted now, stay in the database's files until shredded."""
     recall: Recall | None = None
     """What ``semantics`` searches by meaning with; None without an embedder."""
+    count_tokens: Callable[[str], int] = estimate_tokens
+    """Counts the tokens of a text as a language model does, or estimates them, erring high."""
 
     @property
     def project_id(self) -> ProjectId:

@@ -16,7 +16,7 @@ from contextdna.domain.planning import Plan, plan
 from contextdna.domain.ranking import Evidence, Lexical, Ranked
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.values.ids import RecordId
-from contextdna.values.search import Candidate, Context, ContextQuery, Neighbour, RecordFilter
+from contextdna.values.search import Candidate, Context, ContextQuery, Detail, Neighbour, RecordFilter
 
 _OFFSET_MAX: Final = 10_000_000
 _SOURCES: Final = 12
@@ -56,7 +56,7 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     wanted = [entry.candidate.id for entry in page.entries]
     items = await op.tx.records.read(op.actor.reader, wanted, now=op.now)
     seen = {item.record.id: item for item in await without_hidden_successors(op, items)}
-    answer = assemble(op, page.entries, seen, asked, page.evidence, max_tokens=query.max_tokens)
+    answer = assemble(op, page.entries, seen, asked, page.evidence, max_tokens=query.max_tokens, detail=query.detail)
     more = page.more or answer.consumed < len(page.entries)
     op.note([hit.record.id for hit in answer.hits], hits=len(answer.hits), query_words=len(asked.understood.words))
     return Context(
@@ -234,7 +234,7 @@ def _filter(op: Operation, query: ContextQuery) -> RecordFilter:
 
 
 def _cursor_key(query: ContextQuery, op: Operation) -> str:
-    bare = replace(query, cursor="", limit=0, max_tokens=0)
+    bare = replace(query, cursor="", limit=0, max_tokens=0, detail=Detail.FULL)
     text = f"{bare!r}|{op.actor.reader!r}"
     return hashlib.blake2b(text.encode(), key=op.keys.hash_key, digest_size=8).hexdigest()
 

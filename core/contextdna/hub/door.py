@@ -23,7 +23,7 @@ from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.recall import Recall
-from contextdna.domain.tokens import Tokeniser, TokenSpaces
+from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
 from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.hub.remains import Remains
@@ -68,6 +68,7 @@ class Door:
         clock: Callable[[], datetime],
         remains: Remains,
         recall: Recall | None = None,
+        count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self.database = database
         self.recall = recall
@@ -76,6 +77,7 @@ class Door:
         self.clock = clock
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
+        self._count_tokens = count_tokens
         self._remains = remains
         self._sightings = Sightings(settings.work.coordinator_silence_s)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
@@ -217,7 +219,9 @@ class Door:
         if index is None:
             spaces = TokenSpaces(Tokeniser(keys.index_key), Tokeniser(keys.sealed_index_key))
             index = self._indexes[actor.project_id] = (spaces, Frequencies())
-        return Operation(tx, actor, action, now, keys, *index, self.settings, recall=self.recall)
+        return Operation(
+            tx, actor, action, now, keys, *index, self.settings, recall=self.recall, count_tokens=self._count_tokens
+        )
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:

@@ -21,6 +21,7 @@ from contextdna.domain.encryption import Vault
 from contextdna.domain.recall import Recall
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.hub.blobs import BlobRoom
+from contextdna.hub.counting import open_counter
 from contextdna.hub.door import Door
 from contextdna.hub.embedders import open_embedder
 from contextdna.hub.remains import Remains
@@ -119,6 +120,7 @@ async def open_hub(
             clock=clock,
             remains=remains,
             recall=Recall(chosen.model) if chosen else None,
+            count_tokens=await open_counter(settings.search),
         )
         await _prepare(database, vault, settings, clock)
         stream = EventStream(database, channel)

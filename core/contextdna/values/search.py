@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from contextdna.values.ids import AgentId, RecordId, SessionId
@@ -122,6 +123,14 @@ class IndexStatistics:
     """How many records hold each phrase that was counted, 0 too."""
 
 
+class Detail(StrEnum):
+    """How much of each hit an answer shows."""
+
+    FULL = "full"
+    COMPACT = "compact"
+    """A line of each, without reasons and tags: more hits fit, and what is wanted is then read whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContextQuery:
     """A question as retrieve_context takes it."""
@@ -140,6 +149,7 @@ class ContextQuery:
     min_importance: float = 0.0
     limit: int = 30
     max_tokens: int = 2000
+    detail: Detail = Detail.FULL
     cursor: str = ""
 
 
@@ -155,7 +165,7 @@ class Hit:
     why: tuple[str, ...]
     granted_by: str = ""
     clipped: bool = False
-    """True when the content was cut to fit the token budget; get_memory gives the whole."""
+    """True when the content was cut to the token budget or to a line; get_memory gives the whole."""
     same_ids: tuple[RecordId, ...] = ()
     """Further hits that say nearly the same words and are not shown."""
 
@@ -185,7 +195,7 @@ class Context:
 
     hits: tuple[Hit, ...]
     tokens: int
-    """Estimated tokens of the hits' contents."""
+    """Tokens of the hits' contents and of what stands around them, as counted against the budget."""
     cursor: str
     truncated: bool
     empty: EmptyReason | None = None

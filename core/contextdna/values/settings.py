@@ -94,6 +94,8 @@ class SearchSettings:
     embedding_key: str = field(default="", repr=False)
     semantic_weight: float = 0.2
     """Weight of nearness in meaning, of a whole of 1 with that of the words."""
+    token_file: Path | None = None
+    """A ``.tiktoken`` file to count a model's tokens with; None estimates them, erring high."""
 
 
 @dataclass(frozen=True, slots=True)
