@@ -4,12 +4,12 @@ A search costs what it finds, so common words do not decide alone. Rare ones do,
 stand in few enough records; commoner ones decide in groups, of which a record must hold every word. All of them score.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from math import prod
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from contextdna.domain.frequencies import rarity
 from contextdna.domain.operation import Operation
@@ -42,6 +42,18 @@ class Term(NamedTuple):
         return tuple((token,) for token in (*self.open, *self.sealed))
 
 
+class Sought(NamedTuple):
+    """What is looked for at once."""
+
+    match: Match
+    limit: int
+    """So many that match are enough: the last that arrived."""
+
+
+Stage: TypeAlias = tuple[Sought, ...]
+"""What is looked for together. Of the last part, later pages look for those that arrived before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A question prepared."""
@@ -58,8 +70,20 @@ class Plan:
     """The same for records of encrypted levels."""
     words_mean: float = 1.0
     """Words of a record of the project, on average."""
-    matches: tuple[Match, ...] = ()
+    stages: tuple[Stage, ...] = ()
     """What is looked for; then what is looked for when that finds too little."""
+    event: int = 0
+    """The place of the project's newest event, as it was prepared; 0 where that was not asked."""
+
+    @property
+    def looked_for(self) -> Hashable:
+        """All that decides what is found and how well its words answer; of the question's words only keyed tokens."""
+        tokens = tuple((term.open, term.sealed) for term in self.terms)
+        return (self.stages, tokens, self.rarities, self.words_mean, bool(self.understood.phrases))
+
+    def rarity_of(self, held: int) -> float:
+        """Weigh some of the terms together, given as a bit for each place."""
+        return sum(weight for place, weight in enumerate(self.rarities) if held >> place & 1)
 
     @property
     def has_text(self) -> bool:
@@ -83,7 +107,8 @@ async def plan(op: Operation, text: str) -> Plan:
         open_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.open),
         sealed_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.sealed),
         words_mean=max(statistics.words / max(statistics.records, 1), 1.0),
-        matches=tuple(match for match in _matches(op, quoted, terms, statistics.records) if match),
+        stages=tuple(stage for stage in _stages(op, quoted, terms, statistics.records) if stage),
+        event=statistics.event,
     )
 
 
@@ -139,20 +164,23 @@ def _phrase_forms(op: Operation, forms: Sequence[Sequence[str]]) -> Forms:
     return tuple(dict.fromkeys(tuple(map(space.stem_token, stems)) for space in spaces for stems in forms))
 
 
-def _matches(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], records: int) -> Iterator[Match]:
+def _stages(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], records: int) -> Iterator[Stage]:
     """Give what is looked for, and what is looked for when that finds too little."""
-    if quoted:
-        yield Match((), tuple(quoted))
-        return
     search = op.settings.search
-    rare = _rare(terms, search.matches_max)
-    room = search.found_max - sum(term.records for term in terms[:rare])
-    groups = _groups(terms[rare:][:_GROUPED_MAX], records, matches_max=room)
-    found = Match(_any(terms[:rare]), together=tuple(groups))
-    yield found
+    if quoted:
+        yield (Sought(Match((), tuple(quoted)), search.found_max),)
+        return
+    rare = _rare(terms, search.matches_max) or _rare(terms[:1], search.found_max)
+    room = search.found_max  # for words that go together; they crowd out no rare one
+    if rare:
+        room = max(search.matches_max - sum(term.records for term in terms[:rare]), search.matches_max // 4)
+    groups = tuple(_groups(terms[rare:][:_GROUPED_MAX], records, matches_max=room))
+    narrow = (Sought(Match(_any(terms[:rare])), search.found_max), Sought(Match((), together=groups), room))
+    yield tuple(sought for sought in narrow if sought.match)
     wide = max(_rare(terms, search.matches_wide_max), 1)
-    if wide > rare or not found:
-        yield Match(_any(terms[:wide]), together=tuple(groups))
+    if wide > rare:
+        common = Sought(Match(_any(terms[rare:wide])), search.found_max)
+        yield tuple(sought for sought in (*narrow, common) if sought.match)
 
 
 def _any(terms: Sequence[Term]) -> tuple[tuple[str, ...], ...]:

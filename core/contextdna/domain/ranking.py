@@ -5,7 +5,7 @@ ones. The weights are settings; docs/decisions/0021 has what they were measured 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import sqrt
 from typing import Final, NamedTuple
@@ -71,17 +71,26 @@ def scorer(plan: Plan, search: SearchSettings) -> Callable[[Candidate], Lexical]
 
 
 def context(
-    scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
+    plan: Plan, scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
 ) -> dict[RecordId, float]:
     """Give what records get for standing beside good ones: the root of the squares of what each neighbour gives.
 
-    A record between two good ones gets more than beside one, but not twice as much.
+    So a record between two good ones gets more than beside one, but not twice as much. Words that it holds itself
+    count half: a neighbour that says the same is more likely of another matter than one that says the rest.
+
+    Args:
+        plan: The question.
+        scores: How well the records and their neighbours answer by their own words.
+        beside: What stands beside what.
+        search: The weights.
     """
     squares: dict[RecordId, float] = {}
     for neighbour in beside:
+        source, own = scores.get(neighbour.of, NOTHING), scores.get(neighbour.candidate.id, NOTHING)
         place = abs(neighbour.distance)
         share = search.context_weight * _PLACES[place - 1] if place else search.link_weight
-        given = share * scores.get(neighbour.of, NOTHING).score
+        said = plan.rarity_of(source.held & own.held) / (plan.rarity_of(source.held) or 1.0)
+        given = share * source.score * (1 - said / 2)
         squares[neighbour.candidate.id] = squares.get(neighbour.candidate.id, 0.0) + given * given
     return {record_id: sqrt(square) for record_id, square in squares.items() if square}
 
@@ -110,6 +119,13 @@ class Evidence:
         sums = (lexical.score + context.get(record_id, 0.0) for record_id, lexical in scores.items())
         least, most = min(semantic.values(), default=0.0), max(semantic.values(), default=0.0)
         return cls(scores, context, semantic, max(sums, default=0.0) or 1.0, least, most - least or 1.0)
+
+    def only(self, record_ids: Iterable[RecordId]) -> "Evidence":
+        """Give what there is on some records, weighed as before."""
+        ids = tuple(record_ids)
+        scores = {record_id: self.scores[record_id] for record_id in ids if record_id in self.scores}
+        context = {record_id: self.context[record_id] for record_id in ids if record_id in self.context}
+        return replace(self, scores=scores, context=context)
 
     def text(self, record_id: RecordId, semantic_weight: float) -> float:
         """Give how well a record's text answers, from 0 to 1."""

@@ -9,16 +9,19 @@ from contextdna.domain import ranking
 from contextdna.domain.assembly import assemble
 from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.empty_answers import explain
+from contextdna.domain.held_rankings import HeldRankings
 from contextdna.domain.memories import without_hidden_successors
 from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
-from contextdna.domain.planning import Plan, plan
+from contextdna.domain.planning import Plan, Stage, plan
 from contextdna.domain.ranking import Evidence, Lexical, Ranked
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
 from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Context, ContextQuery, Detail, Neighbour, RecordFilter
 
 _OFFSET_MAX: Final = 10_000_000
+_CANDIDATE_BYTES: Final = 900  # with its score and context, beside its sketch
+_RANKING_BYTES: Final = 8_000  # what it is held by, and the rest of it
 _SOURCES: Final = 12
 """The best matches, whose neighbours are looked at. Source: docs/decisions/0021: more find nothing more."""
 _UNSAID_MIN: Final = 0.4
@@ -78,7 +81,7 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
     if not asked.has_text:
         found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=search.candidates_max)
         return [(entry.candidate, 0.0) for entry in _ranked(op, found, asked, ranking.NO_EVIDENCE)[:limit]]
-    matching, _ = await _search(op, where, asked, _Cursor(), need=limit)
+    matching = (await _search(op, where, asked, _Cursor(), need=limit)).candidates
     score = ranking.scorer(asked, search)
     evidence = Evidence.of({candidate.id: score(candidate) for candidate in matching}, {}, {})
     best = sorted(matching, key=lambda candidate: (-evidence.scores[candidate.id].score, candidate.id))
@@ -90,7 +93,7 @@ class _Cursor(NamedTuple):
     """Where a page begins."""
 
     found: int = 0
-    """How many of what matches, the last arrived first, lie before what this page ranks."""
+    """How many of what is looked for last, the last that arrived first, lie before what this page ranks."""
     offset: int = 0
     """How many hits of what is ranked lie before the page."""
     wide: bool | None = None
@@ -125,13 +128,12 @@ async def _page(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor
         ranked = _ranked(op, found[:size], asked, ranking.NO_EVIDENCE)
         more = offset + limit < len(ranked) or len(found) > size
         return _Page(ranked[offset : offset + limit], ranking.NO_EVIDENCE, cursor, more)
-    answers = await _answers(op, where, asked, cursor, need=limit)
-    inside = answers.candidates[block * size : (block + 1) * size]
-    ranked = _ranked(op, inside, asked, answers.evidence)
-    more_ranked = offset + limit < len(ranked) or len(answers.candidates) > (block + 1) * size
+    answers = await _block(op, where, asked, cursor, need=limit)
+    ranked = _ranked(op, answers.candidates, asked, answers.evidence)
+    more_ranked = offset + limit < len(ranked) or answers.behind
     begun = cursor._replace(wide=answers.wide)
     if not ranked and answers.more:  # all that was ranked has been shown: go on with what arrived earlier
-        return await _page(op, where, asked, _Cursor(cursor.found + answers.found, 0, answers.wide), limit=limit)
+        return await _page(op, where, asked, _Cursor(cursor.found + answers.walked, 0, answers.wide), limit=limit)
     return _Page(ranked[offset : offset + limit], answers.evidence, begun, more_ranked or answers.more)
 
 
@@ -146,20 +148,52 @@ class _Answers:
     candidates: Sequence[Candidate]
     """Best text first."""
     evidence: Evidence
-    found: int
-    """How many of them match by their own words."""
+    walked: int
+    """How many the search gave last, the last that arrived first: later pages begin behind them."""
     more: bool
     """More match than are ranked at once."""
     wide: bool
+    behind: bool = False
+    """They are one block of a ranking, and another one comes behind it."""
+
+    def block(self, number: int, size: int) -> "_Answers":
+        """Cut out one block, with the evidence of its candidates alone."""
+        inside = self.candidates[number * size : (number + 1) * size]
+        evidence = self.evidence.only(candidate.id for candidate in inside)
+        return replace(self, candidates=inside, evidence=evidence, behind=len(self.candidates) > (number + 1) * size)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory they take."""
+        sketches = sum(len(candidate.sketch) for candidate in self.candidates)
+        return _RANKING_BYTES + _CANDIDATE_BYTES * (len(self.candidates) + len(self.evidence.semantic)) + sketches
 
 
-async def _answers(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int) -> _Answers:
+async def _block(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int) -> _Answers:
+    """Give the block of a ranking in which a page begins: the one that is held, while nothing can have changed it."""
+    size = op.settings.search.candidates_max
+    number = cursor.offset // size
+    alike = {} if cursor.found else await _alike(op, asked, where)
+    held: HeldRankings[_Answers] | None = op.rankings if asked.event else None
+    if held is None:
+        return (await _answers(op, where, asked, cursor, alike, need=need)).block(number, size)
+    searched = (cursor.found, cursor.wide, need if cursor.wide is None else 0)
+    key = (op.actor.reader, where, asked.looked_for, tuple(alike.items()), searched, number)
+    block = held.find(key, event=asked.event, now=op.now)
+    if block is None:
+        block = (await _answers(op, where, asked, cursor, alike, need=need)).block(number, size)
+        until = await op.tx.records.next_change(op.actor.reader, now=op.now)
+        held.keep(key, block, event=asked.event, now=op.now, until=until, size_bytes=block.size_bytes)
+    return block
+
+
+async def _answers(
+    op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, alike: Mapping[RecordId, float], *, need: int
+) -> _Answers:
     """Find what matches, score it, and add what stands beside the best of it."""
     search, reader = op.settings.search, op.actor.reader
-    found, wide = await _search(op, where, asked, cursor, need=need)
-    more, found = len(found) > search.found_max, found[: search.found_max]
-    candidates = {candidate.id: candidate for candidate in found}
-    alike = {} if cursor.found else await _alike(op, asked, where)
+    found = await _search(op, where, asked, cursor, need=need)
+    candidates = {candidate.id: candidate for candidate in found.candidates}
     unseen = [record_id for record_id in alike if record_id not in candidates]
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
@@ -167,18 +201,19 @@ async def _answers(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cur
     score = ranking.scorer(asked, search)
     scores = {record_id: score(candidate) for record_id, candidate in candidates.items()}
     beside = await _beside(op, where, scores)
-    context = ranking.context(scores, beside, search)
+    near = {one.candidate.id: one.candidate for one in beside if one.candidate.id not in candidates}
+    around = {record_id: score(candidate) for record_id, candidate in near.items()}
+    context = ranking.context(asked, {**scores, **around}, beside, search)
     if not asked.understood.phrases and not cursor.found:  # what is quoted must be there; nothing comes twice
         least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
-        for candidate in {near.candidate.id: near.candidate for near in beside}.values():
-            own = scores.get(candidate.id) or score(candidate)
-            said = own.score > 0 and not more
-            if said or (not own.score and context.get(candidate.id, 0.0) >= least):
-                candidates[candidate.id], scores[candidate.id] = candidate, own
+        for record_id, own in around.items():
+            said = own.score > 0 and not found.more
+            if said or (not own.score and context.get(record_id, 0.0) >= least):
+                candidates[record_id], scores[record_id] = near[record_id], own
     evidence = Evidence.of(scores, context, alike)
     text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}
     best = sorted(candidates.values(), key=lambda candidate: (-text[candidate.id], candidate.id))
-    return _Answers(best, evidence, len(found), more, wide)
+    return _Answers(best, evidence, found.walked, found.more, found.wide)
 
 
 async def _alike(op: Operation, asked: Plan, where: RecordFilter) -> dict[RecordId, float]:
@@ -190,20 +225,41 @@ async def _alike(op: Operation, asked: Plan, where: RecordFilter) -> dict[Record
     return dict(await semantics.nearest(op, asked.text, where, limit=op.settings.search.candidates_max))
 
 
-async def _search(
-    op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int
-) -> tuple[list[Candidate], bool]:
+class _Found(NamedTuple):
+    """What matches by its own words."""
+
+    candidates: Sequence[Candidate]
+    walked: int = 0
+    """How many the last part of the stage gave: later pages begin behind them."""
+    more: bool = False
+    """Behind them there are more."""
+    wide: bool = False
+
+
+async def _search(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int) -> _Found:
     """Find what matches; when rare words and filters leave less than needed, look for commoner words too."""
-    most = op.settings.search.found_max + 1
-    found: list[Candidate] = []
-    for wide, match in enumerate(asked.matches):
-        last = wide == len(asked.matches) - 1
+    found = _Found(())
+    for wide, stage in enumerate(asked.stages):
+        last = wide == len(asked.stages) - 1
         if cursor.wide and not last:
             continue
-        found = await op.tx.records.search(op.actor.reader, where, match, now=op.now, limit=most, offset=cursor.found)
-        if last or cursor.wide is False or len(found) >= need:
-            return found, bool(wide)
-    return found, False
+        found = (await _look(op, where, stage, offset=cursor.found))._replace(wide=bool(wide))
+        if last or cursor.wide is False or len(found.candidates) >= need:
+            break
+    return found
+
+
+async def _look(op: Operation, where: RecordFilter, stage: Stage, *, offset: int) -> _Found:
+    """Find what one stage looks for; behind an offset, only what its last part still adds."""
+    reader, (*firm, tail) = op.actor.reader, stage
+    found: dict[RecordId, Candidate] = {}
+    for match, limit in firm:
+        some = await op.tx.records.search(reader, where, match, now=op.now, limit=limit)
+        found.update({candidate.id: candidate for candidate in some})
+    walked = await op.tx.records.search(reader, where, tail.match, now=op.now, limit=tail.limit + 1, offset=offset)
+    added = [candidate for candidate in walked[: tail.limit] if candidate.id not in found]
+    candidates = added if offset else [*found.values(), *added]
+    return _Found(candidates, min(len(walked), tail.limit), len(walked) > tail.limit)
 
 
 async def _beside(op: Operation, where: RecordFilter, scores: Mapping[RecordId, Lexical]) -> list[Neighbour]:

@@ -76,7 +76,7 @@ class SearchSettings:
     """What being of an agent that a question names adds to a score."""
     grant_weight: float = 0.02
     """What having been shared with the reader adds to a score."""
-    matches_max: int = 300
+    matches_max: int = 400
     """A query's rarest words each decide what is found while together they match this many records."""
     found_max: int = 1_000
     """Records that are found and scored at once; of more that match, the last that arrived."""
@@ -86,6 +86,8 @@ class SearchSettings:
     """A query's rarest words that take part, its quoted phrases counted in; the others of a long one are left out."""
     candidates_max: int = 100
     """Best matches that are mixed with importance and recency, a block of this size at a time."""
+    rankings_held_max: int = 200
+    """Rankings of each project that a process holds, for questions that are asked again; 0 holds none."""
     embedder: EmbedderKind = EmbedderKind.NONE
     embedding_model: str = ""
     """The endpoint's or FastEmbed's name of the model; empty for a usual one."""
