@@ -340,6 +340,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(path), f"{link}: no such heading"
 
 
+def test_every_page_is_named_in_the_readme() -> None:
+    linked = {README.parent / link for link in re.findall(r"\]\(([^)#\s]+)\)", section(README, "Documents"))}
+    assert {*DOCS.glob("*.md"), DOCS / "decisions"} == linked
+
+
 def test_to_change_something_the_file_to_open_exists() -> None:
     rows = re.findall(r"^\| [^|]+ \| ([^|]*`[^|]*) \|$", section(README, "For developers"), re.MULTILINE)
     paths = [path for row in rows for path in re.findall(r"`([^`]+)`", row)]
