@@ -335,6 +335,16 @@ async def test_reindexing_tells_how_far_it_is_and_goes_on_where_it_was(settings:
         assert told == [2, 2, 3]
 
 
+async def test_what_is_near_in_meaning_alone_says_so(settings: HubSettings) -> None:
+    async with opened(settings) as hub:
+        await remember(hub.bind(ALICE), "aaa")
+        near_by = await remember(hub.bind(BOB), "aaaa")
+        await embed(hub)
+        hits = (await hub.bind(ALICE).retrieve_context(ContextQuery("aaa"))).hits
+        [why] = [hit.why for hit in hits if hit.record.id == near_by]
+        assert [reason.split()[0] for reason in why] == ["semantic", "recent"]
+
+
 class LoadingEmbedder(LetterEmbedder):
     """Answers when it is ``loaded``."""
 
