@@ -53,7 +53,7 @@ async def test_more_fits_an_answer_when_it_is_compact(hub: Hub) -> None:
         await alice.retrieve_context(ContextQuery("nectar", limit=40, max_tokens=1000, detail=detail))
         for detail in (Detail.FULL, Detail.COMPACT)
     ]
-    assert len(compact.hits) > 3 * len(full.hits)
+    assert len(compact.hits) >= 3 * len(full.hits)
     assert compact.tokens <= 1000
     assert [hit.record.id for hit in compact.hits][: len(full.hits)] == [hit.record.id for hit in full.hits]
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from contextdna.domain.tokens import estimate_tokens
 from tests.hub.rig import ALICE
 from tests.tools.calling import Caller, calling, text_of
 
@@ -44,6 +45,17 @@ async def test_a_compact_answer_of_the_same_hits_is_much_smaller(alice: Caller) 
         assert len((answer.structured_content or {})["hits"]) == 8
         sizes[detail] = len(text_of(answer))
     assert sizes["compact"] * 4 < sizes["full"]
+
+
+@pytest.mark.parametrize("detail", ["full", "compact"])
+async def test_an_answer_with_all_that_stands_around_its_contents_fits_the_budget(alice: Caller, detail: str) -> None:
+    session = (await alice.ok("begin_session", task="mend the login"))["session_id"]
+    for number in range(40):
+        await alice.ok("log_turn", content=f"{number} {number * 7} {LONG[: 40 + 9 * number]}", session_id=session)
+    arguments = {"query": "login token", "limit": 40, "max_tokens": 1500, "detail": detail}
+    answer = await alice.client.call_tool("retrieve_context", arguments)
+    assert (answer.structured_content or {})["truncated"] is True
+    assert 1100 < estimate_tokens(text_of(answer)) <= 1500
 
 
 async def test_a_detail_that_is_none_is_refused_with_the_choices(alice: Caller) -> None:

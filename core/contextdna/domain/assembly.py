@@ -15,8 +15,12 @@ from contextdna.values.level import Level
 from contextdna.values.record import VisibleRecord
 from contextdna.values.search import Detail, Hit
 
-_HIT_OVERHEAD_TOKENS: Final = 30  # id, type, level, owner and times around each content
-_LINE_OVERHEAD_TOKENS: Final = 20  # id, kind, type, owner and day
+_ANSWER_OVERHEAD_TOKENS: Final = 30  # what stands around all hits, the cursor most of all
+_HIT_OVERHEAD_TOKENS: Final = 55
+"""What stands around each content beside what is counted. Source: 180 to 200 characters of JSON, as measured."""
+_LINE_OVERHEAD_TOKENS: Final = 40
+"""The same in a compact answer. Source: 115 to 150 characters of JSON."""
+_SHOWN_TOKENS_MIN: Final = 20  # of the first hit, however small the budget
 _LINE_CHARS: Final = 120
 _CHARS_PER_TOKEN_MAX: Final = 8  # no text has more on average: a longer one does not fit, and is not counted
 _REASON_WORDS_SHOWN: Final = 12
@@ -60,17 +64,17 @@ def assemble(
         return _lines(op, page, _opened(op, page, seen, plan, evidence), max_tokens=max_tokens)
     shown: list[_Shown] = []
     said = _Said()
-    left, consumed = max_tokens, len(page)
+    left, consumed = max_tokens - _ANSWER_OVERHEAD_TOKENS, len(page)
     for position, hit in _opened(op, page, seen, plan, evidence):
         if said.folded(hit, into=shown):
             continue
-        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why)))
+        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why, hit.record.session_id)))
         room = left - overhead
         if shown and room < _CLIP_TOKENS_MIN and _fitting(op, hit.content, room) is None:
             consumed = position
             break
         share = max(max_tokens // _SHARES - overhead, _CLIP_TOKENS_MIN)
-        shown.append(_within(op, hit, hit.content, min(room, share)))
+        shown.append(_within(op, hit, hit.content, max(min(room, share), _SHOWN_TOKENS_MIN)))
         left -= overhead + shown[-1].tokens
     for cut in (entry for entry in shown if entry.hit.clipped):
         if left > 0:
@@ -84,7 +88,7 @@ def _lines(op: Operation, page: Sequence[Ranked], opened: Iterator[tuple[int, Hi
     """Show a line of each record."""
     shown: list[_Shown] = []
     said = _Said()
-    left, consumed = max_tokens, len(page)
+    left, consumed = max_tokens - _ANSWER_OVERHEAD_TOKENS, len(page)
     for position, hit in opened:
         if said.folded(hit, into=shown):
             continue
