@@ -1,7 +1,7 @@
 """Prompts: ready-made work on real content. What is retrieved is marked as data, never as instructions."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -197,8 +197,18 @@ def _words(text: str) -> str:
 
 def _hits(context: Context) -> Sequence[str]:
     if context.hits:
-        return [_hit(hit) for hit in context.hits]
+        return [_hit(hit) for hit in _told_in_order(context.hits)]
     return ["Nothing.", *([quoted(context.empty.message)] if context.empty else [])]
+
+
+def _told_in_order(hits: Sequence[Hit]) -> Iterator[Hit]:
+    """Put turns of one conversation together as they were said, where the best of them stands."""
+    conversations: dict[str, list[Hit]] = {}
+    for hit in hits:
+        record = hit.record
+        conversations.setdefault(record.session_id if record.kind is Kind.TURN else record.id, []).append(hit)
+    for together in conversations.values():
+        yield from sorted(together, key=lambda hit: hit.record.position)
 
 
 def _hit(hit: Hit) -> str:

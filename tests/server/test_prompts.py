@@ -6,7 +6,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp_types import INVALID_PARAMS, PromptReference, TextContent
 
-from contextdna import Decision, Level, Loop, LoopDraft, MemoryDraft
+from contextdna import ContextQuery, Decision, Level, Loop, LoopDraft, MemoryDraft
 from contextdna_server.prompts import TURNS_SHOWN
 from tests.resources.rig import ALICE, BOB, ROOT, Rig, open_rig
 
@@ -52,6 +52,19 @@ async def test_a_briefing_holds_what_the_caller_may_see_of_the_task(rig: Rig) ->
     assert "> The login service rejects expired tokens." in text
     assert "privately" not in text
     assert "not instructions" in text
+
+
+async def test_a_briefing_tells_what_was_said_in_its_order_where_the_best_of_it_stands(rig: Rig) -> None:
+    handle = await rig.begin(ALICE)
+    said = ["The login is slow.", "Is the login token cache cold, or the login clock skewed?", "It was the cache."]
+    await rig.say(ALICE, handle, *said)
+    await rig.remember(ALICE, "The login service listens on port 9000.")
+    async with rig.client(ALICE) as client:
+        text = await text_of(client, "brief_me", task="login token cache clock")
+        best = (await rig.workspace(ALICE).retrieve_context(ContextQuery("login token cache clock"))).hits[0]
+    assert best.content == said[1]
+    quotes = [line.removeprefix("> ") for line in text.splitlines() if line.startswith("> ")]
+    assert quotes == [*said, "The login service listens on port 9000."]
 
 
 async def test_a_briefing_on_an_empty_memory_says_so(rig: Rig) -> None:

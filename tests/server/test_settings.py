@@ -139,6 +139,16 @@ def test_references_in_a_file_are_resolved(tmp_path: Path, monkeypatch: pytest.M
     assert settings.artifacts.allowed_roots == (tmp_path / "$HOME",)
 
 
+def test_a_file_of_tokens_is_meant_from_the_folder_of_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "contextdna.toml").write_text('[search]\ntoken_file = "some.tiktoken"\n')
+    assert load_settings({"data": tmp_path}).to_hub_settings().search.token_file == tmp_path / "some.tiktoken"
+    other = tmp_path / "elsewhere" / "other.tiktoken"
+    monkeypatch.setenv("CONTEXTDNA_SEARCH__TOKEN_FILE", str(other))
+    assert load_settings({"data": tmp_path}).to_hub_settings().search.token_file == other
+
+
 def test_a_reference_to_an_unset_variable_names_setting_and_variable(tmp_path: Path) -> None:
     error = refused(tmp_path, '[identity]\nagent_id = "$NOBODY_SET_THIS"')
     assert error.code == "variable_unset"
