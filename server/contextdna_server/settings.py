@@ -168,6 +168,7 @@ class SearchSection(Section):
     matches_wide_max: Count = _SEARCH.matches_wide_max
     query_terms_max: Count = _SEARCH.query_terms_max
     candidates_max: Count = _SEARCH.candidates_max
+    rankings_held_max: Annotated[int, Field(ge=0, le=100_000)] = _SEARCH.rankings_held_max
     embedder: EmbedderKind = _SEARCH.embedder
     embedding_model: str = _SEARCH.embedding_model
     embedding_url: str = _SEARCH.embedding_url

@@ -831,3 +831,27 @@ async def test_revoking_a_grant_hides_at_once(database: Database) -> None:
     assert await database.write(lambda tx: tx.grants.revoke(PROJECT, [GrantId("grt_1")], at=NOW)) == 1
     assert await seen(database, bob, "mem_1") == []
     assert await listed(database, RecordFilter(), reader=bob) == []
+
+
+# What changes by itself
+
+
+async def test_the_next_change_is_the_first_begin_end_or_expiry_after_now(database: Database) -> None:
+    async def next_change(at: float, reader: Reader = make_reader(ALICE)) -> datetime | None:  # noqa: B008 - frozen
+        return await database.read(lambda tx: tx.records.next_change(reader, now=minutes(at)))
+
+    assert await next_change(0) is None
+    await insert(
+        database,
+        make_indexed("begins", created_at=minutes(-9), valid_from=minutes(1)),
+        make_indexed("ends", created_at=minutes(-9), valid_to=minutes(2)),
+        make_indexed("kept", created_at=minutes(-9), retention_until=minutes(3)),
+        make_indexed("ahead", created_at=minutes(4)),
+        make_indexed("elsewhere", project_id=OTHER_PROJECT, created_at=minutes(-9), valid_to=minutes(1.5)),
+    )
+    await database.write(lambda tx: tx.grants.add([make_grant("g", "kept", ALICE, expires_at=minutes(5))]))
+    assert [await next_change(at) for at in (0, 0.5, 1, 2, 3, 4, 5)] == [
+        *(minutes(at) for at in (1, 1, 2, 3, 4, 5)),
+        None,
+    ]
+    assert await next_change(4, make_reader(BOB)) is None

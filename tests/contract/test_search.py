@@ -24,6 +24,7 @@ from tests.builders import (
     NOW,
     OTHER_PROJECT,
     PROJECT,
+    make_event,
     make_grant,
     make_indexed,
     make_link,
@@ -385,3 +386,17 @@ async def test_both_backends_find_the_same(
             await model.write(build)
             await sqlite.write(build)
             assert await sqlite.read(ask) == await model.read(ask)
+
+
+async def test_statistics_tell_the_newest_event_of_the_project(database: Database) -> None:
+    async def event() -> int:
+        return (await database.read(lambda tx: tx.records.statistics(PROJECT, ()))).event
+
+    assert await event() == 0
+    await database.write(lambda tx: tx.events.append([make_event("evt_1"), make_event("evt_2")]))
+    before = await event()
+    assert before > 0
+    await database.write(lambda tx: tx.events.append([make_event("evt_3", project_id=OTHER_PROJECT)]))
+    assert await event() == before
+    await database.write(lambda tx: tx.events.append([make_event("evt_4")]))
+    assert await event() > before

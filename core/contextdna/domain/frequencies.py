@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from contextdna.ports.database import Transaction
@@ -43,7 +44,7 @@ class Frequencies:
         self._held.update({phrase: count for phrase, count in fresh.counts.items() if count})
         self._missing.update(phrase for phrase, count in fresh.counts.items() if not count)
         counts = {**known, **fresh.counts}
-        return IndexStatistics(fresh.records, fresh.words, fresh.revision, {p: n for p, n in counts.items() if n})
+        return replace(fresh, counts={phrase: count for phrase, count in counts.items() if count})
 
     def _forget_what_is_old(self, fresh: IndexStatistics) -> None:
         if fresh.revision != self._revision or len(self._missing) > _HELD_MAX:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from contextdna.domain.access import Action
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
+from contextdna.domain.held_rankings import HeldRankings
 from contextdna.domain.recall import Recall
 from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
 from contextdna.errors import IntegrityFault
@@ -45,6 +46,8 @@ class Operation:
     """Set when readable traces of what is gone, or is encrypted now, stay in the database's files until shredded."""
     recall: Recall | None = None
     """What ``semantics`` searches by meaning with; None without an embedder."""
+    rankings: HeldRankings[Any] | None = None
+    """What was ranked lately, for a call that only reads; None where nothing is to be held."""
     count_tokens: Callable[[str], int] = estimate_tokens
     """Counts the tokens of a text as a language model does, or estimates them, erring high."""
 

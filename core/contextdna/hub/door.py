@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -20,6 +20,7 @@ from contextdna.domain.access import (
 )
 from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
+from contextdna.domain.held_rankings import HeldRankings
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.recall import Recall
@@ -81,6 +82,7 @@ class Door:
         self._remains = remains
         self._sightings = Sightings(settings.work.coordinator_silence_s)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
+        self._rankings: dict[ProjectId, HeldRankings[Any]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
         """Run a changing operation: row, audit entry and event commit together, or nothing does.
@@ -144,6 +146,7 @@ class Door:
 
         async def unit(tx: Transaction) -> tuple[R, ReadTrace]:
             op = await self._begin(tx, caller, action, attempt)
+            op.rankings = self._rankings_of(op.project_id)
             answer = await run(op)
             attempt.missed = _missed(op)
             attempt.is_unseen = action not in OF_NO_PROJECT and not await self._sightings.has_seen(op)
@@ -222,6 +225,13 @@ class Door:
         return Operation(
             tx, actor, action, now, keys, *index, self.settings, recall=self.recall, count_tokens=self._count_tokens
         )
+
+    def _rankings_of(self, project_id: ProjectId) -> HeldRankings[Any] | None:
+        """Give what is held of a project's rankings, for calls that only read: others may see what is rolled back."""
+        held = self._rankings.get(project_id)
+        if held is None and (most := self.settings.search.rankings_held_max):
+            held = self._rankings.setdefault(project_id, HeldRankings(most))
+        return held
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
         async def unit(tx: Transaction) -> None:

@@ -100,6 +100,14 @@ class RecordTable(Protocol):
         """
         ...
 
+    async def next_change(self, reader: Reader, *, now: datetime) -> datetime | None:
+        """Give when, after now, the first of these is reached; None where none is.
+
+        The begin or end of a record's validity, its retention date, its creation by a clock that is ahead, for all
+        records of the project; and the expiry of a grant to the reader's agent.
+        """
+        ...
+
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project."""
         ...

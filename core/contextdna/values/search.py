@@ -121,6 +121,8 @@ class IndexStatistics:
     """Another one after each change of the project's index; 0 where there is none yet."""
     counts: Mapping[Phrase, int]
     """How many records hold each phrase that was counted, 0 too."""
+    event: int = 0
+    """The place of the project's newest event in the outbox; 0 where none is kept."""
 
 
 class Detail(StrEnum):
@@ -161,7 +163,7 @@ class Hit:
     content: str
     tags: tuple[str, ...]
     score: float
-    """0..1, comparable within one answer only."""
+    """Comparable within one answer only: 1 at most, and what a time, a name or a grant adds."""
     why: tuple[str, ...]
     granted_by: str = ""
     clipped: bool = False

@@ -181,7 +181,17 @@ class InMemoryRecords:
         now = self._sheets.index_revisions.rows.get(project_id, 0)
         asked = (*phrases, *(() if now and now == revision else missing))
         counts = {phrase: sum(occurrences(tokens, phrase) > 0 for tokens in held) for phrase in asked}
-        return IndexStatistics(len(held), sum(map(len, held)), now, counts)
+        event = next((e.seq for (of, _), e in reversed(self._sheets.events.rows.items()) if of == project_id), 0)
+        return IndexStatistics(len(held), sum(map(len, held)), now, counts, event)
+
+    async def next_change(self, reader: Reader, *, now: datetime) -> datetime | None:
+        """Give when, after now, some record or grant of the reader's begins or ends by itself; None for never."""
+        records = [row.record for row in self._of(reader.project_id)]
+        times = [at for of in records for at in (of.created_at, of.valid_from, of.valid_to, of.retention_until)]
+        grants = self._sheets.grants.rows.values()
+        mine = (reader.project_id, reader.agent_id)
+        times += [grant.expires_at for grant in grants if (grant.project_id, grant.grantee_id) == mine]
+        return min((at for at in times if at is not None and at > now), default=None)
 
     def _changed_index(self, project_id: ProjectId) -> None:
         self._sheets.index_revisions.change()[project_id] = secrets.randbits(62)

@@ -173,7 +173,12 @@ class Records:
         texts = {phrase_text(phrase): phrase for phrase in (*phrases, *missing)}
         lists = (json_list(map(phrase_text, phrases)), json_list(map(phrase_text, missing)))
         first, *rows = await self._rows("index_statistics", (project_id, *lists, revision))
-        return IndexStatistics(first[1], first[2], first[3], {texts[row[0]]: row[1] for row in rows})
+        return IndexStatistics(first[1], first[2], first[3], {texts[row[0]]: row[1] for row in rows}, first[4])
+
+    async def next_change(self, reader: Reader, *, now: datetime) -> datetime | None:
+        """Give when, after now, some record or grant of the reader's begins or ends by itself; None for never."""
+        rows = await self._rows("records_next_change", (reader.project_id, reader.agent_id, micros(now)))
+        return None if rows[0][0] is None else moment(rows[0][0])
 
     async def total(self, project_id: ProjectId) -> int:
         """Count the records of a project."""

@@ -175,13 +175,14 @@ ORDER BY r.importance DESC, r.created_at DESC, r.seq DESC LIMIT ?20
 
 -- name: index_statistics
 -- 2 phrases to count, 3 phrases to count unless the revision is 4; the first row is that of the project itself
-SELECT '', coalesce(sum(records), 0), coalesce(sum(words), 0), coalesce(sum(revision), 0)
+SELECT '', coalesce(sum(records), 0), coalesce(sum(words), 0), coalesce(sum(revision), 0),
+  coalesce((SELECT max(seq) FROM events INDEXED BY events_by_project WHERE project_id = ?1), 0)
 FROM index_totals WHERE project_id = ?1
 UNION ALL
-SELECT phrase.value, (SELECT count(*) FROM records_index WHERE records_index MATCH phrase.value), 0, 0
+SELECT phrase.value, (SELECT count(*) FROM records_index WHERE records_index MATCH phrase.value), 0, 0, 0
 FROM json_each(?2) AS phrase
 UNION ALL
-SELECT phrase.value, (SELECT count(*) FROM records_index WHERE records_index MATCH phrase.value), 0, 0
+SELECT phrase.value, (SELECT count(*) FROM records_index WHERE records_index MATCH phrase.value), 0, 0, 0
 FROM json_each(CASE (SELECT revision FROM index_totals WHERE project_id = ?1) WHEN ?4 THEN '[]' ELSE ?3 END) AS phrase
 
 -- name: totals_add
@@ -204,6 +205,21 @@ UPDATE index_totals SET
     SELECT coalesce(sum(words), 0) FROM records WHERE project_id = ?1 AND id IN (SELECT value FROM json_each(?2))
   )
 WHERE project_id = ?1
+
+-- name: records_next_change
+-- 1 project, 2 the reader's agent, 3 now
+SELECT min(at) FROM (
+  SELECT min(valid_from) AS at FROM records INDEXED BY records_by_begin WHERE project_id = ?1 AND valid_from > ?3
+  UNION ALL
+  SELECT min(valid_to) FROM records INDEXED BY records_by_end WHERE project_id = ?1 AND valid_to > ?3
+  UNION ALL
+  SELECT min(retention_until) FROM records INDEXED BY records_by_retention WHERE project_id = ?1 AND retention_until > ?3
+  UNION ALL
+  SELECT min(created_at) FROM records INDEXED BY records_by_recency WHERE project_id = ?1 AND created_at > ?3
+  UNION ALL
+  SELECT min(expires_at) FROM grants INDEXED BY grants_by_grantee
+  WHERE project_id = ?1 AND grantee_id = ?2 AND expires_at > ?3
+)
 
 -- name: records_total
 SELECT count(*) FROM records INDEXED BY records_by_recency WHERE project_id = ?1

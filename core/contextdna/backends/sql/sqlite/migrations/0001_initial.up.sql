@@ -168,6 +168,8 @@ CREATE INDEX records_by_loop ON records (project_id, created_at) WHERE kind = 'l
 CREATE INDEX records_by_task ON records (project_id, created_at, id) WHERE kind = 'task';
 CREATE INDEX records_by_priority ON records (project_id, importance DESC, created_at, id) WHERE kind = 'task';
 CREATE INDEX records_by_retention ON records (project_id, retention_until) WHERE retention_until IS NOT NULL;
+CREATE INDEX records_by_begin ON records (project_id, valid_from) WHERE valid_from IS NOT NULL;
+CREATE INDEX records_by_end ON records (project_id, valid_to) WHERE valid_to IS NOT NULL;
 CREATE INDEX records_by_deletion ON records (project_id, deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX records_by_idleness ON records (project_id, updated_at) WHERE tier IN ('working', 'episodic');
 CREATE INDEX records_by_key ON records (project_id, sealed_key_id) WHERE sealed_key_id <> '';
@@ -256,7 +258,7 @@ CREATE TABLE grants (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX grants_by_record ON grants (project_id, record_id, grantee_id);
-CREATE INDEX grants_by_grantee ON grants (project_id, grantee_id);
+CREATE INDEX grants_by_grantee ON grants (project_id, grantee_id, expires_at);
 CREATE INDEX grants_by_delegation ON grants (project_id, delegation_id) WHERE delegation_id <> '';
 CREATE INDEX grants_by_rest ON grants (project_id, rests_on) WHERE rests_on <> '';
 
