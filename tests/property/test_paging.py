@@ -9,7 +9,9 @@ from contextdna import AgentId, BeginRequest, Context, ContextQuery, Detail, Hub
 from tests.property.conftest import Installation
 
 _ALICE = AgentId("alice")
-_TEXTS = ["nectar", "nectar of the same few words again", "pollen", "pollen and nectar " * 60, "of bees\n" * 40]
+_ALIKE = " ".join(["nectar", *(f"word{number}" for number in range(24))])
+"""Folds with itself, though a number is before it."""
+_TEXTS = ["nectar", _ALIKE, "pollen", "pollen and nectar " * 60, "of bees\n" * 40]
 _PAGES_MAX = 60
 
 said = st.lists(st.tuples(st.booleans(), st.sampled_from(_TEXTS)), max_size=12)
