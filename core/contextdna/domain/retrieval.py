@@ -20,8 +20,8 @@ from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Context, ContextQuery, Detail, Neighbour, RecordFilter
 
 _OFFSET_MAX: Final = 10_000_000
-_CANDIDATE_BYTES: Final = 900  # with its score and context, beside its sketch
-_RANKING_BYTES: Final = 8_000  # what it is held by, and the rest of it
+_CANDIDATE_BYTES: Final = 400  # with its score and context, beside its sketch
+_RANKING_BYTES: Final = 4_000  # what it is held by, and the rest of it
 _SOURCES: Final = 12
 """The best matches, whose neighbours are looked at. Source: docs/decisions/0021: more find nothing more."""
 _UNSAID_MIN: Final = 0.4
