@@ -213,7 +213,7 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, rng: Random) -> No
             await ask(world, principal, query)
 
 
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(st.randoms(use_true_random=False))
 def test_an_answer_is_the_same_with_and_without_held_rankings(installation: Installation, rng: Random) -> None:
     runner, hub, clock, projects = installation
