@@ -16,7 +16,7 @@ from contextdna.values.record import VisibleRecord
 from contextdna.values.search import Detail, Hit
 
 _ANSWER_OVERHEAD_TOKENS: Final = 30  # what stands around all hits, the cursor most of all
-_HIT_OVERHEAD_TOKENS: Final = 55
+_HIT_OVERHEAD_TOKENS: Final = 58
 """What stands around each content beside what is counted. Source: 180 to 200 characters of JSON, as measured."""
 _LINE_OVERHEAD_TOKENS: Final = 40
 """The same in a compact answer. Source: 115 to 150 characters of JSON."""
