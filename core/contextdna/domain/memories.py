@@ -430,21 +430,27 @@ def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]
     return op.tokens(text, level)
 
 
-def _sameness(op: Operation, record: Record, content: str) -> bytes:
+def _sameness(op: Operation, record: Record, content: str, *, tier: str = "") -> bytes:
     """Hash what makes two memories the same: the content, said as the same type, of the same time.
 
     A working memory is the same as another of its session only: it ends with it.
+
+    Args:
+        op: The call at work.
+        record: The memory.
+        content: What it says.
+        tier: Another tier than it has.
     """
     since = record.valid_from.isoformat() if record.valid_from else ""
     text = f"{record.type}\x1f{since}\x1f{content}"
-    if record.tier == Tier.WORKING.value and record.session_id:
+    if (tier or record.tier) == Tier.WORKING and record.session_id:
         text = f"\x1f{record.session_id}\x1f{text}"  # no type is empty: no lasting memory hashes like this
     return op.content_hash(text, record.level)
 
 
 def _working_hash(op: Operation, record: Record, content: str) -> bytes:
     """Hash a memory as if it were a working one of its session, which a lasting one of the same content takes up."""
-    return _sameness(op, replace(record, tier=Tier.WORKING.value), content)
+    return _sameness(op, record, content, tier=Tier.WORKING) if record.session_id else record.content_hash
 
 
 def _retention(now: datetime, days: float | None) -> datetime | None:
