@@ -173,18 +173,6 @@ async def test_every_kind_that_is_searched_gets_a_vector(settings: HubSettings) 
             assert len(await ids(hub, ALICE, "abc", RecordFilter(kinds=(kind,)))) == 1, kind
 
 
-async def test_similarities_are_of_the_records_asked_for(settings: HubSettings) -> None:
-    async with opened(settings) as hub:
-        one = await remember(hub.bind(ALICE), "aaa")
-        two = await remember(hub.bind(ALICE), "zzz", level=Level.PRIVATE)
-        await remember(hub.bind(ALICE), "aab")
-        await embed(hub)
-        found = await _search(hub, ALICE, "aaa", lambda op: semantics.similarities(op, "aaa", [one, two]))
-        assert found[one] == pytest.approx(1.0, abs=0.01)
-        assert found[two] == pytest.approx(0.0, abs=0.01)
-        assert set(found) == {one, two}
-
-
 async def test_a_changed_record_is_found_by_its_new_text_only(settings: HubSettings) -> None:
     async with opened(settings) as hub:
         alice = hub.bind(ALICE)

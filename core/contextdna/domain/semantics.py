@@ -52,18 +52,6 @@ async def nearest(op: Operation, text: str, where: RecordFilter, *, limit: int) 
     return sorted(exact.items(), key=lambda pair: -pair[1])[:limit]
 
 
-async def similarities(op: Operation, text: str, record_ids: Sequence[RecordId]) -> dict[RecordId, float]:
-    """Give the cosines of records to a text, of those that have a vector; the actor is known to see them.
-
-    Raises:
-        SettingsInvalid: ``embedding_model_mixed``: the project's vectors are of another model.
-    """
-    found = await _question(op, text)
-    if found is None or not record_ids:
-        return {}
-    return await _compared(op, found[0], record_ids)
-
-
 async def _compared(op: Operation, asked: Floats, record_ids: Sequence[RecordId]) -> dict[RecordId, float]:
     stored = await op.tx.embeddings.of_records(op.project_id, list(dict.fromkeys(record_ids)))
     opened = [(row.embedding.record_id, vector) for row in stored if (vector := open_vector(op.keys, row)) is not None]
