@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from contextdna.backends.sqlite.driver import library
-from contextdna.domain.tokens import STOPWORDS, words
+from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.domain.tokens import words
+from contextdna.values.language import Language
 
 _SCHEMA = "CREATE VIRTUAL TABLE notes USING fts5(project UNINDEXED, content)"
 _ASK = "SELECT content, rank FROM notes WHERE notes MATCH ? AND project = ? ORDER BY rank LIMIT 30"
@@ -31,7 +33,8 @@ def write_floor(path: Path, placed: Iterable[tuple[str, str]]) -> None:
 
 def expression(question: str) -> str:
     """Give the match expression for a question: any of its words that tell something."""
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words(question)) if word not in STOPWORDS)
+    telling = (word for word in dict.fromkeys(words(question)) if word not in STOP_WORDS[Language.ENGLISH])
+    return " OR ".join(f'"{word}"' for word in telling)
 
 
 class FtsFloor:

@@ -13,14 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, product
 
-from contextdna.domain.tokens import STOPWORDS
+from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.values.language import Language
 
 LARGEST = "largest"
 SHARES = {LARGEST: 0.6, "second": 0.2, "third": 0.1, "fourth": 0.06, "fifth": 0.04}
 """The projects, and what part of the texts each holds."""
 
 _VOCABULARY = 60_000
-_STOPWORDS = sorted(STOPWORDS)[:60]
+_STOP_WORDS = STOP_WORDS[Language.ENGLISH]
+_COMMON = sorted(_STOP_WORDS)[:60]
 _SYLLABLES = [first + vowel for first, vowel in product("bdfgklmnprstvz", "aeiou")]
 _OPENINGS = (
     "what was it about",
@@ -42,7 +44,7 @@ def _made_words() -> list[str]:
     return list(made)[:_VOCABULARY]
 
 
-_WORDS = [*_STOPWORDS, *_made_words()]
+_WORDS = [*_COMMON, *_made_words()]
 _WEIGHTS = tuple(accumulate(1 / rank for rank in range(1, len(_WORDS) + 1)))
 
 
@@ -82,11 +84,11 @@ def natural_questions(about: Sequence[str], *, seed: int = 3) -> list[Question]:
 def _questions(about: Sequence[str], chance: random.Random, *, words: int, openings: Sequence[str]) -> list[Question]:
     asked = []
     for text in about:
-        said = sorted(set(text.split()) - STOPWORDS)
+        said = sorted(set(text.split()) - _STOP_WORDS)
         telling = chance.sample(said, min(len(said), max((words + 1) // 2, 2)))
         while len(telling) < words:
             [word] = chance.choices(_WORDS, cum_weights=_WEIGHTS)
-            if word not in STOPWORDS and word not in telling:
+            if word not in _STOP_WORDS and word not in telling:
                 telling.append(word)
         chance.shuffle(telling)
         sentence = " ".join((chance.choice(openings), *telling))

@@ -10,7 +10,8 @@ from benchmarks.databases import sizes
 from benchmarks.fts_floor import expression
 from benchmarks.scores import by_category, score
 from benchmarks.timing import Summary
-from contextdna.domain.tokens import STOPWORDS
+from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.values.language import Language
 
 
 def test_the_same_seed_gives_the_same_texts_and_the_largest_project_holds_most() -> None:
@@ -20,7 +21,7 @@ def test_the_same_seed_gives_the_same_texts_and_the_largest_project_holds_most()
 
 
 def test_words_of_texts_are_unevenly_common() -> None:
-    counted = Counter(word for text in zipf.texts(300) for word in set(text.split()) - STOPWORDS)
+    counted = Counter(word for text in zipf.texts(300) for word in set(text.split()) - STOP_WORDS[Language.ENGLISH])
     assert counted.most_common(1)[0][1] > 15
     assert sum(1 for count in counted.values() if count == 1) > len(counted) / 2
 
@@ -28,7 +29,7 @@ def test_words_of_texts_are_unevenly_common() -> None:
 @pytest.mark.parametrize(("make", "words", "own"), [(zipf.terse_questions, 3, 2), (zipf.natural_questions, 6, 3)])
 def test_half_of_a_questions_words_are_of_its_text(make: type, words: int, own: int) -> None:
     for question in make(list(zipf.texts(20))):
-        telling = set(question.text.rstrip("?").split()) - STOPWORDS
+        telling = set(question.text.rstrip("?").split()) - STOP_WORDS[Language.ENGLISH]
         assert len(telling) == words
         assert len(telling & set(question.about.split())) >= own
 

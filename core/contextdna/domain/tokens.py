@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, stem
-from contextdna.domain.stop_words import STOP_WORDS
 from contextdna.values.language import Language
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 
@@ -26,7 +25,6 @@ _TOKENS_HELD_MAX: Final = 50_000
 _WORD_CHARS_MAX: Final = 64
 
 _MARKED: Final = frozenset(MARKED_LANGUAGES)
-STOPWORDS: Final = STOP_WORDS[Language.ENGLISH]
 
 
 def words(text: str, *, limit: int | None = None) -> list[str]:
