@@ -1,12 +1,14 @@
 """Draw the plots of docs/benchmarks.md, as SVG, from the results in benchmarks/results/.
 
 The same results give the same files. The background is left open and the colours are neither dark nor light, so that
-a plot reads on both. A plot whose results are not there is left as it is.
+a plot reads on both. A plot whose results are not there is left as it is; of results that were measured in different
+sizes or with different callers, it shows what there is.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -79,25 +81,26 @@ def _recalls(results: Results) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Give the results of recall by data set and way through the product."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, result in results.items():
-        if result["benchmark"] == "recall":
-            _, data, way = name.split("-", maxsplit=2)
+        _, data, way = (*name.split("-", maxsplit=2), "", "")[:3]
+        if result["benchmark"] == "recall" and way:
             found.setdefault(data, {})[way] = result
     return found
 
 
-def _panels(number: int, *, width: float = 4.2) -> tuple[Figure, list[Axes]]:
-    """Make a figure with panels side by side; no window, no global state."""
-    figure = Figure(figsize=(width * number, 3.2), layout="constrained")
-    panels = figure.subplots(1, number, squeeze=False)[0]
-    return figure, list(panels)
+def _panels(columns: int, *, rows: int = 1, width: float = 4.2) -> tuple[Figure, list[Axes]]:
+    """Make a figure with panels side by side, row by row; no window, no global state."""
+    figure = Figure(figsize=(width * columns, 3.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(panels.flat)
 
 
 def _bars(panel: Axes, groups: Sequence[str], series: Mapping[str, Sequence[float]], *, form: str) -> None:
-    """Draw bars side by side in each group, with their values above."""
+    """Draw bars side by side in each group, with their values above; for a value that is not a number, none."""
     width = 0.8 / len(series)
     for number, (name, values) in enumerate(series.items()):
-        at = [group + (number - (len(series) - 1) / 2) * width for group in range(len(groups))]
-        bars = panel.bar(at, values, width, label=name)
+        there = [(group, value) for group, value in enumerate(values) if not isnan(value)]
+        at = [group + (number - (len(series) - 1) / 2) * width for group, _ in there]
+        bars = panel.bar(at, [value for _, value in there], width, label=name if there else "")
         panel.bar_label(bars, fmt=form, color=_GREY, fontsize=7, padding=2)
     panel.set_xticks(range(len(groups)), groups)
     panel.margins(y=0.25)  # room for the values and the legend
@@ -108,10 +111,10 @@ def _bars(panel: Axes, groups: Sequence[str], series: Mapping[str, Sequence[floa
 
 def draw_latency(results: Results) -> Figure | None:
     """Draw times over the number of memories: an agent alone, both kinds of questions, product and floor."""
-    if "latency" not in results:
+    alone = _rows_where(results["latency"], callers=1, role="agent") if "latency" in results else []
+    if not alone:
         return None
     figure, panels = _panels(2)
-    alone = _rows_where(results["latency"], callers=1, role="agent")
     for panel, kind in zip(panels, ("three words", "sentence"), strict=True):
         rows = [row for row in alone if row["question"] == kind]
         sizes = [row["memories"] for row in rows]
@@ -130,22 +133,44 @@ def draw_latency(results: Results) -> Figure | None:
 
 
 def draw_callers(results: Results) -> Figure | None:
-    """Draw times over the number of callers at the largest size: sentences, alone and while a writer commits."""
-    if not {"latency", "latency-writer"} <= results.keys():
+    """Draw times over the number of callers: sentences, alone and while a writer commits.
+
+    At the largest size that both were measured in; where there is none, at the largest of each, in panels of its own.
+    """
+    which = {"role": "agent", "question": "sentence"}
+    alone, beside = (
+        {(row["memories"], row["callers"]): row for row in _rows_where(results[name], **which)}
+        if name in results
+        else {}
+        for name in ("latency", "latency-writer")
+    )
+    sizes = _sizes_shown(*({size for size, _ in rows} for rows in (alone, beside)))
+    if not sizes:
         return None
-    figure, panels = _panels(2)
-    largest = max(row["memories"] for row in _table(results["latency"]))
-    which = {"memories": largest, "role": "agent", "question": "sentence"}
-    alone, beside = (_rows_where(results[name], **which) for name in ("latency", "latency-writer"))
-    for panel, percentile in zip(panels, ("p50", "p95"), strict=True):
-        series = {
-            "bare FTS5": [row[f"floor_{percentile}_ms"] for row in alone],
-            "retrieve_context": [row[f"{percentile}_ms"] for row in alone],
-            "while a writer commits": [row[f"{percentile}_ms"] for row in beside],
+    figure, panels = _panels(2, rows=len(sizes))
+    shown = [(size, percentile) for size in sizes for percentile in ("p50", "p95")]
+    for panel, (size, percentile) in zip(panels, shown, strict=True):
+        callers = sorted({many for of_size, many in (alone | beside) if of_size == size})
+        at = [(size, many) for many in callers]
+        lines = {
+            "bare FTS5": _times(beside | alone, at, f"floor_{percentile}_ms"),  # its database rests in both
+            "retrieve_context": _times(alone, at, f"{percentile}_ms"),
+            "while a writer commits": _times(beside, at, f"{percentile}_ms"),
         }
-        _bars(panel, [str(row["callers"]) for row in alone], series, form="%.1f")
-        panel.set(title=f"{percentile}, {largest:,} memories", xlabel="callers", ylabel="ms", yscale="log")
+        _bars(panel, [str(many) for many in callers], lines, form="%.1f")
+        panel.set(title=f"{percentile}, {size:,} memories", xlabel="callers", ylabel="ms", yscale="log")
     return figure
+
+
+def _sizes_shown(one: Set[int], other: Set[int]) -> list[int]:
+    """Give the largest size of both; where they have none in common, the largest of each that has any."""
+    both = one & other
+    return [max(both)] if both else sorted(max(sizes) for sizes in (one, other) if sizes)
+
+
+def _times(rows: Mapping[tuple[int, int], Row], at: Sequence[tuple[int, int]], name: str) -> list[float]:
+    """Give a figure of the rows of some sizes and callers; not a number where a row is not there."""
+    return [float(rows[place][name]) if place in rows else nan for place in at]
 
 
 def draw_recall(results: Results) -> Figure | None:

@@ -223,3 +223,40 @@ def test_the_plots_of_the_documents_are_those_that_kept_results_give(run: Run, t
     for file in drawn:
         assert f"(benchmarks/{file})" in page
         assert (ROOT / "docs" / "benchmarks" / file).exists()
+
+
+def _times_of(*measured: tuple[int, int]) -> Found:
+    figures = dict.fromkeys(("p50_ms", "p95_ms", "floor_p50_ms", "floor_p95_ms"), 1.5)
+    kinds = ("three words", "sentence")
+    where = [{"memories": size, "callers": callers, "question": kind} for size, callers in measured for kind in kinds]
+    rows = [{**row, **figures, "role": "agent"} for row in where]
+    return {"benchmark": "latency", "tables": {"retrieve_context": rows}}
+
+
+@pytest.mark.parametrize(
+    ("alone", "beside", "titles", "bars"),
+    [
+        ([(10, 1), (10, 8), (99, 1)], [(10, 1), (10, 64)], ["p50, 10 memories", "p95, 10 memories"], 3 + 2 + 2),
+        ([(10, 1), (10, 8)], [(99, 1)], [f"{p}, {size} memories" for size in (10, 99) for p in ("p50", "p95")], 2 + 2),
+        ([], [(99, 8)], ["p50, 99 memories", "p95, 99 memories"], 1 + 1),
+        ([], [], [], 0),
+    ],
+)
+def test_results_of_different_sizes_and_callers_are_drawn_as_far_as_they_go(
+    alone: Sequence[tuple[int, int]], beside: Sequence[tuple[int, int]], titles: Sequence[str], bars: int
+) -> None:
+    results = {"latency": _times_of(*alone), "latency-writer": _times_of(*beside)}
+    figure = plots.draw_callers(results)
+    assert [axes.get_title() for axes in (figure.axes if figure else [])] == titles
+    assert (len(figure.axes[0].patches) if figure else 0) == bars
+    assert bool(plots.draw_latency(results)) == bool(alone)
+
+
+def test_every_way_of_recall_is_drawn() -> None:
+    rows = [{"category": "all", "recall@5": 0.5, "recall@10": 0.6, "recall@20": 0.7, "MRR": 0.4}]
+    recalled = {"benchmark": "recall", "tables": {"evidence by turn": rows}}
+    names = ("recall-locomo-memories", "recall-locomo-semantic", "recall")
+    figure = plots.draw_recall(dict.fromkeys(names, recalled))
+    assert figure
+    _, named = figure.axes[0].get_legend_handles_labels()
+    assert named == ["memories", "semantic"]
