@@ -30,6 +30,9 @@ _CUT: Final = " …"
 _IMPORTANT: Final = 0.8
 _RECENT: Final = 0.8
 _SHOWN_MIN: Final = 0.005  # a part of a score that is less is no reason
+_REASON_CHARS_MAX: Final = 40
+_SAME_NAMED_MAX: Final = 8  # of those that a hit stands for; a filter by tag or time finds the others
+_ID_TOKENS: Final = 10
 _ALIKE: Final = 0.9  # two texts that share so much of their words say the same
 _ALIKE_WORDS_MIN: Final = 5
 _ALIKE_WORDS_MAX: Final = 500  # of longer texts the beginnings are compared
@@ -52,21 +55,27 @@ def assemble(
     plan: Plan,
     evidence: Evidence,
     *,
+    limit: int,
     max_tokens: int,
     detail: Detail,
 ) -> Assembled:
-    """Open the page's records until the budget is used.
+    """Open the page's records until so many are shown or the budget is used.
 
     A long record gets a quarter of the budget at first, so that others have room, then what they leave; in a compact
     answer each gets a line.
     """
     if detail is Detail.COMPACT:
-        return _lines(op, page, _opened(op, page, seen, plan, evidence), max_tokens=max_tokens)
+        opened = _opened(op, page, seen, plan, evidence)
+        return _lines(op, page, opened, limit=limit, max_tokens=max_tokens)
     shown: list[_Shown] = []
     said = _Said()
     left, consumed = max_tokens - _ANSWER_OVERHEAD_TOKENS, len(page)
     for position, hit in _opened(op, page, seen, plan, evidence):
-        if said.folded(hit, into=shown):
+        if len(shown) == limit:
+            consumed = position
+            break
+        if (same := said.like(hit)) is not None:
+            left -= shown[same].fold(hit)
             continue
         overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why, hit.record.session_id)))
         room = left - overhead
@@ -84,13 +93,19 @@ def assemble(
     return Assembled(tuple(entry.hit for entry in shown), consumed, max_tokens - left)
 
 
-def _lines(op: Operation, page: Sequence[Ranked], opened: Iterator[tuple[int, Hit]], *, max_tokens: int) -> Assembled:
+def _lines(
+    op: Operation, page: Sequence[Ranked], opened: Iterator[tuple[int, Hit]], *, limit: int, max_tokens: int
+) -> Assembled:
     """Show a line of each record."""
     shown: list[_Shown] = []
     said = _Said()
     left, consumed = max_tokens - _ANSWER_OVERHEAD_TOKENS, len(page)
     for position, hit in opened:
-        if said.folded(hit, into=shown):
+        if len(shown) == limit:
+            consumed = position
+            break
+        if (same := said.like(hit)) is not None:
+            left -= shown[same].fold(hit)
             continue
         line, clipped = _line(hit.content)
         tokens = op.count_tokens(line)
@@ -115,6 +130,13 @@ class _Shown:
         """Show it as another one."""
         self.hit, self.tokens = other.hit, other.tokens
 
+    def fold(self, other: Hit) -> int:
+        """Take another hit that says nearly the same into this one; gives the tokens that naming it takes."""
+        if len(self.hit.same_ids) == _SAME_NAMED_MAX:
+            return 0
+        self.hit = replace(self.hit, same_ids=(*self.hit.same_ids, other.record.id))
+        return _ID_TOKENS
+
 
 class _Said:
     """The texts that an answer shows already."""
@@ -122,15 +144,13 @@ class _Said:
     def __init__(self) -> None:
         self._texts: list[tuple[Level, frozenset[str]]] = []
 
-    def folded(self, hit: Hit, *, into: Sequence[_Shown]) -> bool:
-        """Fold a hit into the one shown that says nearly the same words; where there is none, note its words."""
+    def like(self, hit: Hit) -> int | None:
+        """Give the place of the hit shown that says nearly the same words; where there is none, note its words."""
         said = _text_words(hit)
         first = self._before(hit.record.level, said)
         if first is None:
             self._texts.append((hit.record.level, said))
-            return False
-        into[first].hit = replace(into[first].hit, same_ids=(*into[first].hit.same_ids, hit.record.id))
-        return True
+        return first
 
     def _before(self, level: Level, asked: frozenset[str]) -> int | None:
         """Give the place of a text of the same level that says nearly the same words; None where there is none."""
@@ -172,7 +192,7 @@ def _hit(op: Operation, entry: Ranked, item: VisibleRecord, plan: Plan, evidence
         content=readable(item.record.kind, body),
         tags=tuple(body.get("tags", ())),
         score=round(entry.score, 4),
-        why=tuple(_reasons(entry, item, plan, evidence)) or ("recent and important first",),
+        why=tuple(_reasons(entry, item, plan, evidence)),
         granted_by=item.granted_by,
     )
 
@@ -183,6 +203,8 @@ def _reasons(entry: Ranked, item: VisibleRecord, plan: Plan, evidence: Evidence)
         yield from _text_reasons(entry.candidate.id, plan, evidence)
     elif plan.understood.no_words:
         yield "recent and important first: the query has no searchable word"
+    else:
+        yield "recent and important first"
     if entry.timely and plan.understood.period is not None:
         yield f"of that time: {' '.join(plan.understood.period.words)}"
     if item.record.importance >= _IMPORTANT:
@@ -212,7 +234,7 @@ def _held_words(held: int, plan: Plan) -> Iterable[str]:
     places = {term.word: place for place, term in enumerate(plan.terms)}
     asked = (*plan.understood.words, *(word for phrase in plan.understood.phrases for word in phrase))
     found = [word for word in dict.fromkeys(asked) if word in places and held >> places[word] & 1]
-    return found[:_REASON_WORDS_SHOWN]
+    return [word[:_REASON_CHARS_MAX] for word in found[:_REASON_WORDS_SHOWN]]
 
 
 def _within(op: Operation, hit: Hit, content: str, tokens: int) -> _Shown:

@@ -42,6 +42,7 @@ _Read: TypeAlias = Callable[[_Told, datetime], _Span | None]
 _CHARS_MAX: Final = 2_000
 _YEAR_MIN: Final = 1970
 _YEARS_AHEAD: Final = 10
+_YEARS_WITHOUT_LEAP_DAY: Final = 8  # at most, around some turns of a century
 
 
 def _numbered(*listed: str) -> dict[str, int]:
@@ -121,7 +122,7 @@ _WEEKDAY: Final = rf"(?P<weekday>{_any(_WEEKDAYS)})"
 _AT: Final = rf"(?P<at>{_any(_WITHIN | _ON | _ENDS)})\s+(?:the\s+)?"
 _IN: Final = rf"(?P<at>{_any(_WITHIN | _ENDS)})\s+(?:the\s+)?"
 _LAST: Final = r"(?P<last>last|past|previous|letzte[nrsm]?|vorige[nrsm]?|vergangene[nrsm]?|derni[eè]re?s?|últim[oa]s?)"
-_POINT: Final = rf"\d{{4}}-\d\d-\d\d|(?:\d\d?\s+)?(?:{_any(_MONTHS)})(?:\s+\d\d?)?(?:,?\s+\d{{4}})?|\d{{4}}"
+_POINT: Final = rf"\d{{4}}-\d\d-\d\d|(?:\d\d?\.?\s+(?:de\s+)?)?(?:{_any(_MONTHS)})(?:\s+\d\d?)?(?:,?\s+(?:del?\s+)?\d{{4}})?|\d{{4}}"
 _SENTENCE_GOES_ON: Final = r"(?=\s*(?:$|[?.,;:!)]|(?:and|or|did|was|were|is|are|we|i|you|the|with|for|und|et|y)\b))"
 """What may follow a bare year, which is a number of things otherwise: "after 2000 requests"."""
 
@@ -165,19 +166,28 @@ def _opened(span: _Span, at: str, said: tuple[str, ...]) -> Period:
 def _date(told: _Told, now: datetime) -> _Span | None:
     """Read a day, month or year; what is not named of it makes it the latest one that has begun."""
     name, day = told.get("month", ""), int(told.get("day") or 0)
-    year = int(told.get("year") or now.year)
     if not told.get("year") and name in _VERBS_AND_NAMES and not told.get("at"):
         return None
+    year = int(told.get("year") or now.year)
     if not _YEAR_MIN <= year <= now.year + _YEARS_AHEAD:
         return None
     month = _MONTHS[name] if name else int(told.get("number") or 0)
-    unit = "day" if day else "month" if month else "year"
+    if told.get("year"):
+        return _named(year, month, day)
+    for earlier in range(_YEARS_WITHOUT_LEAP_DAY + 1):
+        try:
+            span = _named(year - earlier, month, day)
+        except ValueError:  # February 29
+            continue
+        if (span.until if told.get("at") == "last" else span.since) <= now:
+            return span
+    return None
+
+
+def _named(year: int, month: int, day: int) -> _Span:
+    """Give a day, a month where the day is 0, a year where the month is 0, too."""
     since = datetime(year, month or 1, day or 1, tzinfo=UTC)
-    until = _shifted(since, unit, 1)
-    begun = until if told.get("at") == "last" else since
-    if not told.get("year") and begun > now:
-        since, until = since.replace(year=year - 1), until.replace(year=until.year - 1)
-    return _Span(since, until)
+    return _Span(since, _shifted(since, "day" if day else "month" if month else "year", 1))
 
 
 def _quarter(told: _Told, now: datetime) -> _Span | None:
@@ -193,11 +203,22 @@ def _between(told: _Told, now: datetime) -> _Span | None:
     last = _point(told["second"], now)
     if last is None:
         return None
+    day = told["first"].rstrip(".")
+    if len(day) <= 2:
+        return _days(int(day), last, told["second"])
     first = _point(told["first"], now) or _point(f"{told['first']} {last.since.year}", now)
     if first is not None and not re.search(r"\d{4}", told["first"]):
         year = last.since.year - (first.since.replace(year=last.since.year) > last.since)
         first = _Span(first.since.replace(year=year), first.until)
     return _Span(first.since, last.until) if first is not None and first.since < last.until else None
+
+
+def _days(first: int, last: _Span, said: str) -> _Span | None:
+    """Read a span from a bare day to a whole date: "3 and 5 May 2023", but not the numbers in "3 and 5 may fail"."""
+    ends_in_day = last.until - last.since == _LENGTHS["day"]
+    if not ends_in_day or first >= last.since.day or said.split()[-1] in _VERBS_AND_NAMES:
+        return None
+    return _Span(last.since.replace(day=first), last.until)
 
 
 def _point(text: str, now: datetime) -> _Span | None:
@@ -282,27 +303,35 @@ _LENGTHS: Final = {
 }
 _ARTICLES: Final = frozenset({"a", "an", "un", "une", "una"})
 _HINT_WORDS: Final = frozenset(words(name)[-1] for names in (_MONTHS, _WEEKDAYS, _UNITS, _DAYS_BACK) for name in names)
+_MONTH_OF_YEAR: Final = rf"{_MONTH},?\s+(?:of\s+|del?\s+)?{_YEAR}"
+_BEFORE_MONTHS: Final = ("the", "this", "of", "for", "from", "by", "our", "early", "late", "mid")
 _DATES: Final = (
     rf"{_YEAR}-(?P<number>\d\d)-(?P<day>\d\d)(?:t[\d:.]+z?)?",
     rf"{_YEAR}-(?P<number>\d\d)(?!-)",
     rf"{_MONTH}\s+{_DAY},?\s+{_YEAR}",
     rf"{_DAY}\s+(?:of\s+|de\s+)?{_MONTH},?\s+(?:del?\s+)?{_YEAR}",
-    rf"{_MONTH},?\s+(?:of\s+|de\s+)?{_YEAR}",
     rf"{_MONTH}\s+{_DAY}",
     rf"{_DAY}\s+(?:of\s+|de\s+)?{_MONTH}",
+    _MONTH_OF_YEAR,
     _MONTH,
     _YEAR,
 )
-_WITH_OR_WITHOUT_AT: Final = len(_DATES) - 2
+_WITH_OR_WITHOUT_AT: Final = len(_DATES) - 3
 _AGO: Final = (rf"{_COUNT}\s+{_UNIT}\s+ago", rf"(?:vor|il y a|hace)\s+{_COUNT}\s+{_UNIT}")
 
 
 def _rules() -> Iterator[tuple[str, _Read]]:
     """Give the patterns, the clearest ones first."""
-    between = rf"(?P<first>{_POINT})\s+(?:and|to|until|till|und|bis|et|à|y|a|hasta)\s+(?P<second>{_POINT})"
-    yield rf"(?:between|from|zwischen|von|vom|entre|de|du|desde)\s+{between}", _between
+    between = (
+        rf"(?P<first>{_POINT}|\d\d?\.?)\s+(?:and|to|until|till|und|bis|et|à|au|y|al?|hasta)\s+(?P<second>{_POINT})"
+    )
+    yield rf"(?:between|from|zwischen|von|vom|entre|del?|du|desde)\s+{between}", _between
     yield from ((pattern, _ago) for pattern in _AGO)
     yield from ((f"(?:{_AT})?{pattern}", _date) for pattern in _DATES[:_WITH_OR_WITHOUT_AT])
+    # "I march 2023 people" states no time: a month that is a verb begins or ends what is said, or a word shows it.
+    shown = "|".join(rf"(?<=\b{word} )" for word in _BEFORE_MONTHS)
+    yield rf"(?:{_AT}|^\W*|{shown}|(?!(?:{_any(_VERBS_AND_NAMES)})\b)){_MONTH_OF_YEAR}", _date
+    yield _MONTH_OF_YEAR + _SENTENCE_GOES_ON, _date
     yield rf"(?:{_AT})?q(?P<quarter>[1-4])[\s/-]*{_YEAR}", _quarter
     yield rf"(?:{_AT})?{_YEAR}[\s/-]*q(?P<quarter>[1-4])", _quarter
     yield rf"{_AT}q(?P<quarter>[1-4])(?P<year>)", _quarter
@@ -310,7 +339,7 @@ def _rules() -> Iterator[tuple[str, _Read]]:
     yield rf"{_LAST}\s+{_COUNT}\s+{_UNIT}", _last_few
     yield rf"{_COUNT}\s+(?:derni[eè]re?s?|últim[oa]s?)\s+{_UNIT}", _last_few
     yield rf"(?:{_AT})?{_LAST}\s+{_UNIT}", _last_one
-    yield rf"(?:{_AT})?{_UNIT}\s+(?P<last>derni[eè]re?|pasad[oa])", _last_one
+    yield rf"(?:{_AT})?{_UNIT}\s+(?P<last>derni[eè]re?|passée?|pasad[oa])", _last_one
     yield rf"(?:this|diese[nrsm]?|cette|ce|est[ae])\s+{_UNIT}", _this
     yield rf"(?:{_AT}|letzten\s+){_WEEKDAY}", _weekday
     yield rf"{_IN}{_MONTH}(?!\s+\d)", _date

@@ -7,17 +7,17 @@ stand in few enough records; commoner ones decide in groups, of which a record m
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import combinations, islice
 from math import prod
 from typing import Final, NamedTuple, TypeAlias
 
-from contextdna.domain.frequencies import rarity
 from contextdna.domain.operation import Operation
 from contextdna.domain.stop_words import STOP_WORDS
 from contextdna.domain.understanding import Understood, spoken, understand
 from contextdna.values.search import Forms, IndexStatistics, Match, Phrase
 from contextdna.values.sketch import mark
 
+_COUNTED_MAX: Final = 256  # words of a question that are counted
 _GROUPED_MAX: Final = 6  # of the common words, so many may decide in groups
 _GROUP_WORDS_MAX: Final = 4
 _GROUP_STEPS_MAX: Final = 60_000  # entries of the index that groups may walk over; 3 to 5 ms
@@ -62,8 +62,10 @@ class Plan:
     understood: Understood
     terms: tuple[Term, ...] = ()
     """The words that score, rarest first."""
-    rarities: tuple[float, ...] = ()
-    """How much each of them weighs."""
+    rare: int = 0
+    """So many of them, the first ones, find by themselves: every visible record that holds one is found."""
+    records: int = 0
+    """How many records the project has."""
     open_marks: tuple[tuple[bytes, int], ...] = ()
     """What the sketch of a record of a plain level holds of them: (mark, place in ``terms``)."""
     sealed_marks: tuple[tuple[bytes, int], ...] = ()
@@ -79,11 +81,8 @@ class Plan:
     def looked_for(self) -> Hashable:
         """All that decides what is found and how well its words answer; of the question's words only keyed tokens."""
         tokens = tuple((term.open, term.sealed) for term in self.terms)
-        return (self.stages, tokens, self.rarities, self.words_mean, bool(self.understood.phrases))
-
-    def rarity_of(self, held: int) -> float:
-        """Weigh some of the terms together, given as a bit for each place."""
-        return sum(weight for place, weight in enumerate(self.rarities) if held >> place & 1)
+        counts = tuple(term.records for term in self.terms)
+        return (self.stages, tokens, counts, self.records, self.words_mean, bool(self.understood.phrases))
 
     @property
     def has_text(self) -> bool:
@@ -103,7 +102,8 @@ async def plan(op: Operation, text: str) -> Plan:
         text,
         understood,
         terms=terms,
-        rarities=tuple(rarity(statistics.records, term.records) for term in terms),
+        rare=0 if quoted else _rare_first(op, terms),
+        records=statistics.records,
         open_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.open),
         sealed_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.sealed),
         words_mean=max(statistics.words / max(statistics.records, 1), 1.0),
@@ -122,7 +122,8 @@ async def _understand(op: Operation, text: str) -> tuple[Understood, IndexStatis
     while True:
         languages = op.frequencies.languages
         understood = understand(text, default_language=op.settings.search.language, now=op.now, languages=languages)
-        stems = dict.fromkeys(stem for forms in _words(understood).values() for stem in forms)
+        asked_words = islice(_words(understood).values(), _COUNTED_MAX)
+        stems = dict.fromkeys(stem for forms in asked_words for stem in forms)
         if not stems:
             return understood, IndexStatistics(0, 0, 0, {})
         asked = [(space.stem_token(stem),) for space in spaces for stem in stems]
@@ -170,7 +171,7 @@ def _stages(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], recor
     if quoted:
         yield (Sought(Match((), tuple(quoted)), search.found_max),)
         return
-    rare = _rare(terms, search.matches_max) or _rare(terms[:1], search.found_max)
+    rare = _rare_first(op, terms)
     room = search.found_max  # for words that go together; they crowd out no rare one
     if rare:
         room = max(search.matches_max - sum(term.records for term in terms[:rare]), search.matches_max // 4)
@@ -181,6 +182,12 @@ def _stages(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], recor
     if wide > rare:
         common = Sought(Match(_any(terms[rare:wide])), search.found_max)
         yield tuple(sought for sought in (*narrow, common) if sought.match)
+
+
+def _rare_first(op: Operation, terms: Sequence[Term]) -> int:
+    """Count the words that find by themselves; the rarest one does where it stands in no more than can be scored."""
+    search = op.settings.search
+    return _rare(terms, search.matches_max) or _rare(terms[:1], search.found_max)
 
 
 def _any(terms: Sequence[Term]) -> tuple[tuple[str, ...], ...]:

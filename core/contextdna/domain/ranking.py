@@ -4,12 +4,13 @@ All of it is computed from what the candidates carry, so every backend ranks ali
 ones. The weights are settings; docs/decisions/0021 has what they were measured with.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import sqrt
 from typing import Final, NamedTuple
 
+from contextdna.domain.frequencies import rarity
 from contextdna.domain.planning import Plan
 from contextdna.domain.tokens import words
 from contextdna.values.ids import AgentId, RecordId
@@ -47,31 +48,90 @@ class Ranked(NamedTuple):
     """It is of the time that the question states."""
 
 
-def scorer(plan: Plan, search: SearchSettings) -> Callable[[Candidate], Lexical]:
-    """Give what scores candidates by their own words."""
-    coverage = search.coverage_weight / (sum(plan.rarities) or 1.0)
+class Said(NamedTuple):
+    """Which words of a question a record says, and how often."""
+
+    norm: float
+    """BM25's regard for the record's length."""
+    times: tuple[tuple[int, int], ...]
+    """(place in ``Plan.terms``, how often)."""
+    held: int
+
+
+def reader_of(plan: Plan) -> Callable[[Candidate], Said]:
+    """Give what reads the words of a question out of sketches."""
     base, slope = K1 * (1 - B), K1 * B / plan.words_mean
-    rarities = plan.rarities
     open_marks, sealed_marks = plan.open_marks, plan.sealed_marks
 
-    def score(candidate: Candidate) -> Lexical:
+    def said(candidate: Candidate) -> Said:
         sketch = candidate.sketch
-        norm = base + slope * candidate.words
-        total, weight, held = 0.0, 0.0, 0
+        times = []
+        held = 0
         for mark, place in sealed_marks if candidate.level in ENCRYPTED_LEVELS else open_marks:
-            times = sketch.count(mark)
-            if times:
-                total += rarities[place] * times * (K1 + 1) / (times + norm)
-                if not held >> place & 1:
-                    weight += rarities[place]
-                    held |= 1 << place
-        return Lexical(total * (1 + coverage * weight), held)
+            count = sketch.count(mark)
+            if count:
+                times.append((place, count))
+                held |= 1 << place
+        return Said(base + slope * candidate.words, tuple(times), held)
 
-    return score
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much the words of a question weigh, by place in ``Plan.terms``."""
+
+    rarities: tuple[float, ...]
+    coverage: float
+    """What each unit of rarity that a record holds adds to its score, as a share of it."""
+
+    @classmethod
+    def of(cls, plan: Plan, found: Collection[Said], search: SearchSettings, *, complete: bool) -> "Weights":
+        """Weigh words by how many records hold them.
+
+        Where all visible records that hold a word were found, these are counted: what hidden records say must not show
+        in a score. A word that no found record holds has no part in the coverage.
+
+        Args:
+            plan: The question.
+            found: What the records say that were found.
+            search: The weights of the settings.
+            complete: All that match were found.
+        """
+        holding = [0] * len(plan.terms)
+        for said in found:
+            for place, _ in said.times:
+                holding[place] += 1
+        within = complete and bool(plan.understood.phrases)
+        rarities = tuple(
+            rarity(len(found), holding[place])
+            if within
+            else rarity(plan.records, holding[place])
+            if place < plan.rare
+            else rarity(plan.records, term.records)
+            for place, term in enumerate(plan.terms)
+        )
+        known = sum(weight for place, weight in enumerate(rarities) if holding[place])
+        return cls(rarities, search.coverage_weight / (known or 1.0))
+
+    def lexical(self, said: Said) -> Lexical:
+        """Score a record by its own words."""
+        total, weight, held = 0.0, 0.0, 0
+        for place, times in said.times:
+            value = self.rarities[place]
+            total += value * times * (K1 + 1) / (times + said.norm)
+            if not held >> place & 1:
+                weight += value
+                held |= 1 << place
+        return Lexical(total * (1 + self.coverage * weight), said.held)
+
+    def of_held(self, held: int) -> float:
+        """Weigh some words together, given as a bit for each place."""
+        return sum(weight for place, weight in enumerate(self.rarities) if held >> place & 1)
 
 
 def context(
-    plan: Plan, scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
+    weights: Weights, scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
 ) -> dict[RecordId, float]:
     """Give what records get for standing beside good ones: the root of the squares of what each neighbour gives.
 
@@ -79,7 +139,7 @@ def context(
     count half: a neighbour that says the same is more likely of another matter than one that says the rest.
 
     Args:
-        plan: The question.
+        weights: How much the words of the question weigh.
         scores: How well the records and their neighbours answer by their own words.
         beside: What stands beside what.
         search: The weights.
@@ -89,7 +149,7 @@ def context(
         source, own = scores.get(neighbour.of, NOTHING), scores.get(neighbour.candidate.id, NOTHING)
         place = abs(neighbour.distance)
         share = search.context_weight * _PLACES[place - 1] if place else search.link_weight
-        said = plan.rarity_of(source.held & own.held) / (plan.rarity_of(source.held) or 1.0)
+        said = weights.of_held(source.held & own.held) / (weights.of_held(source.held) or 1.0)
         given = share * source.score * (1 - said / 2)
         squares[neighbour.candidate.id] = squares.get(neighbour.candidate.id, 0.0) + given * given
     return {record_id: sqrt(square) for record_id, square in squares.items() if square}
@@ -154,7 +214,7 @@ def rank(
     named, period = _Named(plan.understood.words), plan.understood.period
     half_life_s = search.recency_half_life_days * 86_400
     text_weight = search.lexical_weight if plan.has_text else 0.0
-    weights = text_weight + search.importance_weight + search.recency_weight
+    weights = text_weight + search.importance_weight + search.recency_weight or 1.0
     ranked = []
     for candidate in candidates:
         created_s = candidate.created_us / 1_000_000

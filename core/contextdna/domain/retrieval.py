@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from contextdna.domain import ranking
-from contextdna.domain.assembly import assemble
+from contextdna.domain.assembly import Assembled, assemble
 from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.empty_answers import explain
 from contextdna.domain.held_rankings import HeldRankings
@@ -14,8 +14,9 @@ from contextdna.domain.memories import without_hidden_successors
 from contextdna.domain.names import meant_agent
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan, Stage, plan
-from contextdna.domain.ranking import Evidence, Lexical, Ranked
+from contextdna.domain.ranking import Evidence, Lexical, Ranked, Weights
 from contextdna.domain.validation import check_count, check_period, check_score, check_text
+from contextdna.errors import LimitExceeded
 from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Context, ContextQuery, Detail, Neighbour, RecordFilter
 
@@ -39,6 +40,12 @@ def check_query(query: ContextQuery, op: Operation) -> None:
     """
     limits = op.settings.limits
     check_text(query.text, name="query", bytes_max=limits.query_chars_max * 4, empty_allowed=True)
+    if len(query.text) > limits.query_chars_max:
+        raise LimitExceeded(
+            f"query has {len(query.text)} characters, at most {limits.query_chars_max} are allowed",
+            code="query_too_large",
+            hint="Ask in fewer words.",
+        )
     check_count(query.limit, name="limit", maximum=limits.hits_max)
     check_count(query.max_tokens, name="max_tokens", maximum=limits.answer_tokens_max, minimum=50)
     check_score(query.min_importance, name="min_importance")
@@ -56,10 +63,7 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     asked = await plan(op, query.text)
     where = replace(_filter(op, query), owner_id=await meant_agent(op, query.owner_id))
     page = await _page(op, where, asked, cursor, limit=query.limit)
-    wanted = [entry.candidate.id for entry in page.entries]
-    items = await op.tx.records.read(op.actor.reader, wanted, now=op.now)
-    seen = {item.record.id: item for item in await without_hidden_successors(op, items)}
-    answer = assemble(op, page.entries, seen, asked, page.evidence, max_tokens=query.max_tokens, detail=query.detail)
+    answer = await _shown(op, query, page, asked)
     more = page.more or answer.consumed < len(page.entries)
     op.note([hit.record.id for hit in answer.hits], hits=len(answer.hits), query_words=len(asked.understood.words))
     return Context(
@@ -69,6 +73,29 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
         truncated=more or any(hit.clipped for hit in answer.hits),
         empty=None if answer.hits else await explain(op, query, has_text=asked.has_text),
     )
+
+
+async def _shown(op: Operation, query: ContextQuery, page: "_Page", asked: Plan) -> Assembled:
+    """Read and put together what a page shows; where records fold into one, more of them are read."""
+    taken = query.limit
+    while True:
+        entries = page.entries[:taken]
+        items = await op.tx.records.read(op.actor.reader, [entry.candidate.id for entry in entries], now=op.now)
+        seen = {item.record.id: item for item in await without_hidden_successors(op, items)}
+        answer = assemble(
+            op,
+            entries,
+            seen,
+            asked,
+            page.evidence,
+            limit=query.limit,
+            max_tokens=query.max_tokens,
+            detail=query.detail,
+        )
+        room = len(answer.hits) < query.limit and answer.consumed == len(entries)
+        if not room or taken >= len(page.entries):
+            return answer
+        taken *= 3
 
 
 async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: int) -> list[tuple[Candidate, float]]:
@@ -82,8 +109,10 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
         found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=search.candidates_max)
         return [(entry.candidate, 0.0) for entry in _ranked(op, found, asked, ranking.NO_EVIDENCE)[:limit]]
     matching = (await _search(op, where, asked, _Cursor(), need=limit)).candidates
-    score = ranking.scorer(asked, search)
-    evidence = Evidence.of({candidate.id: score(candidate) for candidate in matching}, {}, {})
+    read = ranking.reader_of(asked)
+    said = {candidate.id: read(candidate) for candidate in matching}
+    weights = Weights.of(asked, said.values(), search, complete=False)
+    evidence = Evidence.of({record_id: weights.lexical(words) for record_id, words in said.items()}, {}, {})
     best = sorted(matching, key=lambda candidate: (-evidence.scores[candidate.id].score, candidate.id))
     ranked = _ranked(op, best[: max(limit, search.candidates_max)], asked, evidence)[:limit]
     return [(entry.candidate, evidence.text(entry.candidate.id, 0.0)) for entry in ranked]
@@ -109,10 +138,12 @@ class _Page:
     """One page of a ranking."""
 
     entries: Sequence[Ranked]
+    """What is left of its block."""
     evidence: Evidence
     cursor: _Cursor
     """Where it began."""
     more: bool
+    """Another block comes behind."""
 
 
 async def _page(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, limit: int) -> _Page:
@@ -126,15 +157,13 @@ async def _page(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor
     if not asked.has_text:
         found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=size + 1, offset=block * size)
         ranked = _ranked(op, found[:size], asked, ranking.NO_EVIDENCE)
-        more = offset + limit < len(ranked) or len(found) > size
-        return _Page(ranked[offset : offset + limit], ranking.NO_EVIDENCE, cursor, more)
+        return _Page(ranked[offset:], ranking.NO_EVIDENCE, cursor, more=len(found) > size)
     answers = await _block(op, where, asked, cursor, need=limit)
     ranked = _ranked(op, answers.candidates, asked, answers.evidence)
-    more_ranked = offset + limit < len(ranked) or answers.behind
     begun = cursor._replace(wide=answers.wide)
-    if not ranked and answers.more:  # all that was ranked has been shown: go on with what arrived earlier
+    if offset >= len(ranked) and answers.more:  # all that was ranked has been shown: go on with what arrived earlier
         return await _page(op, where, asked, _Cursor(cursor.found + answers.walked, 0, answers.wide), limit=limit)
-    return _Page(ranked[offset : offset + limit], answers.evidence, begun, more_ranked or answers.more)
+    return _Page(ranked[offset:], answers.evidence, begun, answers.behind or answers.more)
 
 
 def _ranked(op: Operation, found: Sequence[Candidate], asked: Plan, evidence: Evidence) -> list[Ranked]:
@@ -193,17 +222,22 @@ async def _answers(
     """Find what matches, score it, and add what stands beside the best of it."""
     search, reader = op.settings.search, op.actor.reader
     found = await _search(op, where, asked, cursor, need=need)
+    read = ranking.reader_of(asked)
     candidates = {candidate.id: candidate for candidate in found.candidates}
     unseen = [record_id for record_id in alike if record_id not in candidates]
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
-        candidates.update({candidate.id: candidate for candidate in close})
-    score = ranking.scorer(asked, search)
-    scores = {record_id: score(candidate) for record_id, candidate in candidates.items()}
-    beside = await _beside(op, where, scores)
+        candidates.update({one.id: one for one in close if not (found.more and read(one).held)})  # found on later pages
+    counted = {candidate.id: read(candidate) for candidate in (*found.shown, *found.candidates)}
+    weights = Weights.of(asked, counted.values(), search, complete=not found.more and not cursor.found)
+    scores = {
+        record_id: weights.lexical(counted.get(record_id) or read(candidate))
+        for record_id, candidate in candidates.items()
+    }
+    beside = await _beside(op, where, candidates, scores)
     near = {one.candidate.id: one.candidate for one in beside if one.candidate.id not in candidates}
-    around = {record_id: score(candidate) for record_id, candidate in near.items()}
-    context = ranking.context(asked, {**scores, **around}, beside, search)
+    around = {record_id: weights.lexical(read(candidate)) for record_id, candidate in near.items()}
+    context = ranking.context(weights, {**scores, **around}, beside, search)
     if not asked.understood.phrases and not cursor.found:  # what is quoted must be there; nothing comes twice
         least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
         for record_id, own in around.items():
@@ -234,6 +268,8 @@ class _Found(NamedTuple):
     more: bool = False
     """Behind them there are more."""
     wide: bool = False
+    shown: Sequence[Candidate] = ()
+    """What earlier pages have shown of the other parts."""
 
 
 async def _search(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, need: int) -> _Found:
@@ -258,15 +294,23 @@ async def _look(op: Operation, where: RecordFilter, stage: Stage, *, offset: int
         found.update({candidate.id: candidate for candidate in some})
     walked = await op.tx.records.search(reader, where, tail.match, now=op.now, limit=tail.limit + 1, offset=offset)
     added = [candidate for candidate in walked[: tail.limit] if candidate.id not in found]
-    candidates = added if offset else [*found.values(), *added]
-    return _Found(candidates, min(len(walked), tail.limit), len(walked) > tail.limit)
+    firm_ones = tuple(found.values())
+    more = len(walked) > tail.limit
+    if offset:
+        return _Found(added, min(len(walked), tail.limit), more, shown=firm_ones)
+    return _Found((*firm_ones, *added), min(len(walked), tail.limit), more)
 
 
-async def _beside(op: Operation, where: RecordFilter, scores: Mapping[RecordId, Lexical]) -> list[Neighbour]:
-    """Give what stands beside the best matches."""
+async def _beside(
+    op: Operation,
+    where: RecordFilter,
+    candidates: Mapping[RecordId, Candidate],
+    scores: Mapping[RecordId, Lexical],
+) -> list[Neighbour]:
+    """Give what stands beside the best matches; beside what was only granted, nothing else is the reader's."""
     search = op.settings.search
     best = sorted(scores, key=lambda record_id: (-scores[record_id].score, record_id))[:_SOURCES]
-    sources = [record_id for record_id in best if scores[record_id].score > 0]
+    sources = [record_id for record_id in best if scores[record_id].score > 0 and not candidates[record_id].granted]
     if not sources or not (search.context_weight or search.link_weight):
         return []
     return await op.tx.records.neighbours(op.actor.reader, where, sources, now=op.now, within_s=search.context_window_s)

@@ -1,6 +1,7 @@
 """Text to keyed index tokens.
 
-Words are NFKC-normalised, case-folded and stemmed (Snowball, in the language of their text); CJK runs become bigrams.
+Words are NFKC-normalised, case-folded and stemmed (Snowball, in the language of their text); runs of a script without
+spaces between words become bigrams.
 Each stem is then replaced by a truncated keyed hash under one of the project's two index keys, so that the index holds
 no word of any record, and encrypted records share no token with plain ones.
 """
@@ -11,15 +12,39 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, stem
 from contextdna.values.language import Language
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 
-_WORD: Final = re.compile(r"[^\W_]+")
-_CJK: Final = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+)")
-_QUOTED: Final = re.compile(r'"([^"]{1,400})"')
+_ASCII_WORD: Final = re.compile(r"[^\W_]+")
+_ONE_CHAR_WORDS: Final = "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
+_NO_SPACES: Final = f"{_ONE_CHAR_WORDS}\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+"""Chinese, Korean, Japanese, Thai, Lao, Burmese, Khmer."""
+_RUN: Final = re.compile(f"([{_NO_SPACES}]+)")
+_IDEOGRAPH_OR_SYLLABLE: Final = re.compile(f"[{_ONE_CHAR_WORDS}]")
+_MARK_BLOCKS: Final = (
+    range(0x300, 0x1E00), range(0x3099, 0x309B), range(0xA600, 0xAC00), range(0xFB1E, 0xFB1F), range(0xFE20, 0xFE30),
+    range(0x10A00, 0x12000), range(0x16F00, 0x17000), range(0x1E000, 0x1EA00),
+)  # fmt: skip
+"""Where the combining marks of scripts are; those of notation and music are elsewhere."""
+_UNWRITTEN: Final = re.compile(
+    "[\u00ad\u0307\u034f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # hyphenation, a folded \u0130's dot, variants
+    "|[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"  # Hebrew points
+    "|[\u0640\u064b-\u0652\u0670]"  # Arabic vowels and the stretch of a line
+    "|(?<=[\u0400-\u052f])[\u0300\u0301]"  # Cyrillic stress
+)
+"""What a word is written with or without, and is the same word."""
+_OPENS: Final = rf"(?:(?<!\w)|(?<=[{_NO_SPACES}]))"
+_CLOSES: Final = rf"(?:(?!\w)|(?=[{_NO_SPACES}]))"
+_QUOTED: Final = re.compile(
+    rf"{_OPENS}\"([^\"]+)\"{_CLOSES}"
+    '|\u201c([^\u201c\u201d]+)\u201d|\u201e([^\u201e\u201c\u201d"]+)[\u201c\u201d"]'
+    "|\u00ab([^\u00ab\u00bb]+)\u00bb|\u300c([^\u300c\u300d]+)\u300d"
+)
+_PHRASE_CHARS_MAX: Final = 400
 _TOKEN_BYTES: Final = 6  # 48 bits: at 100,000 stems, about 2 in 100,000 share a token
 _TOKENS_HELD_MAX: Final = 50_000
 _WORD_CHARS_MAX: Final = 64
@@ -28,23 +53,41 @@ _MARKED: Final = frozenset(MARKED_LANGUAGES)
 
 
 def words(text: str, *, limit: int | None = None) -> list[str]:
-    """Split text into normalised words and CJK bigrams, in order: all, or the first ``limit``."""
+    """Split text into normalised words, and bigrams where no spaces are written: all, or the first ``limit``."""
     if limit is not None:
         text = text[: limit * _WORD_CHARS_MAX]
     text = normalised(text)
-    found = _WORD.findall(text)
-    return (found if text.isascii() else list(_with_bigrams(found)))[:limit]
+    if text.isascii():
+        return _ASCII_WORD.findall(text)[:limit]
+    return list(_with_bigrams(_word().findall(text)))[:limit]
 
 
 def normalised(text: str) -> str:
-    """Give text in the one form that words are compared in: NFKC, case-folded."""
-    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold()
+    """Give text in the one form that words are compared in: NFKC, case-folded, without what is optional in writing."""
+    if text.isascii():
+        return text.casefold()
+    # Folding takes some letters apart: they are composed again.
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", _UNWRITTEN.sub("", folded))
 
 
 def quoted_phrases(text: str) -> tuple[list[str], str]:
-    """Take the phrases in double quotes out of a query; gives (phrases, the rest)."""
-    phrases = [phrase for phrase in _QUOTED.findall(text) if words(phrase)]
-    return phrases, _QUOTED.sub(" ", text)
+    """Take the quoted phrases out of a query; gives (phrases, the rest).
+
+    A straight quote within a word, or behind one where none is open, is none: 5" is a size. What is too long for a
+    phrase stays in the rest.
+    """
+    phrases: list[str] = []
+
+    def take(match: re.Match[str]) -> str:
+        phrase = match[match.lastindex or 0]
+        if len(phrase) > _PHRASE_CHARS_MAX:
+            return match[0]
+        phrases.append(phrase)
+        return " "
+
+    rest = _QUOTED.sub(take, text)
+    return [phrase for phrase in phrases if words(phrase)], rest
 
 
 class Tokeniser:
@@ -85,7 +128,8 @@ class Tokeniser:
     def tokens(self, text: str, *, limit: int, default: Language = Language.ENGLISH) -> tuple[str, ...]:
         """Give the tokens of a text in order, those of at most ``limit`` words, in the language it is found to be in.
 
-        A text in one of ``MARKED_LANGUAGES`` has two tokens more: that of all of these languages, and that of its own.
+        The Chinese characters and Korean syllables of its bigrams follow, each once: some are words. A text in one of
+        ``MARKED_LANGUAGES`` has two tokens more: that of all of these languages, and that of its own.
 
         Args:
             text: What to index.
@@ -94,7 +138,7 @@ class Tokeniser:
         """
         found = words(text, limit=limit)
         language = detect_words(found, default)
-        tokens = self.tokens_of(found, language)
+        tokens = self.tokens_of(found if text.isascii() else (*found, *_characters(found)), language)
         if language not in _MARKED:
             return tokens
         return (*tokens, self.marked_token(), self.language_token(language))
@@ -129,15 +173,32 @@ class TokenSpaces:
         return self.sealed if level in ENCRYPTED_LEVELS else self.open
 
 
+@cache
+def _word() -> re.Pattern[str]:
+    """Compile what a word is in any script, when the first text asks for it: regular expressions know no marks."""
+    chars = (chr(code) for block in _MARK_BLOCKS for code in block)
+    marks = "".join(char for char in chars if unicodedata.category(char) in ("Mn", "Mc"))
+    return re.compile(rf"[^\W_]+(?:[{marks}]+[^\W_]*)*")
+
+
 def _with_bigrams(found: Iterable[str]) -> Iterator[str]:
     for word in found:
-        for piece in _CJK.split(word):
+        for piece in _RUN.split(word):
             if not piece:
                 continue
-            if _CJK.match(piece) and len(piece) > 1:
+            if len(piece) > 1 and _RUN.match(piece):
                 yield from (piece[i : i + 2] for i in range(len(piece) - 1))
             else:
                 yield piece
+
+
+def _characters(found: Iterable[str]) -> Iterator[str]:
+    """Give the different characters of bigrams that may be a word alone, and stand nowhere alone."""
+    alone = set(found)
+    pairs = (word for word in found if len(word) == 2 and _RUN.fullmatch(word))
+    for char in dict.fromkeys(char for pair in pairs for char in pair):
+        if char not in alone and _IDEOGRAPH_OR_SYLLABLE.match(char):
+            yield char
 
 
 def estimate_tokens(text: str) -> int:

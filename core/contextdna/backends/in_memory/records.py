@@ -28,6 +28,8 @@ from contextdna.values.turn import ConversationSummary
 from contextdna.values.visibility import visible
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MEMORIES_LOOKED_AT = 50
+_TURNS_LOOKED_AT = 25
 AGING_TIERS = frozenset({Tier.WORKING, Tier.EPISODIC})
 
 
@@ -136,29 +138,38 @@ class InMemoryRecords:
         """Give what stands beside records, as far as it is visible and passes the filter."""
         seen = {row.record.id: row for row in self._filtered(reader, where, now)}
         sources = [row for row in self._of(reader.project_id) if row.record.id in record_ids]
-        steps = [(source, *step) for source in sources for step in self._beside(source, within_s)]
-        found = [(source, step, seen[other]) for source, step, other in steps if other in seen]
+        found = [(source, *near) for source in sources for near in self._beside(source, seen, within_s)]
         shown = self._candidates(reader, [row for _, _, row in found], now)
         return placed([(found[n][0].record.id, found[n][1], candidate) for n, candidate in enumerate(shown)])
 
-    def _beside(self, source: StoredRecord, within_s: float) -> Iterator[tuple[int, RecordId]]:
-        """Give what stands beside a record, visible or not, with the steps to it."""
+    def _beside(
+        self, source: StoredRecord, seen: Mapping[RecordId, StoredRecord], within_s: float
+    ) -> Iterator[tuple[int, StoredRecord]]:
+        """Give what stands beside a record, among what is seen, with the places to it."""
         of, rows = source.record, [row for row in self._of(source.record.project_id) if row is not source]
+        before: list[StoredRecord] = []
+        after: list[StoredRecord] = []
         if of.kind is Kind.TURN and of.session_id:
-            turns = [row.record for row in rows if row.record.kind is Kind.TURN]
-            for turn in turns:
-                if turn.session_id == of.session_id and 0 < abs(turn.position - of.position) <= NEIGHBOURS_MAX:
-                    yield turn.position - of.position, turn.id
-        if of.kind is Kind.MEMORY:
+            said = [row for row in rows if row.record.kind is Kind.TURN and row.record.session_id == of.session_id]
+            said.sort(key=lambda row: (row.record.position, row.serial))
+            steps = [(row.record.position - of.position, row) for row in said]
+            before = [row for step, row in reversed(steps) if -_TURNS_LOOKED_AT <= step < 0]
+            after = [row for step, row in steps if 0 < step <= _TURNS_LOOKED_AT]
+        elif of.kind is Kind.MEMORY:
             stream = [row for row in rows if _stream(row.record) == _stream(of)]
-            before = [row for row in stream if row.serial < source.serial][-NEIGHBOURS_MAX:]
-            after = [row for row in stream if row.serial > source.serial][:NEIGHBOURS_MAX]
-            for row in (*before, *after):
-                if abs((row.record.created_at - of.created_at).total_seconds()) <= within_s:
-                    yield row.serial - source.serial, row.record.id
+            before = [row for row in reversed(stream) if row.serial < source.serial][:_MEMORIES_LOOKED_AT]
+            after = [row for row in stream if row.serial > source.serial][:_MEMORIES_LOOKED_AT]
+        for sign, side in ((-1, before), (1, after)):
+            visible_ones = [row for row in side if row.record.id in seen][:NEIGHBOURS_MAX]
+            for place, row in enumerate(visible_ones, 1):
+                near = abs((row.record.created_at - of.created_at).total_seconds()) <= within_s
+                if of.kind is Kind.TURN or near:
+                    yield sign * place, row
         for link in self._sheets.links.rows.values():
             if link.project_id == of.project_id and of.id in (link.source_id, link.target_id):
-                yield 0, link.target_id if link.source_id == of.id else link.source_id
+                other = link.target_id if link.source_id == of.id else link.source_id
+                if other in seen:
+                    yield 0, seen[other]
 
     def _candidates(self, reader: Reader, rows: Iterable[StoredRecord], now: datetime) -> list[Candidate]:
         granted = self._granted(reader, now)

@@ -112,44 +112,80 @@ ORDER BY f.rowid DESC LIMIT ?20 OFFSET ?21
 SELECT {candidate} FROM records r WHERE r.id IN (SELECT value FROM json_each(?20)) AND {visible} AND {filtered}
 
 -- name: records_neighbours
--- 20 the records beside which to look, 21 the most microseconds between memories
+-- 20 the records beside which to look, 21 the most microseconds between memories. What is hidden has no place between
+-- two neighbours; a long stretch of it ends the search.
 WITH source AS MATERIALIZED (
   SELECT s.seq, s.id, s.kind, s.owner_id, s.session_id, s.level, s.position, s.created_at
   FROM json_each(?20) AS wanted CROSS JOIN records s ON s.project_id = ?1 AND s.id = wanted.value
 ),
-next AS MATERIALIZED (
-  SELECT s.*, (
-    SELECT max(x.seq) FROM records x INDEXED BY records_by_owner
-    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-      AND x.kind = 'memory' AND x.seq < s.seq
-  ) AS before, (
-    SELECT min(x.seq) FROM records x INDEXED BY records_by_owner
-    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-      AND x.kind = 'memory' AND x.seq > s.seq
-  ) AS after
-  FROM source s WHERE s.kind = 'memory'
-),
 near (source_id, step, seq, created_at) AS (
-  SELECT id, -1, before, created_at FROM next
-  UNION ALL
-  SELECT id, 1, after, created_at FROM next
+  SELECT s.id, -1, (
+    SELECT r.seq FROM (
+      SELECT x.seq FROM records x INDEXED BY records_by_owner
+      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+        AND x.kind = 'memory' AND x.seq < s.seq
+      ORDER BY x.seq DESC LIMIT 50
+    ) AS close CROSS JOIN records r ON r.seq = close.seq
+    WHERE {visible} AND {filtered} ORDER BY r.seq DESC LIMIT 1
+  ), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
   SELECT s.id, -2, (
-    SELECT max(x.seq) FROM records x INDEXED BY records_by_owner
-    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-      AND x.kind = 'memory' AND x.seq < s.before
-  ), s.created_at FROM next s
+    SELECT r.seq FROM (
+      SELECT x.seq FROM records x INDEXED BY records_by_owner
+      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+        AND x.kind = 'memory' AND x.seq < s.seq
+      ORDER BY x.seq DESC LIMIT 50
+    ) AS close CROSS JOIN records r ON r.seq = close.seq
+    WHERE {visible} AND {filtered} ORDER BY r.seq DESC LIMIT 1 OFFSET 1
+  ), s.created_at FROM source s WHERE s.kind = 'memory'
+  UNION ALL
+  SELECT s.id, 1, (
+    SELECT r.seq FROM (
+      SELECT x.seq FROM records x INDEXED BY records_by_owner
+      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+        AND x.kind = 'memory' AND x.seq > s.seq
+      ORDER BY x.seq LIMIT 50
+    ) AS close CROSS JOIN records r ON r.seq = close.seq
+    WHERE {visible} AND {filtered} ORDER BY r.seq LIMIT 1
+  ), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
   SELECT s.id, 2, (
-    SELECT min(x.seq) FROM records x INDEXED BY records_by_owner
-    WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-      AND x.kind = 'memory' AND x.seq > s.after
-  ), s.created_at FROM next s
+    SELECT r.seq FROM (
+      SELECT x.seq FROM records x INDEXED BY records_by_owner
+      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+        AND x.kind = 'memory' AND x.seq > s.seq
+      ORDER BY x.seq LIMIT 50
+    ) AS close CROSS JOIN records r ON r.seq = close.seq
+    WHERE {visible} AND {filtered} ORDER BY r.seq LIMIT 1 OFFSET 1
+  ), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
-  SELECT s.id, t.position - s.position, t.seq, NULL
-  FROM source s CROSS JOIN records t INDEXED BY records_by_session
-  WHERE s.kind = 'turn' AND t.project_id = ?1 AND t.session_id = s.session_id AND t.session_id <> ''
-    AND t.kind = 'turn' AND t.position BETWEEN s.position - 2 AND s.position + 2 AND t.position <> s.position
+  SELECT s.id, -1, (
+    SELECT r.seq FROM records r INDEXED BY records_by_session
+    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
+      AND r.position BETWEEN s.position - 25 AND s.position - 1 AND {visible} AND {filtered}
+    ORDER BY r.position DESC LIMIT 1
+  ), NULL FROM source s WHERE s.kind = 'turn'
+  UNION ALL
+  SELECT s.id, -2, (
+    SELECT r.seq FROM records r INDEXED BY records_by_session
+    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
+      AND r.position BETWEEN s.position - 25 AND s.position - 1 AND {visible} AND {filtered}
+    ORDER BY r.position DESC LIMIT 1 OFFSET 1
+  ), NULL FROM source s WHERE s.kind = 'turn'
+  UNION ALL
+  SELECT s.id, 1, (
+    SELECT r.seq FROM records r INDEXED BY records_by_session
+    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
+      AND r.position BETWEEN s.position + 1 AND s.position + 25 AND {visible} AND {filtered}
+    ORDER BY r.position LIMIT 1
+  ), NULL FROM source s WHERE s.kind = 'turn'
+  UNION ALL
+  SELECT s.id, 2, (
+    SELECT r.seq FROM records r INDEXED BY records_by_session
+    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
+      AND r.position BETWEEN s.position + 1 AND s.position + 25 AND {visible} AND {filtered}
+    ORDER BY r.position LIMIT 1 OFFSET 1
+  ), NULL FROM source s WHERE s.kind = 'turn'
   UNION ALL
   SELECT s.id, 0, t.seq, NULL
   FROM source s CROSS JOIN links l ON l.project_id = ?1 AND l.source_id = s.id
