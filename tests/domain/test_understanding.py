@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextdna import Language
-from contextdna.domain.tokens import Tokeniser
+from contextdna.domain.tokens import Tokeniser, normalised, quoted_phrases, words
 from contextdna.domain.understanding import Understood, spoken, understand
 from contextdna.values.search import Phrase
 
@@ -43,6 +43,32 @@ def test_quoted_phrases_keep_their_stop_words_and_have_a_form_for_each_language(
     assert result.words == ("release",)
 
 
+@pytest.mark.parametrize(
+    ("text", "phrases", "rest"),
+    [
+        ('a 5" disk or 3" tape', [], 'a 5" disk or 3" tape'),
+        ('the 5" disk "at rest" fails', ["at rest"], 'the 5" disk   fails'),
+        ('("one two"), "three".', ["one two", "three"], "( ),  ."),
+        ("say “one two” „drei vier“ «cinq six» 「七」", ["one two", "drei vier", "cinq six", "七"], "say        "),
+        ('東京"塔の"高', ["塔の"], "東京 高"),
+        ('no "?!" words', [], "no   words"),
+        ('"' + "long " * 100 + 'one" "two"', ["two"], '"' + "long " * 100 + 'one"  '),
+    ],
+)
+def test_quotes_around_words_are_phrases_and_other_quotes_none(text: str, phrases: list[str], rest: str) -> None:
+    assert quoted_phrases(text) == (phrases, rest)
+
+
+@pytest.mark.parametrize("text", ["हिन्दी", "தமிழ்", "naïve", "ẹ́kọ́", "can\u00adcel", "❤\ufe0f1\ufe0f\u20e3"])
+def test_a_word_with_combining_marks_is_one_word(text: str) -> None:
+    assert len(words(text)) == 1
+
+
+@given(st.text(max_size=50))
+def test_a_normalised_text_has_the_same_words(text: str) -> None:
+    assert words(normalised(text)) == words(text)
+
+
 @pytest.mark.parametrize("text", ["what is it?", "the of and", "?!", "was ist das", "¿qué es esto?", "что это такое"])
 def test_a_question_of_stop_words_has_no_words(text: str) -> None:
     assert understood(text).no_words
@@ -66,10 +92,28 @@ def test_stop_words_of_another_language_are_words() -> None:
         ("ошибка платежа", "Ошибки платежей в этом сервисе"),
         ("東京の天気", "昨日の東京の天気は良かった"),
         ("部署服务", "我们部署服务到生产环境"),
+        ("猫", "猫が好き 黒猫です"),
+        ("完", "デプロイが完了した"),
+        ("ภาษา", "เขาเรียนภาษาไทย"),
+        ("كتاب", "هذا كِتَابٌ جديد"),
+        ("שלום", "אמר שָׁלוֹם לכולם"),
+        ("замок", "старый за́мок"),
+        ("istanbul", "İSTANBUL"),
     ],
 )
 def test_a_question_finds_another_inflection_in_its_language(question: str, record: str) -> None:
     assert matches(question, record)
+
+
+def test_a_question_of_several_characters_asks_for_their_pairs_alone() -> None:
+    assert understood("東京都").words == ("東京", "京都")
+    assert not matches("京東", "東京")
+
+
+def test_the_characters_of_a_record_stand_behind_its_pairs_so_that_phrases_match() -> None:
+    held = OPEN.tokens("v2 東京都 です", limit=100)
+    phrase = OPEN.tokens_of(("v2", "東京", "京都", "です"))
+    assert held == (*phrase, *OPEN.tokens_of("東京都"))
 
 
 def test_a_question_too_short_to_tell_is_asked_in_the_languages_of_the_records() -> None:

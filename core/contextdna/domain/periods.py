@@ -122,7 +122,10 @@ _WEEKDAY: Final = rf"(?P<weekday>{_any(_WEEKDAYS)})"
 _AT: Final = rf"(?P<at>{_any(_WITHIN | _ON | _ENDS)})\s+(?:the\s+)?"
 _IN: Final = rf"(?P<at>{_any(_WITHIN | _ENDS)})\s+(?:the\s+)?"
 _LAST: Final = r"(?P<last>last|past|previous|letzte[nrsm]?|vorige[nrsm]?|vergangene[nrsm]?|derni[eè]re?s?|últim[oa]s?)"
-_POINT: Final = rf"\d{{4}}-\d\d-\d\d|(?:\d\d?\.?\s+(?:de\s+)?)?(?:{_any(_MONTHS)})(?:\s+\d\d?)?(?:,?\s+(?:del?\s+)?\d{{4}})?|\d{{4}}"
+_POINT: Final = (
+    rf"\d{{4}}-\d\d-\d\d|(?:\d\d?\.?\s+(?:de\s+)?)?(?:{_any(_MONTHS)})(?:\s+\d\d?)?"
+    r"(?:,?\s+(?:del?\s+)?\d{4})?|\d{4}"
+)
 _SENTENCE_GOES_ON: Final = r"(?=\s*(?:$|[?.,;:!)]|(?:and|or|did|was|were|is|are|we|i|you|the|with|for|und|et|y)\b))"
 """What may follow a bare year, which is a number of things otherwise: "after 2000 requests"."""
 
@@ -216,7 +219,7 @@ def _between(told: _Told, now: datetime) -> _Span | None:
 def _days(first: int, last: _Span, said: str) -> _Span | None:
     """Read a span from a bare day to a whole date: "3 and 5 May 2023", but not the numbers in "3 and 5 may fail"."""
     ends_in_day = last.until - last.since == _LENGTHS["day"]
-    if not ends_in_day or first >= last.since.day or said.split()[-1] in _VERBS_AND_NAMES:
+    if not ends_in_day or first >= last.since.day or said.rsplit(maxsplit=1)[-1] in _VERBS_AND_NAMES:
         return None
     return _Span(last.since.replace(day=first), last.until)
 
@@ -305,13 +308,14 @@ _ARTICLES: Final = frozenset({"a", "an", "un", "une", "una"})
 _HINT_WORDS: Final = frozenset(words(name)[-1] for names in (_MONTHS, _WEEKDAYS, _UNITS, _DAYS_BACK) for name in names)
 _MONTH_OF_YEAR: Final = rf"{_MONTH},?\s+(?:of\s+|del?\s+)?{_YEAR}"
 _BEFORE_MONTHS: Final = ("the", "this", "of", "for", "from", "by", "our", "early", "late", "mid")
+_BEFORE_VERBS: Final = ("i", "we", "you", "they", "to")
 _DATES: Final = (
     rf"{_YEAR}-(?P<number>\d\d)-(?P<day>\d\d)(?:t[\d:.]+z?)?",
     rf"{_YEAR}-(?P<number>\d\d)(?!-)",
     rf"{_MONTH}\s+{_DAY},?\s+{_YEAR}",
     rf"{_DAY}\s+(?:of\s+|de\s+)?{_MONTH},?\s+(?:del?\s+)?{_YEAR}",
-    rf"{_MONTH}\s+{_DAY}",
-    rf"{_DAY}\s+(?:of\s+|de\s+)?{_MONTH}",
+    rf"{_MONTH}\s+{_DAY}(?!,?\s+\d{{4}}\b)",
+    rf"{_DAY}\s+(?:of\s+|de\s+)?{_MONTH}(?!,?\s+(?:del?\s+)?\d{{4}}\b)",
     _MONTH_OF_YEAR,
     _MONTH,
     _YEAR,
@@ -322,16 +326,16 @@ _AGO: Final = (rf"{_COUNT}\s+{_UNIT}\s+ago", rf"(?:vor|il y a|hace)\s+{_COUNT}\s
 
 def _rules() -> Iterator[tuple[str, _Read]]:
     """Give the patterns, the clearest ones first."""
-    between = (
-        rf"(?P<first>{_POINT}|\d\d?\.?)\s+(?:and|to|until|till|und|bis|et|à|au|y|al?|hasta)\s+(?P<second>{_POINT})"
-    )
+    joined = r"\s+(?:and|to|until|till|und|bis|et|à|au|y|al?|hasta)\s+"
+    between = rf"(?P<first>{_POINT}|\d\d?\.?){joined}(?P<second>{_POINT})"
     yield rf"(?:between|from|zwischen|von|vom|entre|del?|du|desde)\s+{between}", _between
     yield from ((pattern, _ago) for pattern in _AGO)
     yield from ((f"(?:{_AT})?{pattern}", _date) for pattern in _DATES[:_WITH_OR_WITHOUT_AT])
     # "I march 2023 people" states no time: a month that is a verb begins or ends what is said, or a word shows it.
     shown = "|".join(rf"(?<=\b{word} )" for word in _BEFORE_MONTHS)
     yield rf"(?:{_AT}|^\W*|{shown}|(?!(?:{_any(_VERBS_AND_NAMES)})\b)){_MONTH_OF_YEAR}", _date
-    yield _MONTH_OF_YEAR + _SENTENCE_GOES_ON, _date
+    no_verb = "".join(rf"(?<!\b{word} )" for word in _BEFORE_VERBS)
+    yield no_verb + _MONTH_OF_YEAR + _SENTENCE_GOES_ON, _date
     yield rf"(?:{_AT})?q(?P<quarter>[1-4])[\s/-]*{_YEAR}", _quarter
     yield rf"(?:{_AT})?{_YEAR}[\s/-]*q(?P<quarter>[1-4])", _quarter
     yield rf"{_AT}q(?P<quarter>[1-4])(?P<year>)", _quarter

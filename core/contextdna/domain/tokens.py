@@ -31,12 +31,12 @@ _MARK_BLOCKS: Final = (
 )  # fmt: skip
 """Where the combining marks of scripts are; those of notation and music are elsewhere."""
 _UNWRITTEN: Final = re.compile(
-    "[\u00ad\u0307\u034f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # hyphenation, a folded \u0130's dot, variants
-    "|[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"  # Hebrew points
-    "|[\u0640\u064b-\u0652\u0670]"  # Arabic vowels and the stretch of a line
-    "|(?<=[\u0400-\u052f])[\u0300\u0301]"  # Cyrillic stress
+    "[\u00ad\u0307\u034f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"  # hyphenation, a folded \u0130's dot, variants
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # Hebrew points
+    "\u0640\u064b-\u0652\u0670]"  # Arabic vowels and the stretch of a line
 )
-"""What a word is written with or without, and is the same word."""
+"""What a word is written with or without, and is the same word; Cyrillic stress, too."""
+_STRESSED: Final = re.compile("([\u0400-\u052f])[\u0300\u0301]")
 _OPENS: Final = rf"(?:(?<!\w)|(?<=[{_NO_SPACES}]))"
 _CLOSES: Final = rf"(?:(?!\w)|(?=[{_NO_SPACES}]))"
 _QUOTED: Final = re.compile(
@@ -67,8 +67,10 @@ def normalised(text: str) -> str:
     if text.isascii():
         return text.casefold()
     # Folding takes some letters apart: they are composed again.
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return unicodedata.normalize("NFKC", _UNWRITTEN.sub("", folded))
+    folded = _UNWRITTEN.sub("", unicodedata.normalize("NFKC", text).casefold())
+    if "\u0300" in folded or "\u0301" in folded:
+        folded = _STRESSED.sub(r"\1", folded)
+    return unicodedata.normalize("NFKC", folded)
 
 
 def quoted_phrases(text: str) -> tuple[list[str], str]:
