@@ -26,8 +26,8 @@ _NO_SPACES: Final = f"{_ONE_CHAR_WORDS}\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u
 _RUN: Final = re.compile(f"([{_NO_SPACES}]+)")
 _IDEOGRAPH_OR_SYLLABLE: Final = re.compile(f"[{_ONE_CHAR_WORDS}]")
 _MARK_BLOCKS: Final = (
-    range(0x300, 0x1E00), range(0x3099, 0x309B), range(0xA600, 0xAC00), range(0xFB1E, 0xFB1F), range(0xFE20, 0xFE30),
-    range(0x10A00, 0x12000), range(0x16F00, 0x17000), range(0x1E000, 0x1EA00),
+    range(0x300, 0x1E00), range(0x2C00, 0x2E00), range(0x302A, 0x309B), range(0xA600, 0xAC00), range(0xFB1E, 0xFB1F), range(0xFE20, 0xFE30),
+    range(0x10000, 0x12000), range(0x16A00, 0x17000), range(0x1E000, 0x1EA00),
 )  # fmt: skip
 """Where the combining marks of scripts are; those of notation and music are elsewhere."""
 _UNWRITTEN: Final = re.compile(
@@ -178,9 +178,12 @@ class TokenSpaces:
 @cache
 def _word() -> re.Pattern[str]:
     """Compile what a word is in any script, when the first text asks for it: regular expressions know no marks."""
-    chars = (chr(code) for block in _MARK_BLOCKS for code in block)
-    marks = "".join(char for char in chars if unicodedata.category(char) in ("Mn", "Mc"))
-    return re.compile(rf"[^\W_]+(?:[{marks}]+[^\W_]*)*")
+    blocks = (code for block in _MARK_BLOCKS for code in block)
+    codes = {code: None for code in blocks if unicodedata.category(chr(code)) in ("Mn", "Mc")}
+    begins, ends = ([code for code in codes if code + side not in codes] for side in (-1, 1))
+    marks = "".join(f"{chr(begin)}-{chr(end)}" for begin, end in zip(begins, ends, strict=True))
+    # The look ahead spares words in Latin letters the long list.
+    return re.compile(rf"[^\W_]+(?:(?![\0-\u02ff])[{marks}]+[^\W_]*)*")
 
 
 def _with_bigrams(found: Iterable[str]) -> Iterator[str]:
