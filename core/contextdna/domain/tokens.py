@@ -26,8 +26,8 @@ _NO_SPACES: Final = f"{_ONE_CHAR_WORDS}\u3040-\u30ff\u0e00-\u0eff\u1000-\u109f\u
 _RUN: Final = re.compile(f"([{_NO_SPACES}]+)")
 _IDEOGRAPH_OR_SYLLABLE: Final = re.compile(f"[{_ONE_CHAR_WORDS}]")
 _MARK_BLOCKS: Final = (
-    range(0x300, 0x1E00), range(0x2C00, 0x2E00), range(0x302A, 0x309B), range(0xA600, 0xAC00), range(0xFB1E, 0xFB1F), range(0xFE20, 0xFE30),
-    range(0x10000, 0x12000), range(0x16A00, 0x17000), range(0x1E000, 0x1EA00),
+    range(0x300, 0x1E00), range(0x2C00, 0x2E00), range(0x302A, 0x309B), range(0xA600, 0xAC00), range(0xFB1E, 0xFB1F),
+    range(0xFE20, 0xFE30), range(0x10000, 0x12000), range(0x16A00, 0x17000), range(0x1E000, 0x1EA00),
 )  # fmt: skip
 """Where the combining marks of scripts are; those of notation and music are elsewhere."""
 _UNWRITTEN: Final = re.compile(
