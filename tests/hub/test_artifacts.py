@@ -141,6 +141,7 @@ async def test_a_reference_has_a_few_hundred_bytes_whatever_the_size(folder: Pat
             await attach(hub, "text.txt", b"all work and no play " * (size // 21 + 1), level=level)
     with raw_database(folder) as run:
         columns = [row[1] for row in run("PRAGMA table_info(records)")]
+        columns.remove("sketch")  # the words of its beginning, to be searched by
         measured = " + ".join(f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in columns)
         rows = [row[0] for row in run(f"SELECT {measured} FROM records WHERE kind = 'artifact'")]  # noqa: S608
     assert len(rows) == 2 * len(sizes)

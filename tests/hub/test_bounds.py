@@ -38,7 +38,7 @@ async def test_an_empty_answer_repeats_no_more_of_a_type_than_a_name_is_long(hub
     )
 
 
-LONG = " ".join(f"filler{number}" for number in range(900))
+LONG = " ".join(f"filler{number}" for number in range(780))
 
 
 async def test_of_a_long_query_the_rarest_words_take_part(hub: Hub) -> None:

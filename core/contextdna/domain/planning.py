@@ -7,7 +7,7 @@ stand in few enough records; commoner ones decide in groups, of which a record m
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations, islice
+from itertools import combinations
 from math import prod
 from typing import Final, NamedTuple, TypeAlias
 
@@ -17,7 +17,6 @@ from contextdna.domain.understanding import Understood, spoken, understand
 from contextdna.values.search import Forms, IndexStatistics, Match, Phrase
 from contextdna.values.sketch import mark
 
-_COUNTED_MAX: Final = 256  # words of a question that are counted
 _GROUPED_MAX: Final = 6  # of the common words, so many may decide in groups
 _GROUP_WORDS_MAX: Final = 4
 _GROUP_STEPS_MAX: Final = 60_000  # entries of the index that groups may walk over; 3 to 5 ms
@@ -122,8 +121,7 @@ async def _understand(op: Operation, text: str) -> tuple[Understood, IndexStatis
     while True:
         languages = op.frequencies.languages
         understood = understand(text, default_language=op.settings.search.language, now=op.now, languages=languages)
-        asked_words = islice(_words(understood).values(), _COUNTED_MAX)
-        stems = dict.fromkeys(stem for forms in asked_words for stem in forms)
+        stems = dict.fromkeys(stem for forms in _words(understood).values() for stem in forms)
         if not stems:
             return understood, IndexStatistics(0, 0, 0, {})
         asked = [(space.stem_token(stem),) for space in spaces for stem in stems]
