@@ -571,7 +571,7 @@ async def test_a_run_ends_its_session_when_asyncio_cancels_its_task(server: Faul
         async def work() -> None:
             async with run:
                 begun.set()
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
 
         task = asyncio.create_task(work())
         await begun.wait()

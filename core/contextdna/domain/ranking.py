@@ -102,22 +102,18 @@ class Weights:
         for said in found:
             for place, _ in said.times:
                 holding[place] += 1
-        within = complete and bool(plan.understood.phrases)
-        rarities = tuple(
-            rarity(len(found), holding[place])
-            if within
-            else rarity(plan.records, holding[place])
-            if place < plan.rare
-            else rarity(plan.records, term.records)
-            for place, term in enumerate(plan.terms)
-        )
+        if complete and plan.understood.phrases:
+            rarities = tuple(rarity(len(found), count) for count in holding)
+        else:
+            counts = (*holding[: plan.rare], *(term.records for term in plan.terms[plan.rare :]))
+            rarities = tuple(rarity(plan.records, count) for count in counts)
         known = sum(weight for place, weight in enumerate(rarities) if holding[place])
         return cls(rarities, search.coverage_weight / (known or 1.0))
 
     def lexical(self, said: Said) -> Lexical:
         """Score a record by its own words."""
         total, weight, held = 0.0, 0.0, 0
-        for place, times in said.times:
+        for place, times in said.times:  # the loop of each question that takes longest
             value = self.rarities[place]
             total += value * times * (K1 + 1) / (times + said.norm)
             if not held >> place & 1:

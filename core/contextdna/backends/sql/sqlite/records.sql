@@ -119,73 +119,21 @@ WITH source AS MATERIALIZED (
   FROM json_each(?20) AS wanted CROSS JOIN records s ON s.project_id = ?1 AND s.id = wanted.value
 ),
 near (source_id, step, seq, created_at) AS (
-  SELECT s.id, -1, (
-    SELECT r.seq FROM (
-      SELECT x.seq FROM records x INDEXED BY records_by_owner
-      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-        AND x.kind = 'memory' AND x.seq < s.seq
-      ORDER BY x.seq DESC LIMIT 50
-    ) AS close CROSS JOIN records r ON r.seq = close.seq
-    WHERE {visible} AND {filtered} ORDER BY r.seq DESC LIMIT 1
-  ), s.created_at FROM source s WHERE s.kind = 'memory'
+  SELECT s.id, -1, ({memory_before}), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
-  SELECT s.id, -2, (
-    SELECT r.seq FROM (
-      SELECT x.seq FROM records x INDEXED BY records_by_owner
-      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-        AND x.kind = 'memory' AND x.seq < s.seq
-      ORDER BY x.seq DESC LIMIT 50
-    ) AS close CROSS JOIN records r ON r.seq = close.seq
-    WHERE {visible} AND {filtered} ORDER BY r.seq DESC LIMIT 1 OFFSET 1
-  ), s.created_at FROM source s WHERE s.kind = 'memory'
+  SELECT s.id, -2, ({memory_before} OFFSET 1), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
-  SELECT s.id, 1, (
-    SELECT r.seq FROM (
-      SELECT x.seq FROM records x INDEXED BY records_by_owner
-      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-        AND x.kind = 'memory' AND x.seq > s.seq
-      ORDER BY x.seq LIMIT 50
-    ) AS close CROSS JOIN records r ON r.seq = close.seq
-    WHERE {visible} AND {filtered} ORDER BY r.seq LIMIT 1
-  ), s.created_at FROM source s WHERE s.kind = 'memory'
+  SELECT s.id, 1, ({memory_after}), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
-  SELECT s.id, 2, (
-    SELECT r.seq FROM (
-      SELECT x.seq FROM records x INDEXED BY records_by_owner
-      WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
-        AND x.kind = 'memory' AND x.seq > s.seq
-      ORDER BY x.seq LIMIT 50
-    ) AS close CROSS JOIN records r ON r.seq = close.seq
-    WHERE {visible} AND {filtered} ORDER BY r.seq LIMIT 1 OFFSET 1
-  ), s.created_at FROM source s WHERE s.kind = 'memory'
+  SELECT s.id, 2, ({memory_after} OFFSET 1), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
-  SELECT s.id, -1, (
-    SELECT r.seq FROM records r INDEXED BY records_by_session
-    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
-      AND r.position BETWEEN s.position - 25 AND s.position - 1 AND {visible} AND {filtered}
-    ORDER BY r.position DESC LIMIT 1
-  ), NULL FROM source s WHERE s.kind = 'turn'
+  SELECT s.id, -1, ({turn_before}), NULL FROM source s WHERE s.kind = 'turn'
   UNION ALL
-  SELECT s.id, -2, (
-    SELECT r.seq FROM records r INDEXED BY records_by_session
-    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
-      AND r.position BETWEEN s.position - 25 AND s.position - 1 AND {visible} AND {filtered}
-    ORDER BY r.position DESC LIMIT 1 OFFSET 1
-  ), NULL FROM source s WHERE s.kind = 'turn'
+  SELECT s.id, -2, ({turn_before} OFFSET 1), NULL FROM source s WHERE s.kind = 'turn'
   UNION ALL
-  SELECT s.id, 1, (
-    SELECT r.seq FROM records r INDEXED BY records_by_session
-    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
-      AND r.position BETWEEN s.position + 1 AND s.position + 25 AND {visible} AND {filtered}
-    ORDER BY r.position LIMIT 1
-  ), NULL FROM source s WHERE s.kind = 'turn'
+  SELECT s.id, 1, ({turn_after}), NULL FROM source s WHERE s.kind = 'turn'
   UNION ALL
-  SELECT s.id, 2, (
-    SELECT r.seq FROM records r INDEXED BY records_by_session
-    WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
-      AND r.position BETWEEN s.position + 1 AND s.position + 25 AND {visible} AND {filtered}
-    ORDER BY r.position LIMIT 1 OFFSET 1
-  ), NULL FROM source s WHERE s.kind = 'turn'
+  SELECT s.id, 2, ({turn_after} OFFSET 1), NULL FROM source s WHERE s.kind = 'turn'
   UNION ALL
   SELECT s.id, 0, t.seq, NULL
   FROM source s CROSS JOIN links l ON l.project_id = ?1 AND l.source_id = s.id
@@ -198,6 +146,36 @@ near (source_id, step, seq, created_at) AS (
 SELECT near.source_id, near.step, {candidate}
 FROM near CROSS JOIN records r ON r.seq = near.seq
 WHERE (near.created_at IS NULL OR abs(r.created_at - near.created_at) <= ?21) AND {visible} AND {filtered}
+
+-- fragment: memory_before
+SELECT r.seq FROM (
+  SELECT x.seq FROM records x INDEXED BY records_by_owner
+  WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+    AND x.kind = 'memory' AND x.seq < s.seq
+  ORDER BY x.seq DESC LIMIT 50
+) AS close CROSS JOIN records r ON r.seq = close.seq
+WHERE {visible} AND {filtered} ORDER BY r.seq DESC LIMIT 1
+
+-- fragment: memory_after
+SELECT r.seq FROM (
+  SELECT x.seq FROM records x INDEXED BY records_by_owner
+  WHERE x.project_id = ?1 AND x.owner_id = s.owner_id AND x.session_id = s.session_id AND x.level = s.level
+    AND x.kind = 'memory' AND x.seq > s.seq
+  ORDER BY x.seq LIMIT 50
+) AS close CROSS JOIN records r ON r.seq = close.seq
+WHERE {visible} AND {filtered} ORDER BY r.seq LIMIT 1
+
+-- fragment: turn_before
+SELECT r.seq FROM records r INDEXED BY records_by_session
+WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
+  AND r.position BETWEEN s.position - 25 AND s.position - 1 AND {visible} AND {filtered}
+ORDER BY r.position DESC LIMIT 1
+
+-- fragment: turn_after
+SELECT r.seq FROM records r INDEXED BY records_by_session
+WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
+  AND r.position BETWEEN s.position + 1 AND s.position + 25 AND {visible} AND {filtered}
+ORDER BY r.position LIMIT 1
 
 -- name: records_owned
 SELECT {ref} FROM records r INDEXED BY records_by_owner
