@@ -229,6 +229,22 @@ class SqliteSection(Section):
     group_max: Count = _HUB.sqlite_group_max
 
 
+class HttpSection(Section):
+    """The remote server: where it listens, and what it allows."""
+
+    public_url: str = ""
+    """Where clients reach it, such as https://memory.example.org: what proxies put before it."""
+    tls_certificate: Rooted | None = None
+    tls_key: Rooted | None = None
+    anonymous: bool = False
+    """Whether callers without a credential act as the local user; on loopback only."""
+    json_replies: bool = False
+    """Whether calls are always answered as plain JSON: faster, without progress."""
+    session_idle_s: Seconds = 1800.0
+    drain_s: Seconds = 10.0
+    """How long running calls may take to finish when the server is told to end."""
+
+
 class Settings(BaseSettings):
     """All settings. Make them with ``load_settings``."""
 
@@ -253,6 +269,7 @@ class Settings(BaseSettings):
     retention: RetentionSection = RetentionSection()
     work: WorkSection = WorkSection()
     sqlite: SqliteSection = SqliteSection()
+    http: HttpSection = HttpSection()
 
     @classmethod
     def settings_customise_sources(
