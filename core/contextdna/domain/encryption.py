@@ -5,6 +5,7 @@ its own, BLAKE2b(data key, salt): the salt lies in the record's row, so a purged
 of the ciphertext, and no key ever seals so much that random nonces could meet.
 """
 
+import base64
 import hashlib
 import secrets
 from collections.abc import Mapping
@@ -162,6 +163,29 @@ class Vault:
             plain = self._ring.unwrap(row.master_id, row.wrapped, associated)
             await tx.keys.rewrap(_with_wrapping(row, self._ring.current_id, self._ring.wrap(plain, associated)))
         return len(stale)
+
+    def seal_text(self, text: str, purpose: str) -> str:
+        """Encrypt a short text under the master key, so that any process of the installation, and nobody else, opens it.
+
+        Args:
+            text: What to seal.
+            purpose: What it is for; it opens for no other purpose.
+        """
+        wrapped = self._ring.wrap(text.encode(), f"sealed {purpose}".encode())
+        return f"{self._ring.current_id}.{base64.urlsafe_b64encode(wrapped).rstrip(b'=').decode()}"
+
+    def open_text(self, sealed: str, purpose: str) -> str:
+        """Decrypt what ``seal_text`` gave.
+
+        Raises:
+            IntegrityFault: ``wrong_key``: it was not sealed by this installation, or not for this purpose.
+        """
+        master_id, _, encoded = sealed.partition(".")
+        try:
+            wrapped = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        except ValueError as error:
+            raise IntegrityFault("a sealed text is not base64", code="wrong_key") from error
+        return self._ring.unwrap(master_id, wrapped, f"sealed {purpose}".encode()).decode()
 
     def forget(self, project_id: ProjectId) -> None:
         """Drop a project's unwrapped keys so that the next use reads them anew."""

@@ -76,6 +76,18 @@ class Hub:
         caller = Caller(principal, session_id, project_id, _audited(request_id), _audited(trace_id))
         return Workspace(self._rooms, caller)
 
+    def seal_text(self, text: str, purpose: str) -> str:
+        """Encrypt a short text so that any server of this installation, and nobody else, opens it; it holds no data."""
+        return self._door.vault.seal_text(text, purpose)
+
+    def open_text(self, sealed: str, purpose: str) -> str:
+        """Decrypt what ``seal_text`` gave, here or in another server of this installation.
+
+        Raises:
+            IntegrityFault: ``wrong_key``: it is not of this installation, not for this purpose, or was changed.
+        """
+        return self._door.vault.open_text(sealed, purpose)
+
 
 def _audited(name: str) -> str:
     """Bound a name that a client chose: the audit log is never swept."""

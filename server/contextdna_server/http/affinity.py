@@ -1,0 +1,198 @@
+"""Many servers behind one address: a request that belongs to a connection of another server is handed to that one.
+
+2026-07-28 requests stand alone and need nothing of this. The eras with a handshake keep a connection in the process
+that opened it, under a transport session id. Ours is sealed text that names the server, the connection and whose it is,
+so that any server of the installation can tell a good id from a made-up or a stolen one, and where it belongs; there is
+no table of servers, and nothing to keep in step. A connection whose server has ended, or that was idle for too long, is
+not missed: its calls are served one by one. Only its notifications are gone with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from starlette.types import Message, Scope, Send
+
+from contextdna import Hub, IntegrityFault
+from contextdna_server.http.identity import Credential
+
+if TYPE_CHECKING:
+    import httpx2
+
+SESSION_HEADER: Final = b"mcp-session-id"
+FORWARDED_HEADER: Final = b"x-contextdna-forwarded"
+_PURPOSE: Final = "transport session"
+_CONNECT_S: Final = 1.0
+_NAME_CHARS_MAX: Final = 1024
+_SOCKET_PATH_BYTES_MAX: Final = 104  # macOS has four fewer
+_HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection"}
+)
+"""Headers that concern one connection only. Source: RFC 9110, 7.6.1."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSession:
+    """What a transport session id says."""
+
+    server: str
+    connection: str
+    owner: str
+
+
+class TransportSessions:
+    """Makes and reads the transport session ids of an installation.
+
+    Args:
+        hub: Whose key seals them.
+        server: Names this server.
+    """
+
+    def __init__(self, hub: Hub, server: str) -> None:
+        self.server = server
+        self._hub = hub
+        self._opened = lru_cache(maxsize=4096)(self._open)
+
+    def name(self, connection: str, credential: Credential) -> str:
+        """Give the id that a client gets for a connection of this server."""
+        said = json.dumps([self.server, connection, owner_of(credential)])
+        return self._hub.seal_text(said, _PURPOSE)
+
+    def read(self, name: str) -> TransportSession | None:
+        """Tell what an id says; None for one that this installation did not give."""
+        if len(name) > _NAME_CHARS_MAX:
+            return None
+        try:
+            return self._opened(name)
+        except IntegrityFault:
+            return None
+
+    def _open(self, name: str) -> TransportSession:
+        return TransportSession(*json.loads(self._hub.open_text(name, _PURPOSE)))
+
+
+def owner_of(credential: Credential) -> str:
+    """Digest whom a connection belongs to: the components that the SDK compares. Source: MCP, security practices."""
+    whole = json.dumps([credential.client_id, credential.issuer, credential.subject])
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+class PeerGone(Exception):
+    """The server that a connection belongs to does not answer."""
+
+
+class Peers:
+    """The other servers of the installation on this machine, reached by sockets in its data folder.
+
+    A server is named by its socket's random name, or by the address in ``http.peer_url`` where servers run on several
+    machines. Names come from sealed ids only, so that nobody can make a server connect anywhere.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._clients: dict[str, httpx2.AsyncClient] = {}
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Close all connections at the end."""
+        try:
+            yield
+        finally:
+            for client in self._clients.values():
+                await client.aclose()
+
+    async def forward(self, server: str, scope: Scope, body: bytes, send: Send) -> None:
+        """Hand a request to the server that it belongs to, and its answer to the client.
+
+        Raises:
+            PeerGone: The server does not answer; nothing was sent.
+        """
+        import httpx2
+
+        client = self._client(server)
+        headers = [(name, value) for name, value in scope["headers"] if name not in _HOP_BY_HOP]
+        request = client.build_request(
+            scope["method"],
+            _url(server, scope),
+            headers=[*headers, (FORWARDED_HEADER, b"1")],
+            content=body if scope["method"] == "POST" else None,
+        )
+        try:
+            response = await client.send(request, stream=True)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            self._clients.pop(server, None)
+            await client.aclose()
+            raise PeerGone(server) from error
+        try:
+            await send(_start_of(response))
+            async for chunk in response.aiter_raw():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except httpx2.TransportError as error:
+            logger.info("a server ended while it answered: %s", type(error).__name__)  # as the client is about to see
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    def _client(self, server: str) -> httpx2.AsyncClient:
+        import httpx2
+
+        if server not in self._clients:
+            socket = None if _is_address(server) else str(socket_path(self._folder, server))
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+            transport = httpx2.AsyncHTTPTransport(uds=socket, limits=limits, trust_env=False)
+            timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+            self._clients[server] = httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+        return self._clients[server]
+
+
+def new_server_name() -> str:
+    """Name a server's socket."""
+    return secrets.token_hex(8)
+
+
+def socket_path(folder: Path, server: str) -> Path:
+    """Give a server's socket. In the data folder, unless its path is too long for a socket: then in a folder beside.
+
+    Source: unix(7): a socket's path has at most 108 bytes with its end.
+    """
+    path = folder / f"{server}.sock"
+    if len(str(path).encode()) < _SOCKET_PATH_BYTES_MAX:
+        return path
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"contextdna-{digest}" / f"{server}.sock"
+
+
+def _is_address(server: str) -> bool:
+    return server.startswith(("http://", "https://"))
+
+
+def _url(server: str, scope: Scope) -> httpx2.URL:
+    import httpx2
+
+    base = httpx2.URL(server if _is_address(server) else "http://peer")
+    query = scope["query_string"]
+    target = scope["raw_path"] + (b"?" + query if query else b"")
+    return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + target)
+
+
+def _start_of(response: httpx2.Response) -> Message:
+    headers = [(name.lower(), value) for name, value in response.headers.raw]
+    return {
+        "type": "http.response.start",
+        "status": response.status_code,
+        "headers": [(name, value) for name, value in headers if name not in _HOP_BY_HOP],
+    }

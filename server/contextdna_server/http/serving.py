@@ -1,0 +1,222 @@
+"""Running the remote server: sockets, TLS, an end that lets calls finish, and several processes on one port."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+
+from contextdna import SettingsInvalid
+from contextdna_server.settings import HttpSection
+
+BACKLOG: Final = 2048
+_RESTART_S: Final = 1.0
+_STOP_POLL_S: Final = 0.1
+_FOLDER_MODE: Final = 0o700
+
+logger = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server, told of its end before it waits for open connections; it ends with exit code 0."""
+
+    def __init__(self, config: uvicorn.Config, *, on_drain: Any, with_signals: bool) -> None:
+        super().__init__(config)
+        self._on_drain = on_drain
+        self._with_signals = with_signals
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams first: they would hold the end up until its time is over."""
+        self._on_drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGTERM and SIGINT, hurry at a second one; unlike uvicorn, do not raise them again at the end."""
+        if not self._with_signals:
+            yield
+            return
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Bind the public address.
+
+    Raises:
+        SettingsInvalid: ``address_unusable``.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"the address {host}:{port} cannot be used: {error.strerror or error}",
+            code="address_unusable",
+            hint="Choose another with --http HOST:PORT, or end what uses it.",
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+@contextlib.contextmanager
+def peer_socket(path: Path) -> Iterator[socket.socket | None]:
+    """Bind the socket that the other servers of the installation reach this one by; none where the OS has no such."""
+    if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
+        yield None
+        return
+    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    _sweep(path.parent)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen(BACKLOG)
+        yield listening
+    finally:
+        listening.close()
+        path.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the sockets of servers that were killed."""
+    for path in folder.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                continue
+
+
+async def serve_app(
+    app: ASGIApp,
+    settings: HttpSection,
+    *,
+    public: socket.socket,
+    peer: socket.socket | None,
+    on_drain: Any,
+    http: Any = "h11",
+) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT; then streams end, calls finish, and this returns."""
+    config = _config(app, settings, http)
+    if settings.tls_certificate:
+        config.ssl_certfile = settings.tls_certificate
+        config.ssl_keyfile = settings.tls_key
+    servers = [(DrainingServer(config, on_drain=on_drain, with_signals=True), public)]
+    if peer is not None:
+        servers.append((DrainingServer(_config(app, settings, http), on_drain=on_drain, with_signals=False), peer))
+    async with anyio.create_task_group() as tasks:
+        for server, listening in servers[1:]:
+            tasks.start_soon(server.serve, [listening])
+        await servers[0][0].serve([servers[0][1]])
+        for server, _ in servers[1:]:
+            server.should_exit = True
+
+
+def _config(app: ASGIApp, settings: HttpSection, http: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # its lines would hold query strings
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
+
+
+def supervise(command: Sequence[str], workers: int, listening: socket.socket, *, drain_s: float) -> int:
+    """Run several server processes on one listening socket; one that ends by itself is started again.
+
+    Args:
+        command: The command of one worker, without the option that names its socket.
+        workers: How many.
+        listening: The public socket, which they share.
+        drain_s: How long they may take to end, in seconds.
+
+    Returns:
+        The exit code: that of a worker that could not start, else 0.
+    """
+    descriptor = listening.fileno()
+    stopping = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+    def started() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, "--socket", str(descriptor)], pass_fds=[descriptor])  # noqa: S603 - ours
+
+    processes = [started() for _ in range(workers)]
+    began = time.monotonic()
+    code = 0
+    while not stopping and not code:
+        time.sleep(_STOP_POLL_S)
+        for index, process in enumerate(processes):
+            if process.poll() is None or stopping:
+                continue
+            if time.monotonic() - began < _RESTART_S * 5 and process.returncode > 0:
+                code = process.returncode  # it cannot start, and would not the next time
+                break
+            logger.warning("a worker ended with %s: starting another", process.returncode)
+            time.sleep(_RESTART_S)
+            processes[index] = started()
+    _end(processes, drain_s)
+    return code
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]], drain_s: float) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + drain_s + 5
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def worker_command() -> list[str]:
+    """Give this process's own command, for a worker."""
+    return [sys.executable, "-m", "contextdna_server", *sys.argv[1:]]
+
+
+def inherited_socket(descriptor: int) -> socket.socket:
+    """Take the listening socket that a supervisor handed down."""
+    listening = socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)
+    return listening

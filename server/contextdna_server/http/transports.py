@@ -1,0 +1,299 @@
+"""The transports, as the SDK has them: Streamable HTTP in both protocol eras, and HTTP+SSE for older clients."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import anyio
+from mcp.server.lowlevel import Server
+from mcp.server.sse import SseServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.types import Message, Receive, Scope, Send
+
+from contextdna import NotFound
+from contextdna_server.http.affinity import (
+    FORWARDED_HEADER,
+    SESSION_HEADER,
+    PeerGone,
+    Peers,
+    TransportSession,
+    TransportSessions,
+    owner_of,
+)
+from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
+
+MCP_PATH: Final = "/mcp"
+SSE_PATH: Final = "/sse"
+MESSAGES_PATH: Final = "/messages"
+
+_DELETED_MAX: Final = 10_000
+_SDK_BODY_BYTES_MAX: Final = 1 << 40  # the body layer before us has the limit
+
+
+class StreamableHttp:
+    """Streamable HTTP at one path. Connections of the eras with a handshake may belong to another server.
+
+    Args:
+        server: What is served.
+        sessions: Makes and reads transport session ids.
+        peers: The other servers.
+        note: Audits refusals.
+        json_replies: Whether calls are always answered as plain JSON.
+        idle_s: When a connection without requests is forgotten.
+    """
+
+    def __init__(
+        self,
+        server: Server[Any],
+        *,
+        sessions: TransportSessions,
+        peers: Peers,
+        note: NoteRefusal,
+        json_replies: bool,
+        idle_s: float,
+    ) -> None:
+        def manager(*, stateless: bool) -> StreamableHTTPSessionManager:
+            return StreamableHTTPSessionManager(
+                server,
+                json_response=json_replies,
+                stateless=stateless,
+                session_idle_timeout=None if stateless else idle_s,
+                max_request_body_size=_SDK_BODY_BYTES_MAX,
+                max_sessions=None,  # the limits before us count them by principal
+            )
+
+        self._connected = manager(stateless=False)
+        self._alone = manager(stateless=True)
+        self._sessions = sessions
+        self._peers = peers
+        self._note = note
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Hold what the connections live in."""
+        async with AsyncExitStack() as stack:
+            for manager in (self._connected, self._alone):
+                await stack.enter_async_context(manager.run())
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request here, or where its connection is."""
+        given = header_of(scope, SESSION_HEADER)
+        if given is None:
+            await self._serve_unnamed(scope, receive, send)
+            return
+        session = self._sessions.read(given)
+        credential = scope["state"]["credential"]
+        if session is None or session.owner != owner_of(credential) or session.connection in self._deleted:
+            await self._refuse(scope, send)
+        elif session.server == self._sessions.server:
+            await self._serve_here(session, scope, receive, send)
+        elif header_of(scope, FORWARDED_HEADER) is not None:
+            await self._serve_alone(scope, receive, send)  # its server's socket is ours now
+        else:
+            await self._serve_there(session, scope, receive, send)
+
+    async def _serve_unnamed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what names no connection: a request that stands alone, or one that opens a connection."""
+        message = scope["state"].get("message")
+        opens = isinstance(message, dict) and message.get("method") == "initialize"
+        if scope["method"] == "POST" and not opens:
+            await self._alone.handle_request(scope, receive, send)
+            return
+        await self._connected.handle_request(scope, receive, self._naming(scope, send))
+
+    async def _serve_here(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request on its connection; where that is gone, by itself."""
+        is_missing = False
+
+        async def send_unless_missing(message: Message) -> None:
+            nonlocal is_missing
+            is_missing = is_missing or (message["type"] == "http.response.start" and message["status"] == 404)
+            if not is_missing:
+                await send(message)
+
+        body = await _body_of(receive) if scope["method"] == "POST" else b""
+        inner = with_header(scope, SESSION_HEADER, session.connection)
+        named = self._naming(scope, send_unless_missing)
+        await self._connected.handle_request(inner, _replayed(body, receive), named)
+        if is_missing:
+            await self._serve_alone(scope, _replayed(body, receive), send)
+        elif scope["method"] == "DELETE":
+            self._deleted[session.connection] = None
+            while len(self._deleted) > _DELETED_MAX:
+                self._deleted.popitem(last=False)
+
+    async def _serve_there(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to its connection's server; where that is gone, serve it by itself."""
+        body = await _body_of(receive) if scope["method"] == "POST" else b""
+        try:
+            await forwarded(self._peers, session.server, scope, body, receive, send)
+        except PeerGone:
+            await self._serve_alone(scope, _replayed(body, receive), send)
+
+    async def _serve_alone(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a call whose connection is gone. It has no stream, and nothing to delete. Source: MCP, transports."""
+        if scope["method"] == "POST":
+            await self._alone.handle_request(with_header(scope, SESSION_HEADER, None), receive, send)
+            return
+        error = NotFound("the connection has ended", code="connection_ended", hint="Initialize a new one.")
+        await answer(Refusal(error, 405, (("Allow", "POST"),)), send)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        """Answer a made-up, a deleted and a stolen id alike."""
+        error = NotFound(
+            "no such transport session", code="transport_session_unknown", hint="Initialize a new one, without the id."
+        )
+        await self._note(scope["state"]["credential"].principal, error)
+        await answer(Refusal(error, 404), send)
+
+    def _naming(self, scope: Scope, send: Send) -> Send:
+        """Put our id in place of the SDK's in the answer."""
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [self._named(scope, header) for header in message["headers"]]}
+            await send(message)
+
+        return send_named
+
+    def _named(self, scope: Scope, header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        name, value = header
+        if name.lower() != SESSION_HEADER:
+            return header
+        given = header_of(scope, SESSION_HEADER)
+        return name, (given or self._sessions.name(value.decode(), scope["state"]["credential"])).encode()
+
+
+class HttpSse:
+    """HTTP+SSE: a stream at one path, messages at another. Deprecated by the protocol, still what some clients speak.
+
+    Args:
+        server: What is served.
+        name: This server, sealed: part of the path that messages go to.
+        read_name: Tells which server a sealed name means; None for one that was made up.
+        own: This server's name.
+        peers: The other servers.
+        note: Audits refusals.
+    """
+
+    def __init__(
+        self,
+        server: Server[Any],
+        *,
+        name: str,
+        own: str,
+        read_name: Callable[[str], str | None],
+        peers: Peers,
+        note: NoteRefusal,
+    ) -> None:
+        self._server = server
+        self._own = own
+        self._read_name = read_name
+        self._peers = peers
+        self._note = note
+        self._transport = SseServerTransport(f"{MESSAGES_PATH}/{name}", max_request_body_size=_SDK_BODY_BYTES_MAX)
+
+    async def serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a client for as long as it holds its stream."""
+        async with self._transport.connect_sse(scope, receive, send) as (received, sent):
+            await self._server.run(received, sent, self._server.create_initialization_options())
+
+    async def serve_message(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a message for a stream, here or where that is."""
+        server = self._read_name(scope["path"].removeprefix(f"{MESSAGES_PATH}/"))
+        if server is None:
+            await self._refuse(scope, send)
+        elif server == self._own:
+            await self._take(scope, receive, send)
+        elif header_of(scope, FORWARDED_HEADER) is not None:
+            await self._refuse(scope, send)
+        else:
+            try:
+                await forwarded(self._peers, server, scope, await _body_of(receive), receive, send)
+            except PeerGone:
+                await self._refuse(scope, send)
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_missing = False
+
+        async def send_unless_missing(message: Message) -> None:
+            nonlocal is_missing
+            is_missing = is_missing or (message["type"] == "http.response.start" and message["status"] == 404)
+            if not is_missing:
+                await send(message)
+
+        await self._transport.handle_post_message(scope, receive, send_unless_missing)
+        if is_missing:
+            await self._refuse(scope, send)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        """Answer a made-up, an ended and a stolen stream alike."""
+        error = NotFound(
+            "no such stream", code="transport_session_unknown", hint=f"Open a new one with GET {SSE_PATH}."
+        )
+        await self._note(scope["state"]["credential"].principal, error)
+        await answer(Refusal(error, 404), send)
+
+
+async def forwarded(peers: Peers, server: str, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    """Hand a request on, until its client leaves.
+
+    Raises:
+        PeerGone: The server does not answer; nothing was sent.
+    """
+    gone: PeerGone | None = None
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch, tasks.cancel_scope)
+        try:
+            await peers.forward(server, scope, body, send)
+        except PeerGone as error:  # raised below, not wrapped into the task group's
+            gone = error
+        tasks.cancel_scope.cancel()
+    if gone is not None:
+        raise gone
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """Give a request's header, the first of that name."""
+    return next((value.decode("latin-1") for known, value in scope["headers"] if known == name), None)
+
+
+def with_header(scope: Scope, name: bytes, value: str | None) -> Scope:
+    """Give a scope with another value of a header; None leaves it out."""
+    kept = [(known, old) for known, old in scope["headers"] if known != name]
+    return {**scope, "headers": kept if value is None else [*kept, (name, value.encode())]}
+
+
+async def _body_of(receive: Receive) -> bytes:
+    """Read a body, which the body layer has bounded."""
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give a body again, then what comes after it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
