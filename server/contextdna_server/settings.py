@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -35,6 +35,7 @@ from contextdna.values.settings import (
     SearchSettings,
     WorkSettings,
 )
+from contextdna_server.endpoints import is_protected
 from contextdna_server.settings_errors import ENV_PREFIX, Sources, explained, near_misses
 from contextdna_server.settings_file import find_settings_file, read_settings_file
 
@@ -68,6 +69,12 @@ def _named(value: str) -> str:
     return value
 
 
+def _protected(value: str) -> str:
+    if value and not is_protected(value):
+        raise ValueError("use https://…, or http:// on this machine, without user, password and fragment")
+    return value
+
+
 def _rooted(value: Path) -> Path:
     return value.expanduser().absolute()
 
@@ -83,6 +90,10 @@ Name = Annotated[str, AfterValidator(_named)]
 Rooted = Annotated[Path, AfterValidator(_rooted)]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
 Roots = Annotated[tuple[Rooted, ...], NoDecode, BeforeValidator(_listed)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Endpoint = Annotated[str, AfterValidator(_protected)]
+SigningAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 Bytes = Annotated[int, Field(ge=1, le=1024**3)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Few = Annotated[int, Field(ge=1, le=1000)]
@@ -243,6 +254,61 @@ class HttpSection(Section):
     session_idle_s: Seconds = 1800.0
     drain_s: Seconds = 10.0
     """How long running calls may take to finish when the server is told to end."""
+    allowed_hosts: Texts = ()
+    """Values of Host that are answered, besides the bound host and that of the public URL; without a port, any port."""
+    allowed_origins: Texts = ()
+    """Origins of web pages that may call, such as https://app.example.org; a port of * is any."""
+    head_timeout_s: Seconds = 10.0
+    keep_alive_s: Seconds = 75.0
+    body_timeout_s: Seconds = 10.0
+    body_bytes_max: Bytes = 4 * 1024 * 1024
+    """Largest body; the default is the SDK's."""
+    bodies_bytes_max: Bytes = 256 * 1024 * 1024
+    """Bodies that are read at the same time, together."""
+    write_timeout_s: Seconds = 30.0
+    call_timeout_s: Seconds = 300.0
+    connections_max: Count = 2000
+    calls_max: Count = 64
+    streams_max: Count = 20
+    sessions_max: Count = 500
+    rate_per_s: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 50.0
+    rate_burst: Count = 200
+    auth_failures_per_min: Count = 60
+
+
+class ClaimsSection(Section):
+    """Where in a token's claims a principal stands: names, with dots between nested ones; empty: nowhere."""
+
+    agent_id: Annotated[str, Field(min_length=1)] = "sub"
+    projects: str = ""
+    team_id: str = ""
+    swarm_id: str = ""
+    role: str = ""
+
+
+class OAuthSection(Section):
+    """Whose access tokens the remote server takes beside its own, and what it reads in them."""
+
+    issuer: Endpoint = ""
+    """The issuer's identifier, a URL; empty: no tokens but our own."""
+    audience: Texts = ()
+    """Whom a token must be for; empty: this server's public addresses."""
+    jwks_url: Endpoint = ""
+    jwks_cache_s: Annotated[Seconds, Field(ge=30)] = 600.0
+    jwks_stale_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 3600.0
+    """How much longer keys serve while the issuer does not answer."""
+    algorithms: Annotated[tuple[SigningAlgorithm, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
+        get_args(SigningAlgorithm)
+    )
+    leeway_s: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 30.0
+    """How far clocks may be apart."""
+    scope_prefix: str = ""
+    claims: ClaimsSection = ClaimsSection()
+    agent_prefix: str = ""
+    default_projects: Names = ()
+    """Projects of tokens that have no claim for them."""
+    role_max: Role = Role.COORDINATOR
+    documentation_url: Endpoint = ""
 
 
 class Settings(BaseSettings):
@@ -270,6 +336,7 @@ class Settings(BaseSettings):
     work: WorkSection = WorkSection()
     sqlite: SqliteSection = SqliteSection()
     http: HttpSection = HttpSection()
+    oauth: OAuthSection = OAuthSection()
 
     @classmethod
     def settings_customise_sources(

@@ -122,6 +122,8 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
 
 def shown_default(value: Any) -> str:
     match value:
+        case None | "":
+            return "none" if value is None else "empty"
         case bool():
             return json.dumps(value)
         case Enum():
