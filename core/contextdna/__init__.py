@@ -16,6 +16,7 @@ from contextdna.domain.phases import cursor_behind
 from contextdna.domain.readable import one_line
 from contextdna.domain.retention import Swept
 from contextdna.domain.rotation import RotationReport
+from contextdna.domain.scopes import SCOPES
 from contextdna.domain.sessions import BeginRequest, BegunSession, SessionView
 from contextdna.domain.sharing import ShareReport
 from contextdna.domain.tool_calls import told_call
@@ -24,6 +25,7 @@ from contextdna.errors import (
     AccessDenied,
     Conflict,
     ContextDnaError,
+    CredentialRefused,
     IntegrityFault,
     InvalidInput,
     LimitExceeded,
@@ -33,6 +35,7 @@ from contextdna.errors import (
     StorageUnavailable,
 )
 from contextdna.hub import (
+    AccessTokens,
     Agents,
     Delegations,
     Documents,
@@ -49,6 +52,7 @@ from contextdna.hub import (
     open_hub,
 )
 from contextdna.ports.embedder import Embedder
+from contextdna.values.access_token import AccessToken, NewAccessToken, TokenPage, TokenRequest, TokenStatus
 from contextdna.values.agent import (
     Agent,
     AgentCard,
@@ -74,7 +78,9 @@ from contextdna.values.ids import (
     RecordId,
     SessionId,
     SignalId,
+    TokenId,
     holds_handle,
+    holds_token,
 )
 from contextdna.values.language import Language
 from contextdna.values.level import LEVELS_BY_LABEL, Level
@@ -101,7 +107,7 @@ from contextdna.values.memory import (
     StoredMemory,
     StoreStatus,
 )
-from contextdna.values.principal import Principal, Role
+from contextdna.values.principal import Principal, Role, Scope
 from contextdna.values.project import ProjectOverview
 from contextdna.values.record import Kind, Record, Tier
 from contextdna.values.search import Context, ContextQuery, Detail, Hit
@@ -136,7 +142,10 @@ __all__ = [
     "LEVELS_BY_LABEL",
     "MEMORY_TYPES",
     "RELATIONS",
+    "SCOPES",
     "AccessDenied",
+    "AccessToken",
+    "AccessTokens",
     "AcknowledgeReport",
     "Acknowledged",
     "AcknowledgementWait",
@@ -166,6 +175,7 @@ __all__ = [
     "ContextDnaError",
     "ContextQuery",
     "ConversationSummary",
+    "CredentialRefused",
     "Decision",
     "Delegation",
     "DelegationEnd",
@@ -215,6 +225,7 @@ __all__ = [
     "MemoryChange",
     "MemoryDraft",
     "MemorySelection",
+    "NewAccessToken",
     "NotFound",
     "OnDuplicate",
     "Outcome",
@@ -234,6 +245,7 @@ __all__ = [
     "Risk",
     "Role",
     "RotationReport",
+    "Scope",
     "SearchSettings",
     "SemanticHealth",
     "SentSignal",
@@ -267,6 +279,10 @@ __all__ = [
     "Tasks",
     "Team",
     "Tier",
+    "TokenId",
+    "TokenPage",
+    "TokenRequest",
+    "TokenStatus",
     "Turn",
     "TurnDraft",
     "WaitOutcome",
@@ -277,6 +293,7 @@ __all__ = [
     "cut_text",
     "headline",
     "holds_handle",
+    "holds_token",
     "is_textual",
     "naming_item",
     "one_line",

@@ -5,6 +5,7 @@
     │   └── LimitExceeded     a size or count is over its limit
     ├── NotFound              absent, or not visible to the caller: the two answer alike
     ├── AccessDenied          the caller may not do this, whatever the record
+    ├── CredentialRefused     the credential of a request tells of nobody who may call
     ├── SessionInvalid        the session handle is unknown, foreign, ended or expired
     ├── Conflict              the state moved on: stale version, duplicate, reused idempotency key
     ├── IntegrityFault        stored data or a key is not what it must be
@@ -17,13 +18,14 @@ No error text holds memory text, a key or a token.
 """
 
 from contextdna.values.ids import without_secrets
+from contextdna.values.principal import Principal, Scope
 
 
 class ContextDnaError(Exception):
     """The root of the tree; catch this at a boundary.
 
     Args:
-        message: What went wrong, one sentence, no record text. The secret of a session handle is left out.
+        message: What went wrong, one sentence, no record text. The secret of a handle or token is left out.
         code: Stable snake_case code.
         hint: What to do next.
         retryable: True when the same call may succeed later.
@@ -74,12 +76,46 @@ class NotFound(ContextDnaError):
 
 
 class AccessDenied(ContextDnaError):
-    """The caller's role or membership does not allow the action."""
+    """The caller's role or membership does not allow the action.
+
+    ``scopes`` are those that the action needs, where the credential lacks one of them.
+    """
 
     code = "access_denied"
 
-    def __init__(self, message: str, *, code: str = "", hint: str = "", record_ids: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        hint: str = "",
+        record_ids: tuple[str, ...] = (),
+        scopes: frozenset[Scope] = frozenset(),
+    ) -> None:
         super().__init__(message, code=code, hint=hint)
+        self.record_ids = record_ids
+        self.scopes = scopes
+
+
+class CredentialRefused(ContextDnaError):
+    """The credential of a request tells of nobody who may call now.
+
+    ``principal`` is set where it was a good credential once: its refusal can be audited. It is for the audit log only.
+    """
+
+    code = "token_invalid"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        hint: str = "",
+        principal: Principal | None = None,
+        record_ids: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.principal = principal
         self.record_ids = record_ids
 
 

@@ -87,6 +87,11 @@ class Action(StrEnum):
     RETIRE_AGENT = "agent.retire"
     READ_AGENTS = "agent.read"
     READ_AGENT_HISTORY = "agent.history"
+    CREATE_TOKEN = "token.create"  # noqa: S105 - an action's name
+    LIST_TOKENS = "token.list"
+    REVOKE_TOKEN = "token.revoke"  # noqa: S105 - an action's name
+    AUTHENTICATE = "token.authenticate"
+    REQUEST = "request.refuse"
 
 
 _SHOWN_IDS: Final = 10
@@ -101,6 +106,9 @@ SYSTEM_ONLY: Final = frozenset(
         Action.SWEEP,
         Action.REINDEX,
         Action.CLOSE_SESSIONS,
+        Action.CREATE_TOKEN,
+        Action.LIST_TOKENS,
+        Action.REVOKE_TOKEN,
     }
 )
 
@@ -119,6 +127,8 @@ RISKS: Final = {
     Action.ROTATE_KEYS: Risk.CRITICAL,
     Action.REGISTER_AGENT: Risk.MEDIUM,
     Action.RETIRE_AGENT: Risk.MEDIUM,
+    Action.CREATE_TOKEN: Risk.HIGH,
+    Action.REVOKE_TOKEN: Risk.MEDIUM,
 }
 """Risk of an allowed action; what is not named is low. Denials are always high."""
 

@@ -59,6 +59,7 @@ class ProjectKeys:
     hash_key: bytes = field(repr=False)
     sealed_hash_key: bytes = field(repr=False)
     audit_key: bytes = field(repr=False)
+    token_key: bytes = field(repr=False)
     data_keys: Mapping[str, bytes] = field(repr=False)
     current_key_id: str
     generation: int
@@ -221,6 +222,7 @@ class Vault:
             hash_key=_derive(root, "hash"),
             sealed_hash_key=_derive(root, "hash sealed"),
             audit_key=_derive(root, "audit"),
+            token_key=_derive(root, "tokens"),
             data_keys={row.key_id: self._plain(row) for row in data_rows},
             current_key_id=data_rows[-1].key_id,
             generation=max(row.version for row in rows),

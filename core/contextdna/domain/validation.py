@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from contextdna.domain.packing import compact_json
 from contextdna.errors import AccessDenied, InvalidInput, LimitExceeded
-from contextdna.values.ids import holds_handle, is_agent_path, is_name
+from contextdna.values.ids import holds_handle, holds_token, is_agent_path, is_name
 from contextdna.values.level import LEVELS_BY_LABEL, Level
 from contextdna.values.memory import MemoryChange, MemoryDraft
 from contextdna.values.settings import HubSettings, Limits
@@ -81,16 +81,22 @@ def check_agent_id(text: str, *, name: str) -> None:
 
 
 def check_no_handle(text: str, *, name: str) -> None:
-    """Refuse a session handle where a name belongs: names are shown to others.
+    """Refuse a session handle or an access token where a name belongs: names are shown to others.
 
     Raises:
-        InvalidInput: ``session_handle_in_argument``.
+        InvalidInput: ``session_handle_in_argument`` or ``access_token_in_argument``.
     """
     if holds_handle(text):
         raise InvalidInput(
             f"{name} holds a session handle, which is a secret",
             code="session_handle_in_argument",
             hint="Name the agent or the record; a handle is passed as session_id only.",
+        )
+    if holds_token(text):
+        raise InvalidInput(
+            f"{name} holds an access token, which is a secret",
+            code="access_token_in_argument",
+            hint="A token goes into the Authorization header only. Revoke this one: others may have seen it.",
         )
 
 

@@ -1,5 +1,6 @@
 """The hub joins domain and backends: ``open_hub(settings)`` and ``Hub.bind(principal) -> Workspace``."""
 
+from contextdna.hub.access_tokens import AccessTokens
 from contextdna.hub.agents import Agents
 from contextdna.hub.delegations import Delegations
 from contextdna.hub.documents import Documents
@@ -13,6 +14,7 @@ from contextdna.hub.tasks import Tasks
 from contextdna.hub.workspace import Health, Workspace
 
 __all__ = [
+    "AccessTokens",
     "Agents",
     "Delegations",
     "Documents",

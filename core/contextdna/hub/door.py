@@ -24,6 +24,7 @@ from contextdna.domain.held_rankings import HeldRankings
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.recall import Recall
+from contextdna.domain.scopes import require_scopes
 from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
 from contextdna.hub.reads import ReadLedger, ReadTrace
@@ -217,6 +218,7 @@ class Door:
         attempt.actor = actor  # before the role is judged, so that a refusal names the acting agent and its project
         await require_unretired(tx, actor, caller.principal, action)
         require_role(actor, action)
+        require_scopes(caller.principal, action)
         keys = await self.vault.keys(tx, actor.project_id)
         index = self._indexes.get(actor.project_id)
         if index is None:
@@ -243,6 +245,26 @@ class Door:
                 await tx.requests.add_conflict(_conflict(chain, now, draft.agent_id, error))
 
         with anyio.CancelScope(shield=True):  # a denial is told of, even where its caller has gone
+            await self.database.write(unit)
+
+    async def note_refusal(self, caller: Caller, action: Action, error: ContextDnaError, *, left_out: int = 0) -> None:
+        """Audit what was refused before it came to the door, in the chain of the project that the call names, if any.
+
+        Args:
+            caller: Who was refused.
+            action: At what.
+            error: Why.
+            left_out: How many like it are not told of.
+        """
+
+        async def unit(tx: Transaction) -> None:
+            chain = await _chain_of(tx, caller, _Attempt())
+            draft = _refused(chain, at=self.clock(), caller=caller, action=action, actor=None, error=error)
+            details = {"code": error.code, **({"left_out": left_out} if left_out else {})}
+            draft = replace(draft, outcome=Outcome.DENIED, risk=Risk.HIGH, details=compact_json(details))
+            await audit.append(tx, await self.vault.keys(tx, chain), [draft])
+
+        with anyio.CancelScope(shield=True):
             await self.database.write(unit)
 
 

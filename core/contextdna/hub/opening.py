@@ -20,6 +20,7 @@ from contextdna.domain.access import Caller
 from contextdna.domain.encryption import Vault
 from contextdna.domain.recall import Recall
 from contextdna.errors import SettingsInvalid, StorageUnavailable
+from contextdna.hub.authentication import Authentication
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.counting import open_counter
 from contextdna.hub.door import Door
@@ -32,7 +33,8 @@ from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.embedder import Embedder
 from contextdna.ports.storage import BlobStore, KeyRing
-from contextdna.values.ids import UPKEEP_AGENT
+from contextdna.values.access_token import AccessToken
+from contextdna.values.ids import INSTALLATION, UPKEEP_AGENT, without_secrets
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import HubSettings
 
@@ -46,9 +48,10 @@ _AUDITED_CHARS_MAX: Final = 64
 class Hub:
     """An open installation. ``bind`` gives a caller its workspace; nothing else leads to the data."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, authentication: Authentication) -> None:
         self._rooms = rooms
         self._door = rooms.door
+        self._authentication = authentication
 
     @property
     def settings(self) -> HubSettings:
@@ -76,6 +79,36 @@ class Hub:
         caller = Caller(principal, session_id, project_id, _audited(request_id), _audited(trace_id))
         return Workspace(self._rooms, caller)
 
+    async def authenticate(self, token_text: str, *, request_id: str = "", trace_id: str = "") -> AccessToken:
+        """Tell who bears an access token, from the database at every call: a revocation holds in every process at once.
+
+        The refusal of a token that worked once is audited here, in the installation's log.
+
+        Args:
+            token_text: The whole token, as its maker was shown it; it is neither kept nor repeated.
+            request_id: Names the request in the audit log, where it is refused.
+            trace_id: Names the trace there.
+
+        Raises:
+            CredentialRefused: ``token_invalid``, ``token_expired`` or ``token_revoked``.
+            StorageUnavailable: The engine cannot tell now.
+        """
+        return await self._authentication.bearer(
+            token_text, request_id=_audited(request_id), trace_id=_audited(trace_id)
+        )
+
+    async def check(self) -> None:
+        """Ask the database something small: whether calls can be served now.
+
+        Raises:
+            StorageUnavailable: They cannot.
+        """
+
+        async def unit(tx: Transaction) -> None:
+            await tx.projects.get(INSTALLATION)
+
+        await self._door.database.read(unit)
+
     def seal_text(self, text: str, purpose: str) -> str:
         """Encrypt a short text so that any server of this installation, and nobody else, opens it; it holds no data."""
         return self._door.vault.seal_text(text, purpose)
@@ -90,7 +123,8 @@ class Hub:
 
 
 def _audited(name: str) -> str:
-    """Bound a name that a client chose: the audit log is never swept."""
+    """Bound a name that a client chose, and keep secrets out of it: the audit log is never swept."""
+    name = without_secrets(name)
     if len(name) <= _AUDITED_CHARS_MAX:
         return name
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -137,7 +171,9 @@ async def open_hub(
         await _prepare(database, vault, settings, clock)
         stream = EventStream(database, channel)
         semantics = Semantics(door, chosen)
-        hub = Hub(Rooms(door, blobs, remains, stream, InProcessCache(entries_max=_CACHED_MAX), semantics))
+        authentication = Authentication(door)
+        rooms = Rooms(door, blobs, remains, stream, InProcessCache(entries_max=_CACHED_MAX), semantics)
+        hub = Hub(rooms, authentication)
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
         failure: Exception | None = None
@@ -146,6 +182,7 @@ async def open_hub(
             tasks.start_soon(upkeep.run)
             tasks.start_soon(stream.run)
             tasks.start_soon(semantics.run)
+            tasks.start_soon(authentication.run)
             try:
                 yield hub
             except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
@@ -154,6 +191,7 @@ async def open_hub(
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     await door.reads.settle()
+                    await authentication.settle()
         if failure is not None:
             raise failure
 

@@ -11,6 +11,7 @@ import anyio
 from contextdna.domain import embedding
 from contextdna.domain.access import Action, Caller, resolve_actor
 from contextdna.domain.recall import TEXT_CHARS_MAX, Recall
+from contextdna.domain.scopes import require_scopes
 from contextdna.domain.semantics import require_same_model
 from contextdna.domain.vectors import FLOAT_BYTES
 from contextdna.errors import ContextDnaError, StorageUnavailable
@@ -95,6 +96,7 @@ class Semantics:
 
         async def unit(tx: Transaction) -> ProjectId | None:
             actor = await resolve_actor(tx, caller, action, now=self._door.clock())
+            require_scopes(caller.principal, action)
             space = await tx.embeddings.space(actor.project_id)
             return actor.project_id if space is not None and space.model == recall.model else None
 

@@ -26,6 +26,8 @@ from contextdna.domain import (
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
 from contextdna.domain.validation import check_count
+from contextdna.errors import ContextDnaError
+from contextdna.hub.access_tokens import AccessTokens
 from contextdna.hub.agents import Agents
 from contextdna.hub.artifacts import Artifacts, aside, opened_bytes
 from contextdna.hub.blobs import BlobRoom
@@ -103,6 +105,7 @@ class Workspace:
         self._caller = caller
         self.events = Events(rooms.door, rooms.stream, caller)
         self.agents = Agents(rooms.door, caller)
+        self.access_tokens = AccessTokens(rooms.door, caller)
         self.signals = Signals(rooms.door, rooms.stream, caller)
         self.loops = Loops(rooms.door, caller)
         self.artifacts = Artifacts(rooms.door, rooms.blobs, caller)
@@ -506,6 +509,19 @@ class Workspace:
                 return ReindexReport(project_id, "", 0, 0, model_changed=False)
             done = await self._semantics.fill(project_id, progress=progress)
             return ReindexReport(project_id, recall.model, dimension, done, model_changed=changed)
+
+    async def note_refusal(self, error: ContextDnaError, *, action: Action = Action.REQUEST, left_out: int = 0) -> None:
+        """Audit a refusal that came before any operation, such as that of a request that is too large.
+
+        For servers, and never refused itself: whoever the caller is, what was refused to it is told of, at risk high,
+        in the log of the project that the call names, or in the installation's.
+
+        Args:
+            error: Why.
+            action: At what.
+            left_out: How many like it, just before, have no entry of their own.
+        """
+        await self._door.note_refusal(self._caller, action, error, left_out=left_out)
 
     async def sweep(self) -> retention.Swept:
         """Purge what retention says is over, and close overdue sessions (role system), in batches."""

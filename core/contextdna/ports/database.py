@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from contextdna.ports.access_tokens import AccessTokenTable
 from contextdna.ports.agents import AgentTable
 from contextdna.ports.embeddings import EmbeddingTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
@@ -46,6 +47,8 @@ class Transaction(Protocol):
     def events(self) -> EventTable: ...
     @property
     def keys(self) -> KeyTable: ...
+    @property
+    def access_tokens(self) -> AccessTokenTable: ...
     @property
     def requests(self) -> RequestTable: ...
 

@@ -15,6 +15,7 @@ GrantId = NewType("GrantId", str)
 EventId = NewType("EventId", str)
 SignalId = NewType("SignalId", str)
 AgentEntryId = NewType("AgentEntryId", str)
+TokenId = NewType("TokenId", str)
 
 # The installation's own audit chain and keys live under the empty project id.
 INSTALLATION: Final = ProjectId("")
@@ -28,6 +29,8 @@ _PATH_CHARS_MAX: Final = 2048
 _NAMED_CHARS_MAX: Final = 128
 _ID_PATTERN: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{22}")
 _HANDLE_PATTERN: Final = re.compile(r"(ses_[0-9a-z]{22})\.[0-9a-z]{20,}")  # one that lost its end too
+_TOKEN_PATTERN: Final = re.compile(r"cdna_(tok_[0-9a-hjkmnp-tv-z]{22})_([0-9a-hjkmnp-tv-z]{32})")
+_TOKEN_LIKE_PATTERN: Final = re.compile(r"(cdna_tok_[0-9a-z]{22})_[0-9a-z]{20,}")
 
 # Crockford's base 32: digits first, so that text order is time order.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -35,6 +38,7 @@ _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHA
 _TIME_PAIRS: Final = 5  # 50 bits of milliseconds: until the year 37648
 _RANDOM_PAIRS: Final = 6  # 60 bits
 _SECRET_PAIRS: Final = 13  # 130 bits
+_TOKEN_SECRET_PAIRS: Final = 16  # 160 bits: a token lives longer than a session
 
 
 class IdPrefix(StrEnum):
@@ -53,6 +57,7 @@ class IdPrefix(StrEnum):
     AGENT_ENTRY = "aen"
     CONFLICT = "cfl"
     KEY = "key"
+    TOKEN = "tok"  # noqa: S105 - opens nothing
 
 
 def _base32(number: int, pairs: int) -> str:
@@ -75,9 +80,14 @@ def holds_handle(text: str) -> bool:
     return _HANDLE_PATTERN.search(text) is not None
 
 
+def holds_token(text: str) -> bool:
+    """Tell whether an access token, a secret, stands in a text."""
+    return _TOKEN_LIKE_PATTERN.search(text) is not None
+
+
 def without_secrets(text: str) -> str:
-    """Write a text without the unguessable half of any session handle in it."""
-    return _HANDLE_PATTERN.sub(r"\1.…", text)
+    """Write a text without the unguessable part of any session handle or access token in it."""
+    return _TOKEN_LIKE_PATTERN.sub(r"\1_…", _HANDLE_PATTERN.sub(r"\1.…", text))
 
 
 def as_named(text: str) -> str:
@@ -88,6 +98,18 @@ def as_named(text: str) -> str:
 def new_secret() -> str:
     """Make the unguessable half of a session handle (26 characters, 130 random bits)."""
     return _base32(secrets.randbits(130), _SECRET_PAIRS)
+
+
+def new_token_text(token_id: TokenId) -> tuple[str, str]:
+    """Make an access token of an id; gives (the whole text, its unguessable part of 32 characters, 160 random bits)."""
+    secret = _base32(secrets.randbits(160), _TOKEN_SECRET_PAIRS)
+    return f"cdna_{token_id}_{secret}", secret
+
+
+def token_parts(text: str) -> tuple[TokenId, str] | None:
+    """Give the id and the unguessable part of a text that has the form of an access token, else None."""
+    match = _TOKEN_PATTERN.fullmatch(text)
+    return (TokenId(match[1]), match[2]) if match else None
 
 
 def delegated_id(parent: AgentId, child: AgentId) -> AgentId:

@@ -19,6 +19,16 @@ class Role(StrEnum):
         return list(Role).index(self)
 
 
+class Scope(StrEnum):
+    """What a credential may be used for; a role says what its agent may do, and a call needs both."""
+
+    READ = "read"
+    WRITE = "write"
+    SHARE = "share"
+    DECIDE = "decide"
+    ADMIN = "admin"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The verified caller: from a credential or the configuration, never from a tool argument."""
@@ -28,6 +38,8 @@ class Principal:
     team_id: str = ""
     swarm_id: str = ""
     role: Role = Role.AGENT
+    scopes: frozenset[Scope] = frozenset(Scope)
+    """Of the credential: a session handle never widens them."""
 
 
 @dataclass(frozen=True, slots=True)

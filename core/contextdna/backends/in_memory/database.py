@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 import anyio
 import anyio.lowlevel
 
+from contextdna.backends.in_memory.access_tokens import InMemoryAccessTokens
 from contextdna.backends.in_memory.agents import InMemoryAgents
 from contextdna.backends.in_memory.embeddings import InMemoryEmbeddings
 from contextdna.backends.in_memory.ledger import InMemoryAudit, InMemoryEvents, InMemoryKeys, InMemoryRequests
@@ -39,6 +40,7 @@ class InMemoryTransaction:
         self.audit = InMemoryAudit(sheets)
         self.events = InMemoryEvents(sheets)
         self.keys = InMemoryKeys(sheets)
+        self.access_tokens = InMemoryAccessTokens(sheets)
         self.requests = InMemoryRequests(sheets)
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Generic, Self, TypeVar
 
 from contextdna.errors import Conflict
+from contextdna.values.access_token import KeptToken
 from contextdna.values.agent import Agent, AgentEntry
 from contextdna.values.audit import AuditEntry, AuditHead
 from contextdna.values.embedding import Embedding
@@ -20,6 +21,7 @@ from contextdna.values.ids import (
     RecordId,
     SessionId,
     SignalId,
+    TokenId,
 )
 from contextdna.values.key import WrappedKey
 from contextdna.values.project import Conflict as LostWrite
@@ -113,6 +115,7 @@ class Sheets:
     events: Sheet[tuple[ProjectId, EventId], Event] = field(default_factory=Sheet)
     event_seq: Sheet[None, int] = field(default_factory=Sheet)
     keys: Sheet[tuple[ProjectId, str], WrappedKey] = field(default_factory=Sheet)
+    access_tokens: Sheet[TokenId, KeptToken] = field(default_factory=Sheet)
     answers: Sheet[tuple[ProjectId, AgentId, str], IdempotentResult] = field(default_factory=Sheet)
     conflicts: Sheet[tuple[ProjectId, str], LostWrite] = field(default_factory=Sheet)
 

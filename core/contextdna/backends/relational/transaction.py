@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from contextdna.backends.relational.access_tokens import AccessTokens
 from contextdna.backends.relational.agents import Agents
 from contextdna.backends.relational.embeddings import Embeddings
 from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
@@ -31,6 +32,7 @@ class RelationalTransaction:
     audit: Audit
     events: Events
     keys: Keys
+    access_tokens: AccessTokens
     requests: Requests
 
 
@@ -50,5 +52,6 @@ def tables_over(executor: Executor) -> RelationalTransaction:
         audit=Audit(executor),
         events=Events(executor),
         keys=Keys(executor),
+        access_tokens=AccessTokens(executor),
         requests=Requests(executor),
     )

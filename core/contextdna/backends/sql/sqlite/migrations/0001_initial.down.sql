@@ -7,6 +7,7 @@ DROP VIEW turns;
 DROP VIEW memories;
 DROP TABLE conflicts;
 DROP TABLE idempotent_answers;
+DROP TABLE access_tokens;
 DROP TABLE keys;
 DROP TABLE events;
 DROP TABLE acknowledgements;

@@ -393,6 +393,25 @@ CREATE TABLE keys (
   PRIMARY KEY (project_id, key_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Of the installation, not of a project. A token's text is stored nowhere, only the digest of its secret.
+CREATE TABLE access_tokens (
+  id TEXT NOT NULL PRIMARY KEY,
+  agent_id TEXT NOT NULL,
+  project_ids TEXT NOT NULL,
+  team_id TEXT NOT NULL,
+  swarm_id TEXT NOT NULL,
+  role TEXT NOT NULL,
+  scopes TEXT NOT NULL,
+  label TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  created_by TEXT NOT NULL,
+  expires_at INTEGER,
+  revoked_at INTEGER,
+  last_used_at INTEGER,
+  secret_digest BLOB NOT NULL,
+  seal BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE idempotent_answers (
   project_id TEXT NOT NULL,
   agent_id TEXT NOT NULL,
