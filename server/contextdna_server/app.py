@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, Tool
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    DiscoverResult,
+    InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    RequestParams,
+    ServerCapabilities,
+    SetLevelRequestParams,
+    Tool,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from contextdna import Hub, Principal, Workspace
-from contextdna_server.prompts import PROMPTS
+from contextdna_server.logging_level import log_refusal, set_level
+from contextdna_server.prompts import PROMPTS, ServedPrompt
 from contextdna_server.protocol import prompt_handlers, resource_handlers
+from contextdna_server.served_resources import RESOURCES, ServedResources
 from contextdna_server.subscriptions import subscription_handlers
 from contextdna_tools import FULL_TOOLS, TOOLS, AnyTool, Call, failure, input_schema, output_schema, run_tool
 
@@ -32,6 +46,8 @@ def build_server(
     *,
     identity: Callable[[], Principal],
     tools: tuple[AnyTool, ...] = TOOLS,
+    resources: ServedResources = RESOURCES,
+    prompts: tuple[ServedPrompt, ...] = PROMPTS,
     allowed_roots: tuple[Path, ...] = (),
 ) -> Server[Any]:
     """Build the server around an open hub.
@@ -40,6 +56,8 @@ def build_server(
         hub: The installation.
         identity: Gives the verified caller of the request at hand.
         tools: The tools that are listed.
+        resources: The resources that are listed, read and watched.
+        prompts: The prompts that are listed.
         allowed_roots: Folders that attach_artifact may read local files from.
     """
 
@@ -51,6 +69,7 @@ def build_server(
             trace_id=_trace_id(ctx),
             allowed_roots=allowed_roots,
             progress=ctx.session.report_progress,  # does nothing where the client did not ask for it
+            note_refused=lambda error, tool: log_refusal(ctx, error, tool=tool),
         )
 
     def workspace_for(ctx: Context, project_id: str) -> Workspace:
@@ -58,17 +77,22 @@ def build_server(
         return hub.bind(call.principal, project_id=project_id, request_id=call.request_id, trace_id=call.trace_id)
 
     list_tools, call_tool = _tool_handlers(tools, call_of)
-    return Server(
+    schemas = {tool.name: input_schema(tool.arguments) for tool in tools}
+    server: Server[Any] = Server(
         "contextdna",
         version=version("contextdna"),
         title="contextdna",
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
-        **resource_handlers(workspace_for),
-        **prompt_handlers(PROMPTS, workspace_for),
-        **subscription_handlers(workspace_for, identity),
+        get_tool_input_schema=schemas.get,  # else the SDK lists all tools before each call over HTTP
+        **resource_handlers(resources, workspace_for),
+        **prompt_handlers(prompts, resources, workspace_for),
+        **subscription_handlers(resources, workspace_for, identity),
     )
+    server.add_request_handler("logging/setLevel", SetLevelRequestParams, set_level)  # by name it would warn at start
+    server.add_request_handler("server/discover", RequestParams, _discover(server))
+    return server
 
 
 def described(tool: AnyTool) -> Tool:
@@ -77,7 +101,7 @@ def described(tool: AnyTool) -> Tool:
         name=tool.name,
         description=tool.description,
         input_schema=input_schema(tool.arguments),
-        output_schema=output_schema(tool.result),
+        output_schema=None if issubclass(tool.result, CallToolResult) else output_schema(tool.result),
         annotations=tool.annotations,
     )
 
@@ -89,13 +113,33 @@ def _tool_handlers(tools: tuple[AnyTool, ...], call_of: Callable[[Context], Call
     async def list_tools(_ctx: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
         return listed
 
-    async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         tool = by_name.get(params.name)
         if tool is None:
             return _unknown(params.name, by_name)
         return await run_tool(tool, params.arguments or {}, call_of(ctx))
 
     return list_tools, call_tool
+
+
+def _discover(server: Server[Any]) -> Callable[[Context, RequestParams], Awaitable[DiscoverResult]]:
+    """Serve server/discover. The SDK would announce changes of lists that never change while a server runs."""
+
+    async def discover(ctx: Context, _params: RequestParams) -> DiscoverResult:
+        return DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+            capabilities=_unchanging(server.get_capabilities(protocol_version=ctx.protocol_version)),
+            instructions=server.instructions,
+        )
+
+    return discover
+
+
+def _unchanging(capabilities: ServerCapabilities) -> ServerCapabilities:
+    lists = {name: getattr(capabilities, name) for name in ("tools", "prompts", "resources")}
+    return capabilities.model_copy(
+        update={name: listed.model_copy(update={"list_changed": False}) for name, listed in lists.items() if listed}
+    )
 
 
 def _unknown(name: str, listed: Iterable[str]) -> CallToolResult:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mcp_types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
+from mcp_types import GetPromptResult, InputRequiredResult, Prompt, PromptArgument, PromptMessage, TextContent
 
 from contextdna import Context, ContextQuery, GateState, Hit, InvalidInput, Kind, LoopRecord, SessionId, Workspace
 from contextdna_resources import (
@@ -54,6 +54,8 @@ _PROJECT: Final = PromptArgument(
 )
 
 Arguments = Mapping[str, str]
+Written = str | GetPromptResult | InputRequiredResult
+"""What a prompt says: a text of the user's, or the protocol's own results where a text is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class ServedPrompt:
     """A prompt as it is listed, and the function that writes it."""
 
     definition: Prompt
-    write: Callable[[Arguments, Workspace], Awaitable[str]]
+    write: Callable[[Arguments, Workspace], Awaitable[Written]]
 
     def check(self, arguments: Arguments) -> None:
         """Refuse arguments that the prompt does not take, or cannot do without.
@@ -92,7 +94,7 @@ async def get_prompt(
     workspace: WorkspaceFor,
     *,
     prompts: "Sequence[ServedPrompt] | None" = None,
-) -> GetPromptResult:
+) -> GetPromptResult | InputRequiredResult:
     """Write a prompt for the caller that the workspace is bound to.
 
     Raises:
@@ -101,8 +103,10 @@ async def get_prompt(
     """
     served = find_prompt(name, PROMPTS if prompts is None else prompts)
     served.check(arguments)
-    text = await served.write(arguments, workspace(arguments.get("project_id", "")))
-    message = PromptMessage(role="user", content=TextContent(type="text", text=text))
+    written = await served.write(arguments, workspace(arguments.get("project_id", "")))
+    if not isinstance(written, str):
+        return written
+    message = PromptMessage(role="user", content=TextContent(type="text", text=written))
     return GetPromptResult(description=served.definition.description, messages=[message])
 
 

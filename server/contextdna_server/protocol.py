@@ -13,6 +13,7 @@ from mcp_types import (
     Completion,
     GetPromptRequestParams,
     GetPromptResult,
+    InputRequiredResult,
     ListPromptsResult,
     ListResourcesResult,
     ListResourceTemplatesResult,
@@ -23,8 +24,10 @@ from mcp_types import (
 )
 
 from contextdna import AccessDenied, ContextDnaError, InvalidInput, NotFound, SessionInvalid, Workspace
-from contextdna_resources import RESOURCES, TEMPLATES, WorkspaceFor, complete, complete_name, read_resource
+from contextdna_resources import WorkspaceFor, complete_name
+from contextdna_server.logging_level import log_refusal
 from contextdna_server.prompts import ServedPrompt, find_prompt, get_prompt
+from contextdna_server.served_resources import ServedResources
 from contextdna_tools import unforeseen
 
 Request = ServerRequestContext[Any, Any]
@@ -51,23 +54,27 @@ class PromptHandlers(TypedDict):
     """What the low-level server takes for prompts, and for the completions of prompts and resources."""
 
     on_list_prompts: _PageHandler[ListPromptsResult]
-    on_get_prompt: Handler[GetPromptRequestParams, GetPromptResult]
+    on_get_prompt: Handler[GetPromptRequestParams, GetPromptResult | InputRequiredResult]
     on_completion: Handler[CompleteRequestParams, CompleteResult]
 
 
-def resource_handlers(workspace_for: BindWorkspace) -> ResourceHandlers:
+def resource_handlers(resources: ServedResources, workspace_for: BindWorkspace) -> ResourceHandlers:
     """Build the handlers for resources/list, resources/templates/list and resources/read."""
 
     async def list_resources(_ctx: Request, params: PaginatedRequestParams | None) -> ListResourcesResult:
         _refuse_cursor(params)
-        return ListResourcesResult(resources=list(RESOURCES))
+        return ListResourcesResult(resources=list(resources.fixed))
 
     async def list_templates(_ctx: Request, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         _refuse_cursor(params)
-        return ListResourceTemplatesResult(resource_templates=list(TEMPLATES))
+        return ListResourceTemplatesResult(resource_templates=list(resources.templates))
 
     async def read(ctx: Request, params: ReadResourceRequestParams) -> ReadResourceResult:
-        return ReadResourceResult(contents=await read_resource(str(params.uri), _bound(workspace_for, ctx)))
+        uri = str(params.uri)
+        try:
+            return ReadResourceResult(contents=await resources.read(uri, _bound(workspace_for, ctx)))
+        except NotFound as error:
+            raise protocol_error(error, uri=uri) from None
 
     return {
         "on_list_resources": guarded(list_resources),
@@ -76,18 +83,21 @@ def resource_handlers(workspace_for: BindWorkspace) -> ResourceHandlers:
     }
 
 
-def prompt_handlers(prompts: Sequence[ServedPrompt], workspace_for: BindWorkspace) -> PromptHandlers:
+def prompt_handlers(
+    prompts: Sequence[ServedPrompt], resources: ServedResources, workspace_for: BindWorkspace
+) -> PromptHandlers:
     """Build the handlers for prompts/list, prompts/get and completion/complete."""
 
     async def list_prompts(_ctx: Request, params: PaginatedRequestParams | None) -> ListPromptsResult:
         _refuse_cursor(params)
         return ListPromptsResult(prompts=[served.definition for served in prompts])
 
-    async def get(ctx: Request, params: GetPromptRequestParams) -> GetPromptResult:
+    async def get(ctx: Request, params: GetPromptRequestParams) -> GetPromptResult | InputRequiredResult:
         return await get_prompt(params.name, params.arguments or {}, _bound(workspace_for, ctx), prompts=prompts)
 
     async def completion(ctx: Request, params: CompleteRequestParams) -> CompleteResult:
-        return CompleteResult(completion=await _complete(params, prompts, _bound(workspace_for, ctx)))
+        workspace = _bound(workspace_for, ctx)
+        return CompleteResult(completion=await _complete(params, prompts, resources, workspace))
 
     return {
         "on_list_prompts": guarded(list_prompts),
@@ -105,17 +115,22 @@ def guarded(handler: Handler[P, R]) -> Handler[P, R]:
         except MCPError:
             raise
         except ContextDnaError as error:
-            raise protocol_error(error) from None
+            raise await _refused(ctx, error) from None
         except Exception as error:  # noqa: BLE001 - here the unforeseen becomes an answer
-            raise protocol_error(unforeseen(ctx.method, error)) from None
+            raise await _refused(ctx, unforeseen(ctx.method, error)) from None
 
     return serve
 
 
-def protocol_error(error: ContextDnaError) -> MCPError:
+async def _refused(ctx: Request, error: ContextDnaError) -> MCPError:
+    await log_refusal(ctx, error)
+    return protocol_error(error)
+
+
+def protocol_error(error: ContextDnaError, **about: str) -> MCPError:
     """Turn one of our errors into a JSON-RPC error: -32602 where the request is at fault, else -32603."""
     code = INVALID_PARAMS if isinstance(error, _CALLERS_FAULT) else INTERNAL_ERROR
-    data = {"code": error.code, "hint": error.hint, "retryable": error.retryable}
+    data = {"code": error.code, "hint": error.hint, "retryable": error.retryable, **about}
     return MCPError(code, f"{error.message}. {error.hint}" if error.hint else error.message, data)
 
 
@@ -124,12 +139,15 @@ def _bound(workspace_for: BindWorkspace, ctx: Request) -> WorkspaceFor:
 
 
 async def _complete(
-    params: CompleteRequestParams, prompts: Sequence[ServedPrompt], workspace: WorkspaceFor
+    params: CompleteRequestParams,
+    prompts: Sequence[ServedPrompt],
+    resources: ServedResources,
+    workspace: WorkspaceFor,
 ) -> Completion:
     name, value = params.argument.name, params.argument.value
     chosen = (params.context and params.context.arguments) or {}
     if not isinstance(params.ref, PromptReference):
-        return await complete(params.ref.uri, name, value, chosen, workspace)
+        return await resources.complete(params.ref.uri, name, value, chosen, workspace)
     known = [argument.name for argument in find_prompt(params.ref.name, prompts).definition.arguments or []]
     if name not in known:
         raise InvalidInput(

@@ -31,8 +31,8 @@ from mcp_types import (
 )
 
 from contextdna import AgentId, ContextDnaError, LimitExceeded, Principal, StorageUnavailable, Workspace
-from contextdna_resources import changes, check_readable, parse_uri
 from contextdna_server.protocol import BindWorkspace, Handler, Request, guarded
+from contextdna_server.served_resources import ServedResources
 from contextdna_tools import unforeseen
 
 SUBSCRIPTIONS_MAX: Final = 200
@@ -51,11 +51,18 @@ Tell = Callable[[str], Awaitable[None]]
 
 
 class Subscriptions:
-    """The lifetime of a running server's subscriptions, and how many each agent has."""
+    """The lifetime of a running server's subscriptions, and how many each agent has.
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    Args:
+        tasks: Where they live.
+        held: How many each agent has, over all connections: a lifetime may be that of one connection only.
+        resources: What they are to.
+    """
+
+    def __init__(self, tasks: TaskGroup, held: Counter[AgentId], resources: ServedResources) -> None:
         self._tasks = tasks
-        self._held: Counter[AgentId] = Counter()
+        self._held = held
+        self._resources = resources
 
     @contextmanager
     def room(self, agent_id: AgentId, places: int = 1) -> Iterator[None]:
@@ -108,7 +115,7 @@ class Subscriptions:
                 ready()
                 task_status.started()
 
-            await _tell_changes(uri, workspace, subscriber.tell, begun)
+            await _tell_changes(self._resources, uri, workspace, subscriber.tell, begun)
 
 
 class Subscriber:
@@ -157,16 +164,17 @@ class Subscriber:
             self.leave(uri)
 
 
-async def _tell_changes(uri: str, workspace: Workspace, tell: Tell, begun: Callable[[], None]) -> None:
+async def _tell_changes(
+    resources: ServedResources, uri: str, workspace: Workspace, tell: Tell, begun: Callable[[], None]
+) -> None:
     """Tell of every change of a resource, until cancelled. Where the events cannot be read for a while, tell then."""
-    parsed = parse_uri(uri)
     ready = False
     while True:
         try:
-            async with aclosing(changes(parsed, workspace)) as signs:
+            async with aclosing(resources.changes(uri, workspace)) as signs:
                 await anext(signs)
                 if ready:
-                    await check_readable(parsed, workspace)
+                    await resources.check(uri, workspace)
                     await tell(uri)  # what happened meanwhile is not known
                 else:
                     ready = True
@@ -198,18 +206,20 @@ class SubscriptionHandlers(TypedDict):
     on_subscriptions_listen: Handler[SubscriptionsListenRequestParams, SubscriptionsListenResult]
 
 
-def subscription_handlers(workspace_for: BindWorkspace, identity: Callable[[], Principal]) -> SubscriptionHandlers:
+def subscription_handlers(
+    resources: ServedResources, workspace_for: BindWorkspace, identity: Callable[[], Principal]
+) -> SubscriptionHandlers:
     """Build the handlers for resources/subscribe, resources/unsubscribe and subscriptions/listen.
 
     Args:
+        resources: What can be subscribed to.
         workspace_for: Binds the verified caller of a request in a project.
         identity: Gives the verified caller of the request at hand.
     """
 
-    async def admitted(ctx: Request, text: str) -> Workspace:
-        uri = parse_uri(text)
-        workspace = workspace_for(ctx, uri.project_id)
-        await check_readable(uri, workspace)
+    async def admitted(ctx: Request, uri: str) -> Workspace:
+        workspace = workspace_for(ctx, resources.project_of(uri))
+        await resources.check(uri, workspace)
         return workspace
 
     async def subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
@@ -218,7 +228,7 @@ def subscription_handlers(workspace_for: BindWorkspace, identity: Callable[[], P
         return EmptyResult()
 
     async def unsubscribe(ctx: Request, params: UnsubscribeRequestParams) -> EmptyResult:
-        parse_uri(params.uri)
+        resources.project_of(params.uri)
         _of_connection(ctx).leave(params.uri)
         return EmptyResult()
 
@@ -226,28 +236,29 @@ def subscription_handlers(workspace_for: BindWorkspace, identity: Callable[[], P
         uris = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
         with _subscriptions(ctx).room(identity().agent_id, len(uris) + 1):
             workspaces = {uri: await admitted(ctx, uri) for uri in uris}
-            await _serve_stream(ctx, params.notifications, workspaces)
+            await _serve_stream(ctx, workspaces)
         return SubscriptionsListenResult(_meta=_stamp(ctx))
 
+    held: Counter[AgentId] = Counter()
+
+    @asynccontextmanager
+    async def lifespan(_server: Server[Any]) -> AsyncIterator[Subscriptions]:
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+            try:
+                yield Subscriptions(tasks, held, resources)
+            except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
     return {
-        "lifespan": _lifespan,
+        "lifespan": lifespan,
         "on_subscribe_resource": guarded(subscribe),
         "on_unsubscribe_resource": guarded(unsubscribe),
         "on_subscriptions_listen": guarded(listen),
     }
-
-
-@asynccontextmanager
-async def _lifespan(_server: Server[Any]) -> AsyncIterator[Subscriptions]:
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            yield Subscriptions(tasks)
-        except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 def _subscriptions(ctx: Request) -> Subscriptions:
@@ -265,7 +276,7 @@ def _of_connection(ctx: Request) -> Subscriber:
     return known
 
 
-async def _serve_stream(ctx: Request, asked: SubscriptionFilter, workspaces: dict[str, Workspace]) -> None:
+async def _serve_stream(ctx: Request, workspaces: dict[str, Workspace]) -> None:
     """Acknowledge, then tell, until the client cancels or something can no longer be told of."""
     acknowledged = anyio.Event()
 
@@ -279,7 +290,7 @@ async def _serve_stream(ctx: Request, asked: SubscriptionFilter, workspaces: dic
         for uri, workspace in workspaces.items():
             await _subscriptions(ctx).begin(stream, uri, workspace, None)
         params = SubscriptionsAcknowledgedNotificationParams(
-            notifications=_honoured(asked, list(workspaces)), _meta=_stamp(ctx)
+            notifications=_honoured(list(workspaces)), _meta=_stamp(ctx)
         )
         await ctx.session.send_notification(SubscriptionsAcknowledgedNotification(params=params), ctx.request_id)
         acknowledged.set()
@@ -288,14 +299,9 @@ async def _serve_stream(ctx: Request, asked: SubscriptionFilter, workspaces: dic
         stream.leave_all()
 
 
-def _honoured(asked: SubscriptionFilter, uris: list[str]) -> SubscriptionFilter:
-    """Agree to all that was asked and admitted; our lists of tools, prompts and resources never change."""
-    return SubscriptionFilter(
-        tools_list_changed=asked.tools_list_changed or None,
-        prompts_list_changed=asked.prompts_list_changed or None,
-        resources_list_changed=asked.resources_list_changed or None,
-        resource_subscriptions=uris or None,
-    )
+def _honoured(uris: list[str]) -> SubscriptionFilter:
+    """Agree to what was admitted: our lists of tools, prompts and resources never change, so no change is told of."""
+    return SubscriptionFilter(resource_subscriptions=uris or None)
 
 
 def _stamp(ctx: Request) -> dict[str, Any]:

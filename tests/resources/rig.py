@@ -26,6 +26,7 @@ from contextdna import (
 )
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.protocol import prompt_handlers, resource_handlers
+from contextdna_server.served_resources import RESOURCES
 
 DEFAULT = ProjectId("default")
 OTHER = ProjectId("other")
@@ -48,7 +49,9 @@ class Rig:
         def workspace_for(_ctx: object, project_id: str) -> Workspace:
             return self.workspace(principal, project_id=project_id)
 
-        return Server("test", **resource_handlers(workspace_for), **prompt_handlers(PROMPTS, workspace_for))
+        return Server(
+            "test", **resource_handlers(RESOURCES, workspace_for), **prompt_handlers(PROMPTS, RESOURCES, workspace_for)
+        )
 
     def client(self, principal: Principal) -> Client:
         return Client(self.server(principal), mode=self.mode)
@@ -98,3 +101,8 @@ async def refusal(client: Client, uri: str) -> MCPError:
     with pytest.raises(MCPError) as caught:
         await client.read_resource(uri)
     return caught.value
+
+
+def data_of(error: MCPError) -> dict[str, Any]:
+    """Give what an error says beside its message, without the URI that was asked for."""
+    return {name: value for name, value in (error.error.data or {}).items() if name != "uri"}

@@ -35,8 +35,9 @@ from contextdna_resources.contents import INLINE_BYTES_MAX, quoted
 from contextdna_resources.conversations import PAGE_CHARS_MAX
 from contextdna_server.prompts import PROMPTS
 from contextdna_server.protocol import prompt_handlers, resource_handlers
+from contextdna_server.served_resources import RESOURCES
 from contextdna_tools import FULL_TOOLS, TOOLS
-from tests.resources.rig import ALICE, BOB, DEFAULT, ROOT, Rig, open_rig, read_blob, read_text, refusal
+from tests.resources.rig import ALICE, BOB, DEFAULT, ROOT, Rig, data_of, open_rig, read_blob, read_text, refusal
 
 pytestmark = pytest.mark.anyio
 BASE = "contextdna://projects/default"
@@ -124,7 +125,9 @@ async def test_a_foreign_project_answers_as_one_that_does_not_exist(rig: Rig) ->
         foreign = await refusal(client, "contextdna://projects/other")
         absent = await refusal(client, "contextdna://projects/nowhere")
     assert code_of(foreign) == "project_not_found"
-    assert foreign.error == absent.error
+    assert (foreign.error.code, foreign.error.message) == (absent.error.code, absent.error.message)
+    assert data_of(foreign) == data_of(absent)
+    assert foreign.error.data["uri"] == "contextdna://projects/other"
 
 
 async def test_a_memory_is_given_in_full(rig: Rig) -> None:
@@ -171,7 +174,7 @@ async def test_a_private_memory_of_another_answers_as_one_that_does_not_exist(ri
     async with rig.client(BOB) as client:
         denied = await refusal(client, f"{BASE}/memories/{hidden}")
         missing = await refusal(client, f"{BASE}/memories/{absent}")
-    assert (denied.error.code, denied.error.data) == (INVALID_PARAMS, missing.error.data)
+    assert (denied.error.code, data_of(denied)) == (INVALID_PARAMS, data_of(missing))
     assert denied.error.message.replace(hidden, absent) == missing.error.message
     assert code_of(denied) == "not_found"
 
@@ -194,7 +197,7 @@ async def test_artifacts_and_conversations_of_another_answer_as_absent(rig: Rig)
             absent = hidden[:4] + "0" * (len(hidden) - 4)
             denied, missing = await refusal(client, f"{uri}/{hidden}"), await refusal(client, f"{uri}/{absent}")
             assert denied.error.message.replace(hidden, absent) == missing.error.message
-            assert denied.error.data == missing.error.data
+            assert data_of(denied) == data_of(missing)
         assert (await read_json(client, f"{BASE}/artifacts"))["artifacts"] == []
         assert (await read_json(client, f"{BASE}/conversations"))["conversations"] == []
 
@@ -503,7 +506,9 @@ def broken_server(error: Exception) -> Server[Any]:
     def workspace_for(_ctx: object, _project_id: str) -> Workspace:
         raise error
 
-    return Server("test", **resource_handlers(workspace_for), **prompt_handlers(PROMPTS, workspace_for))
+    return Server(
+        "test", **resource_handlers(RESOURCES, workspace_for), **prompt_handlers(PROMPTS, RESOURCES, workspace_for)
+    )
 
 
 async def test_an_unforeseen_error_reaches_neither_client_nor_log_with_its_text(

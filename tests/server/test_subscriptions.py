@@ -18,6 +18,7 @@ from mcp.client.subscriptions import ResourceUpdated
 from mcp.server.lowlevel import Server
 from mcp_types import ResourceUpdatedNotification
 
+import contextdna_resources
 from contextdna import (
     AgentId,
     ArtifactDraft,
@@ -315,6 +316,7 @@ class TestWhatIsTold:
         async with Client(server_for(hub, BOB)) as client:
             assert client.server_capabilities.resources is not None
             assert client.server_capabilities.resources.subscribe is True
+            assert client.server_capabilities.resources.list_changed is False
 
 
 class TestAccess:
@@ -517,7 +519,7 @@ class TestEnds:
         self, hub: Hub, era: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(subscriptions, "_RETRY_S", 0.001)
-        monkeypatch.setattr(subscriptions, "changes", failing_once(StorageUnavailable("busy", retryable=True)))
+        monkeypatch.setattr(contextdna_resources, "changes", failing_once(StorageUnavailable("busy", retryable=True)))
         async with told_of(server_for(hub, BOB), era, BASE) as told:
             assert await told.next() == BASE
             await remember(hub.bind(ALICE), "one")
@@ -526,7 +528,7 @@ class TestEnds:
     async def test_a_stream_that_can_tell_no_more_ends_gracefully(
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriptions, "changes", failing_once(NotFound("gone")))
+        monkeypatch.setattr(contextdna_resources, "changes", failing_once(NotFound("gone")))
         with anyio.fail_after(DEADLINE_S):
             async with Client(server_for(hub, BOB)) as client:
                 async with client.listen(resource_subscriptions=[BASE]) as stream:
@@ -537,7 +539,7 @@ class TestEnds:
         self, hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with told_of(server_for(hub, BOB), "legacy", BASE) as told:
-            monkeypatch.setattr(subscriptions, "changes", failing_once(LookupError("the third stone")))
+            monkeypatch.setattr(contextdna_resources, "changes", failing_once(LookupError("the third stone")))
             await told.client.subscribe_resource(f"{BASE}/artifacts")
             await remember(hub.bind(ALICE), "one")
             assert await told.next() == BASE

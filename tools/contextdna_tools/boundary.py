@@ -8,7 +8,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mcp_types import CallToolResult, TextContent
+from mcp import MCPError
+from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import BaseModel, ValidationError
 
 from contextdna import ContextDnaError, InvalidInput
@@ -55,14 +56,29 @@ M = TypeVar("M", bound=BaseModel)
 logger = logging.getLogger(__name__)
 
 
-async def run_tool(tool: AnyTool, raw: dict[str, Any], call: Call) -> CallToolResult:
-    """Run a tool on raw arguments; every failure becomes an error result with a stable code and what to do."""
+async def run_tool(tool: AnyTool, raw: dict[str, Any], call: Call) -> CallToolResult | InputRequiredResult:
+    """Run a tool on raw arguments; every failure becomes an error result with a stable code and what to do.
+
+    A tool may answer in the protocol's own results where JSON is not enough: an image, a question to the user.
+
+    Raises:
+        MCPError: The tool's own: what the protocol answers in place of a result, such as a missing capability.
+    """
     try:
-        return success(await tool.serve(call, parsed(tool.arguments, raw)))
+        result = await tool.serve(call, parsed(tool.arguments, raw))
+        return result if isinstance(result, CallToolResult | InputRequiredResult) else success(result)
+    except MCPError:
+        raise
     except ContextDnaError as error:
-        return _failure_of(error)
+        return await _refused(error, tool, call)
     except Exception as error:  # noqa: BLE001 - here the unforeseen becomes an answer
-        return _failure_of(unforeseen(f"tool {tool.name}", error))
+        return await _refused(unforeseen(f"tool {tool.name}", error), tool, call)
+
+
+async def _refused(error: ContextDnaError, tool: AnyTool, call: Call) -> CallToolResult:
+    if call.note_refused is not None:
+        await call.note_refused(error, tool.name)
+    return _failure_of(error)
 
 
 def unforeseen(what: str, error: Exception) -> ContextDnaError:

@@ -8,13 +8,16 @@ from typing import Any, Generic, TypeVar
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
 
-from contextdna import Hub, Principal, Workspace
+from contextdna import ContextDnaError, Hub, Principal, Workspace
 from contextdna_tools.arguments import Arguments
 
 A = TypeVar("A", bound=Arguments)
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Tells the client (progress, total, message) while it waits."""
+
+NoteRefused = Callable[[ContextDnaError, str], Awaitable[None]]
+"""Logs to the client that a tool, by its name, was refused or failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Call:
     """Folders that attach_artifact may read local files from; empty on remote transports."""
     progress: Progress | None = None
     """How a call that waits tells its client so."""
+    note_refused: NoteRefused | None = None
+    """How a refused call comes into the client's log."""
 
     def workspace(self, args: Arguments, *, session_id: str | None = None) -> Workspace:
         """Bind the workspace that a call's session_id and project_id name."""
