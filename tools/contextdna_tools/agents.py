@@ -13,10 +13,11 @@ from contextdna import (
     AgentId,
     AgentStatus,
     RegisterRequest,
+    Scope,
     parse_choice,
 )
 from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 STATUSES = {status.value: status for status in AgentStatus if status is not AgentStatus.RETIRED}
 CHANGES = {change.value: change for change in AgentChange}
@@ -160,6 +161,8 @@ def _shown(entry: AgentEntry) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-REGISTER_AGENT = Tool("register_agent", RegisterAgent, RegisterResult, register_agent, hints(idempotent=True))
-RETIRE_AGENT = Tool("retire_agent", RetireAgent, RetireResult, retire_agent, hints(destructive=True))
-AGENT_HISTORY = Tool("agent_history", AgentHistory, HistoryResult, agent_history, hints(read_only=True))
+REGISTER_AGENT = Tool("register_agent", RegisterAgent, RegisterResult, register_agent, hints(idempotent=True), WRITES)
+RETIRE_AGENT = Tool(
+    "retire_agent", RetireAgent, RetireResult, retire_agent, hints(destructive=True), frozenset({Scope.ADMIN})
+)
+AGENT_HISTORY = Tool("agent_history", AgentHistory, HistoryResult, agent_history, hints(read_only=True), READS)

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from contextdna_tools.arguments import Arguments, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, Call, Tool, hints
 
 
 class ListArtifacts(Arguments):
@@ -56,5 +56,5 @@ async def list_artifacts(call: Call, args: ListArtifacts) -> ArtifactsResult:
 
 
 LIST_ARTIFACTS = Tool(
-    "list_artifacts", ListArtifacts, ArtifactsResult, list_artifacts, hints(read_only=True, idempotent=True)
+    "list_artifacts", ListArtifacts, ArtifactsResult, list_artifacts, hints(read_only=True, idempotent=True), READS
 )

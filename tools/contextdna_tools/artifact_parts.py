@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from contextdna import AgentId, Artifact, InvalidInput, RecordId, Workspace, cut_text, is_textual
 from contextdna_tools.arguments import Arguments, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, Call, Tool, hints
 
 _PART_BYTES_MAX = 256 * 1024
 
@@ -116,4 +116,6 @@ def _part(artifact: Artifact, data: bytes, offset: int, max_bytes: int) -> dict[
     return {"base64": base64.b64encode(data[offset:end]).decode(), "next_offset": following}
 
 
-GET_ARTIFACT = Tool("get_artifact", GetArtifact, ArtifactPart, get_artifact, hints(read_only=True, idempotent=True))
+GET_ARTIFACT = Tool(
+    "get_artifact", GetArtifact, ArtifactPart, get_artifact, hints(read_only=True, idempotent=True), READS
+)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from contextdna import ArtifactDraft, InvalidInput, LimitExceeded
 from contextdna_tools.arguments import LEVEL, Arguments, Object, level_of
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import WRITES, Call, Tool, hints
 
 _OPENS_STEP_BY_STEP: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
 """Whether the system can open a file relative to a folder and without following links; Windows cannot."""
@@ -215,4 +215,4 @@ def _unreadable() -> InvalidInput:
     return InvalidInput("the file cannot be read", code="path_unreadable", hint="Check that it is there.")
 
 
-ATTACH_ARTIFACT = Tool("attach_artifact", AttachArtifact, ArtifactResult, attach_artifact, hints())
+ATTACH_ARTIFACT = Tool("attach_artifact", AttachArtifact, ArtifactResult, attach_artifact, hints(), WRITES)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from contextdna import AgentId, Context, ContextQuery, Detail, Hit, Kind, Level, parse_choice, parse_level
 from contextdna_tools.arguments import Arguments, Texts, shown_time, time_of, within
 from contextdna_tools.memories import TIERS
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, Call, Tool, hints
 
 KINDS = {kind.value: kind for kind in Kind}
 DETAILS = {detail.value: detail for detail in Detail}
@@ -156,5 +156,5 @@ def _line(hit: Hit) -> HitView:
 
 
 RETRIEVE_CONTEXT = Tool(
-    "retrieve_context", RetrieveContext, RetrieveResult, retrieve_context, hints(read_only=True, idempotent=True)
+    "retrieve_context", RetrieveContext, RetrieveResult, retrieve_context, hints(read_only=True, idempotent=True), READS
 )

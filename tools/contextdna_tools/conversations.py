@@ -16,7 +16,7 @@ from contextdna import (
     unpack_cursor,
 )
 from contextdna_tools.arguments import Arguments, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, Call, Tool, hints
 
 _LIMIT_MAX: Final = 100
 _CHARS_MAX: Final = 200_000
@@ -167,4 +167,5 @@ READ_CONVERSATION = Tool(
     ConversationPart,
     read_conversation,
     hints(read_only=True, idempotent=True),
+    READS,
 )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from contextdna import ContextQuery, Document, Hit, Kind, Record, RecordId, Workspace, headline, is_textual
 from contextdna_tools.arguments import Arguments, Texts, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 _FOUND = 20
 _ARTIFACT_BYTES_MAX = 1024 * 1024  # what a resource shows inline too
@@ -159,6 +159,8 @@ async def link_memories(call: Call, args: LinkMemories) -> LinkResult:
     return LinkResult(links=[LinkView(relation=link.name, target_id=link.target) for link in links])
 
 
-SEARCH = Tool("search", Search, SearchResult, search, hints(read_only=True, idempotent=True))
-FETCH = Tool("fetch", Fetch, FetchResult, fetch, hints(read_only=True, idempotent=True))
-LINK_MEMORIES = Tool("link_memories", LinkMemories, LinkResult, link_memories, hints(destructive=True, idempotent=True))
+SEARCH = Tool("search", Search, SearchResult, search, hints(read_only=True, idempotent=True), READS)
+FETCH = Tool("fetch", Fetch, FetchResult, fetch, hints(read_only=True, idempotent=True), READS)
+LINK_MEMORIES = Tool(
+    "link_memories", LinkMemories, LinkResult, link_memories, hints(destructive=True, idempotent=True), WRITES
+)

@@ -15,10 +15,11 @@ from contextdna import (
     LoopRecord,
     Loops,
     RecordId,
+    Scope,
     parse_choice,
 )
 from contextdna_tools.arguments import Arguments, Scores, Texts, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, Call, Tool, hints
 
 LOOPS = {str(int(loop)): loop for loop in Loop}
 DECISIONS = {decision.value: decision for decision in Decision}
@@ -241,7 +242,9 @@ def _clipped(text: str) -> str:
     return text if len(text) <= _TEXT_CHARS_MAX else f"{text[:_TEXT_CHARS_MAX].rstrip()} …"
 
 
-RECORD_LOOP_DECISION = Tool("record_loop_decision", RecordLoopDecision, LoopResult, record_loop_decision, hints())
+RECORD_LOOP_DECISION = Tool(
+    "record_loop_decision", RecordLoopDecision, LoopResult, record_loop_decision, hints(), frozenset({Scope.DECIDE})
+)
 LOOP_STATUS = Tool(
-    "loop_status", LoopStatusArguments, StatusResult, loop_status, hints(read_only=True, idempotent=True)
+    "loop_status", LoopStatusArguments, StatusResult, loop_status, hints(read_only=True, idempotent=True), READS
 )

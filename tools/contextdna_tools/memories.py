@@ -31,7 +31,7 @@ from contextdna_tools.arguments import (
     time_of,
 )
 from contextdna_tools.boundary import parsed
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 _CHARS_A_TOKEN = 3  # of English prose there are more: the bound errs low
 _CLIP_CHARS_MIN = 200  # below this a cut content says too little: its id is named instead
@@ -319,7 +319,7 @@ async def forget_memory(call: Call, args: ForgetMemory) -> ForgetResult:
     )
 
 
-STORE_MEMORY = Tool("store_memory", StoreMemory, StoreResult, store_memory, hints(idempotent=True))
-GET_MEMORY = Tool("get_memory", GetMemory, GetResult, get_memory, hints(read_only=True, idempotent=True))
-UPDATE_MEMORY = Tool("update_memory", UpdateMemory, UpdateResult, update_memory, hints(destructive=True))
-FORGET_MEMORY = Tool("forget_memory", ForgetMemory, ForgetResult, forget_memory, hints(destructive=True))
+STORE_MEMORY = Tool("store_memory", StoreMemory, StoreResult, store_memory, hints(idempotent=True), WRITES)
+GET_MEMORY = Tool("get_memory", GetMemory, GetResult, get_memory, hints(read_only=True, idempotent=True), READS)
+UPDATE_MEMORY = Tool("update_memory", UpdateMemory, UpdateResult, update_memory, hints(destructive=True), WRITES)
+FORGET_MEMORY = Tool("forget_memory", ForgetMemory, ForgetResult, forget_memory, hints(destructive=True), WRITES)

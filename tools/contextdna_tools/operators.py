@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from contextdna import Action, AuditEntry, LimitExceeded, Workspace
+from contextdna import Action, AuditEntry, LimitExceeded, Scope, Workspace
 from contextdna_tools.arguments import Arguments, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, Call, Tool, hints
 
 _SHOWN_MAX = 100
 
@@ -126,6 +126,13 @@ def _details(text: str) -> dict[str, Any]:
 
 
 LIST_PROJECTS = Tool(
-    "list_projects", ListProjects, ProjectsResult, list_projects, hints(read_only=True, idempotent=True)
+    "list_projects", ListProjects, ProjectsResult, list_projects, hints(read_only=True, idempotent=True), READS
 )
-QUERY_AUDIT = Tool("query_audit", QueryAudit, AuditResult, query_audit, hints(read_only=True, idempotent=True))
+QUERY_AUDIT = Tool(
+    "query_audit",
+    QueryAudit,
+    AuditResult,
+    query_audit,
+    hints(read_only=True, idempotent=True),
+    frozenset({Scope.ADMIN}),
+)

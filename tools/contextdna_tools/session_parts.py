@@ -15,7 +15,7 @@ from contextdna import (
     parse_choice,
 )
 from contextdna_tools.arguments import Arguments, Texts, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 STATUSES = {status.value: status for status in DelegationStatus}
 ACTIONS = {action: action for action in ("list", "accept", "decline", "revoke")}
@@ -191,9 +191,9 @@ def _line(view: DelegationView) -> dict[str, Any]:
     return line.model_dump(exclude_defaults=True)
 
 
-UPDATE_SESSION = Tool("update_session", UpdateSession, SessionResult, update_session, hints())
-SET_STATE = Tool("set_state", SetState, SetStateResult, set_state, hints(destructive=True))
-GET_STATE = Tool("get_state", GetState, GetStateResult, get_state, hints(read_only=True, idempotent=True))
+UPDATE_SESSION = Tool("update_session", UpdateSession, SessionResult, update_session, hints(), READS | WRITES)
+SET_STATE = Tool("set_state", SetState, SetStateResult, set_state, hints(destructive=True), WRITES)
+GET_STATE = Tool("get_state", GetState, GetStateResult, get_state, hints(read_only=True, idempotent=True), READS)
 UPDATE_DELEGATION = Tool(
-    "update_delegation", UpdateDelegation, DelegationsResult, update_delegation, hints(destructive=True)
+    "update_delegation", UpdateDelegation, DelegationsResult, update_delegation, hints(destructive=True), READS | WRITES
 )

@@ -15,6 +15,7 @@ from contextdna import (
     Level,
     RecordId,
     Role,
+    Scope,
     TurnDraft,
     naming_item,
     one_line,
@@ -22,7 +23,7 @@ from contextdna import (
 )
 from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time, within
 from contextdna_tools.boundary import parsed, unforeseen
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 ROLES = {role.value: role for role in Role}
 _BRIEFING_HITS = 10
@@ -295,7 +296,14 @@ async def delegate_with_context(call: Call, args: DelegateWithContext) -> Delega
     )
 
 
-BEGIN_SESSION = Tool("begin_session", BeginSession, BeginResult, begin_session, hints())
-END_SESSION = Tool("end_session", EndSession, EndResult, end_session, hints(destructive=True))
-LOG_TURN = Tool("log_turn", LogTurn, LogResult, log_turn, hints())
-DELEGATE = Tool("delegate_with_context", DelegateWithContext, DelegateResult, delegate_with_context, hints())
+BEGIN_SESSION = Tool("begin_session", BeginSession, BeginResult, begin_session, hints(), READS | WRITES)
+END_SESSION = Tool("end_session", EndSession, EndResult, end_session, hints(destructive=True), WRITES)
+LOG_TURN = Tool("log_turn", LogTurn, LogResult, log_turn, hints(), WRITES)
+DELEGATE = Tool(
+    "delegate_with_context",
+    DelegateWithContext,
+    DelegateResult,
+    delegate_with_context,
+    hints(),
+    frozenset({Scope.READ, Scope.SHARE}),
+)

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from contextdna import AgentId, InvalidInput, MemorySelection, RecordId
+from contextdna import AgentId, InvalidInput, MemorySelection, RecordId, Scope
 from contextdna_tools.arguments import Arguments, Texts, shown_time, within
 from contextdna_tools.spec import Call, Tool, hints
 
@@ -58,4 +58,6 @@ async def share_memories(call: Call, args: ShareMemories) -> ShareResult:
     )
 
 
-SHARE_MEMORIES = Tool("share_memories", ShareMemories, ShareResult, share_memories, hints(idempotent=True))
+SHARE_MEMORIES = Tool(
+    "share_memories", ShareMemories, ShareResult, share_memories, hints(idempotent=True), frozenset({Scope.SHARE})
+)

@@ -15,7 +15,7 @@ from contextdna import (
     parse_choice,
 )
 from contextdna_tools.arguments import Arguments, Object, Texts, shown_time
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 CIRCLES = {circle.value: circle for circle in Circle}
 
@@ -179,8 +179,8 @@ def _acknowledged(wait: AcknowledgementWait) -> AwaitResult:
     )
 
 
-SEND_SIGNAL = Tool("send_signal", SendSignal, SendResult, send_signal, hints())
+SEND_SIGNAL = Tool("send_signal", SendSignal, SendResult, send_signal, hints(), WRITES)
 ACKNOWLEDGE_SIGNAL = Tool(
-    "acknowledge_signal", AcknowledgeSignal, AcknowledgeResult, acknowledge_signal, hints(idempotent=True)
+    "acknowledge_signal", AcknowledgeSignal, AcknowledgeResult, acknowledge_signal, hints(idempotent=True), WRITES
 )
-AWAIT_SIGNAL = Tool("await_signal", AwaitSignal, AwaitResult, await_signal, hints(idempotent=True))
+AWAIT_SIGNAL = Tool("await_signal", AwaitSignal, AwaitResult, await_signal, hints(idempotent=True), READS)

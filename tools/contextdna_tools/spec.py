@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
 
-from contextdna import ContextDnaError, Hub, Principal, Workspace
+from contextdna import ContextDnaError, Hub, Principal, Scope, Workspace
 from contextdna_tools.arguments import Arguments
 
 A = TypeVar("A", bound=Arguments)
@@ -55,6 +55,8 @@ class Tool(Generic[A]):
     result: type[BaseModel]
     serve: Callable[[Call, A], Awaitable[BaseModel]]
     annotations: ToolAnnotations
+    scopes: frozenset[Scope]
+    """What a credential needs for any call of it; the door judges the same for what the call asks."""
 
     @property
     def description(self) -> str:
@@ -63,6 +65,9 @@ class Tool(Generic[A]):
 
 
 AnyTool = Tool[Any]
+
+READS: Final = frozenset({Scope.READ})
+WRITES: Final = frozenset({Scope.WRITE})
 
 
 def hints(*, read_only: bool = False, destructive: bool = False, idempotent: bool = False) -> ToolAnnotations:

@@ -15,7 +15,7 @@ from contextdna import (
     parse_level,
 )
 from contextdna_tools.arguments import LEVEL, Arguments, Texts, level_of, shown_time, time_of
-from contextdna_tools.spec import Call, Tool, hints
+from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
 STATUSES = {status.value: status for status in TaskStatus}
 ORDERS = {order.value: order for order in TaskOrder}
@@ -200,6 +200,6 @@ def _stored(task: StoredTask) -> StoredTaskView:
     )
 
 
-ADD_TASK = Tool("add_task", AddTask, StoredTaskView, add_task, hints())
-UPDATE_TASK = Tool("update_task", UpdateTask, StoredTaskView, update_task, hints(destructive=True))
-LIST_TASKS = Tool("list_tasks", ListTasks, TaskListResult, list_tasks, hints(read_only=True, idempotent=True))
+ADD_TASK = Tool("add_task", AddTask, StoredTaskView, add_task, hints(), WRITES)
+UPDATE_TASK = Tool("update_task", UpdateTask, StoredTaskView, update_task, hints(destructive=True), WRITES)
+LIST_TASKS = Tool("list_tasks", ListTasks, TaskListResult, list_tasks, hints(read_only=True, idempotent=True), READS)
