@@ -91,7 +91,6 @@ Rooted = Annotated[Path, AfterValidator(_rooted)]
 Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
 Roots = Annotated[tuple[Rooted, ...], NoDecode, BeforeValidator(_listed)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Endpoint = Annotated[str, AfterValidator(_protected)]
 SigningAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 Bytes = Annotated[int, Field(ge=1, le=1024**3)]
@@ -243,6 +242,8 @@ class SqliteSection(Section):
 class HttpSection(Section):
     """The remote server: where it listens, and what it allows."""
 
+    peer_url: str = ""
+    """Where other servers of the installation reach this one, when they run on several machines."""
     public_url: str = ""
     """Where clients reach it, such as https://memory.example.org: what proxies put before it."""
     tls_certificate: Rooted | None = None

@@ -1,10 +1,11 @@
-"""``contextdna serve``: the MCP server on standard input and output."""
+"""``contextdna serve``: the MCP server on standard input and output, or over HTTP."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -18,24 +19,59 @@ if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskStatus
 
-_TALKATIVE: Final = ("mcp", "aiosqlite")
-"""Packages that at DEBUG repeat messages or errors, and with them memory text."""
+_TALKATIVE: Final = {
+    "mcp": "INFO",
+    "aiosqlite": "INFO",
+    "sse_starlette": "INFO",
+    "httpx2": "WARNING",
+    "httpcore2": "INFO",
+}
+"""Packages that repeat messages, errors or addresses below these levels, and with them memory text or secrets."""
 
 
 @click.command()
 @click.option("--project", "projects", multiple=True, metavar="NAME", help="Add a project; may be repeated.")
 @click.option("--tools", type=click.Choice(["default", "full"]), help="Which tools are listed.")
+@click.option("--http", "address", metavar="HOST:PORT", help="Serve over HTTP in place of stdio.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that share the port.")
+@click.option("--anonymous", is_flag=True, help="With --http on loopback: calls without a token are the local user's.")
+@click.option("--tls-certificate", type=click.Path(path_type=Path, dir_okay=False), help="PEM file of the certificate.")
+@click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="PEM file of its private key.")
+@click.option("--socket", "descriptor", type=int, hidden=True)
 @click.option("--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), help="What goes to stderr.")
 @with_shared_options
-def serve(invocation: Invocation, projects: tuple[str, ...], tools: str | None, log_level: str | None) -> None:
-    """Serve one MCP host on stdio until it leaves or a signal comes.
+def serve(
+    invocation: Invocation,
+    *,
+    projects: tuple[str, ...],
+    tools: str | None,
+    address: str | None,
+    workers: int,
+    anonymous: bool,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    descriptor: int | None,
+    log_level: str | None,
+) -> None:
+    """Serve one MCP host on stdio until it leaves or a signal comes; with --http, many over the network.
 
-    The protocol has standard output for itself; messages go to standard error (with --json, errors too are JSON).
+    On stdio the protocol has standard output for itself; messages go to standard error (with --json, errors too are
+    JSON). Over HTTP the server is at /mcp (Streamable HTTP) and /sse; make tokens with `contextdna token create`.
     """
-    _require_streams()
     profile = {"profile": tools} if tools else None
-    settings = invocation.settings(more_projects=projects, log_level=log_level, tools=profile)
+    http = {"anonymous": anonymous or None, "tls_certificate": tls_certificate, "tls_key": tls_key}
+    settings = invocation.settings(
+        more_projects=projects,
+        log_level=log_level,
+        tools=profile,
+        http={name: value for name, value in http.items() if value is not None} or None,
+    )
     log_to_stderr(settings.log_level)
+    if address is not None:
+        from contextdna_server.commands.serve_http import serve_http
+
+        sys.exit(serve_http(settings, address, workers=workers, descriptor=descriptor))
+    _require_streams()
 
     async def run() -> None:
         await serve_on_stdio(settings)
@@ -108,6 +144,5 @@ async def _cancel_at_signal(scope: anyio.CancelScope, *, task_status: TaskStatus
 def log_to_stderr(level: str) -> None:
     """Send the log to standard error: standard output belongs to the protocol."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if level == "DEBUG":
-        for name in _TALKATIVE:
-            logging.getLogger(name).setLevel("INFO")
+    for name, least in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.getLevelName(least)))

@@ -114,7 +114,7 @@ class Peers:
             for client in self._clients.values():
                 await client.aclose()
 
-    async def forward(self, server: str, scope: Scope, body: bytes, send: Send) -> None:
+    async def forward(self, server: str, scope: Scope, send: Send, *, body: bytes) -> None:
         """Hand a request to the server that it belongs to, and its answer to the client.
 
         Raises:

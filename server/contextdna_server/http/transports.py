@@ -131,7 +131,7 @@ class StreamableHttp:
         """Hand a request to its connection's server; where that is gone, serve it by itself."""
         body = await _body_of(receive) if scope["method"] == "POST" else b""
         try:
-            await forwarded(self._peers, session.server, scope, body, receive, send)
+            await forwarded(self._peers, session.server, scope, receive, send, body=body)
         except PeerGone:
             await self._serve_alone(scope, _replayed(body, receive), send)
 
@@ -214,7 +214,7 @@ class HttpSse:
             await self._refuse(scope, send)
         else:
             try:
-                await forwarded(self._peers, server, scope, await _body_of(receive), receive, send)
+                await forwarded(self._peers, server, scope, receive, send, body=await _body_of(receive))
             except PeerGone:
                 await self._refuse(scope, send)
 
@@ -240,7 +240,7 @@ class HttpSse:
         await answer(Refusal(error, 404), send)
 
 
-async def forwarded(peers: Peers, server: str, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, send: Send, *, body: bytes) -> None:
     """Hand a request on, until its client leaves.
 
     Raises:
@@ -256,7 +256,7 @@ async def forwarded(peers: Peers, server: str, scope: Scope, body: bytes, receiv
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch, tasks.cancel_scope)
         try:
-            await peers.forward(server, scope, body, send)
+            await peers.forward(server, scope, send, body=body)
         except PeerGone as error:  # raised below, not wrapped into the task group's
             gone = error
         tasks.cancel_scope.cancel()

@@ -1,0 +1,83 @@
+"""``contextdna serve --http``: the same server over the network."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import anyio
+import click
+
+from contextdna import SettingsInvalid, open_hub
+from contextdna_server.app import build_server
+from contextdna_server.http.affinity import socket_path
+from contextdna_server.http.app import build_app, caller, check_http
+from contextdna_server.http.serving import (
+    bound_socket,
+    inherited_socket,
+    peer_socket,
+    serve_app,
+    supervise,
+    worker_command,
+)
+from contextdna_server.settings import Settings
+from contextdna_tools import FULL_TOOLS, TOOLS
+
+RUN_FOLDER: Final = "run"
+
+logger = logging.getLogger(__name__)
+
+
+def serve_http(settings: Settings, address: str, *, workers: int, descriptor: int | None) -> int:
+    """Serve until a signal; gives the exit code.
+
+    Args:
+        settings: The installation's, and the remote server's.
+        address: HOST:PORT to listen on; [HOST]:PORT for IPv6, port 0 for any free one.
+        workers: How many processes share the port.
+        descriptor: The listening socket of the process that started this worker; None in any other.
+
+    Raises:
+        ContextDnaError: The settings are not safe for this address, or the installation cannot be opened.
+    """
+    host, port = parse_address(address)
+    check_http(settings, host)
+    if descriptor is not None:
+        listening = inherited_socket(descriptor)
+    else:
+        listening = bound_socket(host, port)
+        scheme = "https" if settings.http.tls_certificate else "http"
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"contextdna listens on {scheme}://{shown}:{listening.getsockname()[1]}/mcp", err=True)
+        if workers > 1:
+            return supervise(worker_command(), workers, listening, drain_s=settings.http.drain_s)
+
+    async def run() -> None:
+        async with open_hub(settings.to_hub_settings()) as hub:
+            tools = FULL_TOOLS if settings.tools.profile == "full" else TOOLS
+            server = build_server(hub, identity=caller, tools=tools)  # no local files: callers are elsewhere
+            folder = settings.data / RUN_FOLDER
+            http = build_app(server, hub, settings, host=host, run_folder=folder)
+            with peer_socket(socket_path(folder, http.server_name)) as peer:
+                async with http.running():
+                    await serve_app(http.asgi, settings.http, public=listening, peer=peer, on_drain=http.drain)
+
+    anyio.run(run)
+    return 0
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Read HOST:PORT.
+
+    Raises:
+        SettingsInvalid: ``address_invalid``.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise SettingsInvalid(
+            f"{address} is not an address to listen on",
+            code="address_invalid",
+            hint="Give HOST:PORT, such as 127.0.0.1:8000, or [::1]:8000.",
+        )
+    return host, int(port)
