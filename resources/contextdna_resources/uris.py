@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import quote, unquote
 
-from contextdna import InvalidInput, NotFound
+from contextdna import InvalidInput, NotFound, holds_token
 
 SCHEME: Final = "contextdna://"
 URI_CHARS_MAX: Final = 1024
@@ -89,13 +89,19 @@ def parse_uri(text: str) -> ResourceUri:
     """Read a URI; percent-encoding is undone once.
 
     Raises:
-        InvalidInput: ``uri_invalid``, or ``session_handle_in_uri``.
+        InvalidInput: ``uri_invalid``, ``session_handle_in_uri`` or ``access_token_in_argument``.
         NotFound: ``resource_not_found``: well-formed, but no resource of ours.
     """
     path, query = _split(text)
     parts = tuple(_decoded(part) for part in path.split("/"))
     noun = _noun_of(parts)
     for index, part in enumerate(parts):
+        if holds_token(part):
+            raise InvalidInput(
+                "that holds an access token, which is a secret",
+                code="access_token_in_argument",
+                hint="A token goes into the Authorization header only. Revoke this one: others may have seen it.",
+            )
         if part.startswith("ses_") or (noun is Noun.CONVERSATION and index == 3):
             check_session_id(part)
     names = [*parts[:3], *parts[3].split("/")] if noun is Noun.AGENT else parts  # queen%2Fdrone is one id

@@ -53,6 +53,12 @@ def _keys() -> click.Command:
     return keys
 
 
+def _token() -> click.Command:
+    from contextdna_server.commands.token import token
+
+    return token
+
+
 def _stats() -> click.Command:
     from contextdna_server.commands.stats import stats
 
@@ -79,6 +85,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "migrate": _migrate,
     "audit": _audit,
     "keys": _keys,
+    "token": _token,
     "stats": _stats,
     "sweep": _sweep,
     "reindex": _reindex,

@@ -30,6 +30,8 @@ from contextdna import (
     SignalId,
     TaskChange,
     TaskDraft,
+    TokenId,
+    TokenRequest,
     TurnDraft,
     Workspace,
 )
@@ -56,6 +58,7 @@ class Furnished:
     delegation: DelegationId
     """From boss to root, not accepted yet."""
     task: RecordId
+    token: TokenId
 
     @property
     def conversation(self) -> SessionId:
@@ -80,7 +83,9 @@ async def furnish(hub: Hub) -> Furnished:
     task = (await root.tasks.add(TaskDraft("a private task", level=Level.PRIVATE))).id
     await acting.sessions.set_state("cursor", {"page": 1})
     lent = await hub.bind(BOSS).delegate(DelegationRequest(ROOT.agent_id, "look after it"))
-    return Furnished(hub, handle, memory, forgotten, artifact.record.id, sent.id, received.id, lent.delegation.id, task)
+    token = (await root.access_tokens.create(TokenRequest(HANK, (DEFAULT,)))).token.id
+    signals, delegation = (sent.id, received.id), lent.delegation.id
+    return Furnished(hub, handle, memory, forgotten, artifact.record.id, *signals, delegation, task, token)
 
 
 async def _first_event(workspace: Workspace) -> Event:
@@ -189,6 +194,11 @@ METHODS: Final = {
     "agents.list": Sample("agent.read", lambda w, _: w.agents.list()),
     "agents.swarms": Sample("agent.read", lambda w, _: w.agents.swarms()),
     "agents.history": Sample("agent.history", lambda w, _: w.agents.history()),
+    "access_tokens.create": Sample(
+        "token.create", lambda w, _: w.access_tokens.create(TokenRequest(HANK, (DEFAULT,))), Risk.HIGH
+    ),
+    "access_tokens.list": Sample("token.list", lambda w, _: w.access_tokens.list()),
+    "access_tokens.revoke": Sample("token.revoke", lambda w, f: w.access_tokens.revoke(f.token), Risk.MEDIUM),
     "query_audit": Sample("audit.query", lambda w, _: w.query_audit(), Risk.MEDIUM),
     "verify_audit": Sample("audit.verify", lambda w, _: w.verify_audit()),
     "export_audit": Sample("audit.export", lambda w, _: _drained(w), Risk.HIGH),
@@ -197,3 +207,6 @@ METHODS: Final = {
     "sweep": Sample("retention.sweep", lambda w, _: w.sweep()),
     "reindex": Sample("embedding.reindex", lambda w, _: w.reindex()),
 }
+
+NEVER_REFUSED: Final = frozenset({"note_refusal"})
+"""Methods that tell the audit log of a refusal made elsewhere, whoever it was made to."""

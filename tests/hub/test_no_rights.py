@@ -17,6 +17,7 @@ from contextdna import (
     SessionInvalid,
     Workspace,
 )
+from contextdna.hub.access_tokens import AccessTokens
 from contextdna.hub.agents import Agents
 from contextdna.hub.artifacts import Artifacts
 from contextdna.hub.delegations import Delegations
@@ -28,7 +29,7 @@ from contextdna.hub.signals import Signals
 from contextdna.hub.tasks import Tasks
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import INSTALLATION, ProjectId
-from tests.hub.methods import METHODS, Furnished, furnish
+from tests.hub.methods import METHODS, NEVER_REFUSED, Furnished, furnish
 from tests.hub.rig import ALICE, DEFAULT, OUTSIDER, ROOT, STRANGER, audit_of, stored, unchanged
 
 pytestmark = pytest.mark.anyio
@@ -41,10 +42,14 @@ SYSTEM_ONLY = {
     "rotate_keys",
     "sweep",
     "sessions.close_overdue",
+    "access_tokens.create",
+    "access_tokens.list",
+    "access_tokens.revoke",
 }
 
 
 PARTS = {
+    "access_tokens": AccessTokens,
     "agents": Agents,
     "artifacts": Artifacts,
     "events": Events,
@@ -68,7 +73,7 @@ def public_methods() -> set[str]:
 
 
 def test_every_method_of_the_workspace_has_sample_arguments() -> None:
-    assert set(METHODS) == public_methods()
+    assert set(METHODS) | NEVER_REFUSED == public_methods()
 
 
 async def test_the_workspace_offers_nothing_but_asynchronous_methods_and_its_parts(hub: Hub) -> None:
@@ -97,7 +102,7 @@ async def denial_in(hub: Hub, chain: ProjectId) -> AuditEntry:
     return (await hub._door.database.read(lambda tx: tx.audit.entries(chain, after_seq=0, limit=10_000)))[-1]
 
 
-@pytest.mark.parametrize("name", sorted(public_methods()))
+@pytest.mark.parametrize("name", sorted(METHODS))
 async def test_a_method_is_denied_to_whoever_has_no_rights(hub: Hub, name: str) -> None:
     furnished = await furnish(hub)
     callers: list[tuple[Principal, str, str, ProjectId]] = [

@@ -1,15 +1,15 @@
 """Argument models: unknown names are refused, lists and objects may come as JSON text, null means left out.
 
-A session handle, a secret, is taken in the arguments made for it and refused in all others.
+A session handle, a secret, is taken in the arguments made for it and refused in all others; an access token in all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
-from contextdna import InvalidInput, Level, holds_handle, parse_level
+from contextdna import InvalidInput, Level, holds_handle, holds_token, parse_level
 
 # Unlike the standard library's, this parser refuses lone surrogates and endless nesting, as that of the protocol does.
 _JSON = TypeAdapter(Any)
@@ -55,9 +55,16 @@ class Strict(BaseModel):
         return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
-    def _refuse_handles(self) -> Self:
+    def _refuse_secrets(self) -> Self:
         for name, field in type(self).model_fields.items():
-            if name not in _OF_HANDLES and any(map(_is_handle, _texts_of(getattr(self, name)))):
+            texts = tuple(_texts_of(getattr(self, name)))
+            if any(_is_one(holds_token, text) for text in texts):
+                raise InvalidInput(
+                    f"{name} is an access token, which is a secret",
+                    code="access_token_in_argument",
+                    hint=f"A token goes into the Authorization header only. {name}: {field.description}.",
+                )
+            if name not in _OF_HANDLES and any(_is_one(holds_handle, text) for text in texts):
                 raise InvalidInput(  # no ValueError: it goes to the boundary as it is
                     f"{name} is a session handle, which is a secret",
                     code="session_handle_in_argument",
@@ -72,9 +79,9 @@ def _texts_of(value: object) -> Iterator[str]:
     return (item for item in given if isinstance(item, str))
 
 
-def _is_handle(text: str) -> bool:
-    """Tell a handle, alone or as a part of a name, from prose that quotes one."""
-    return holds_handle(text) and len(text.split()) == 1
+def _is_one(holds: Callable[[str], bool], text: str) -> bool:
+    """Tell a secret, alone or as a part of a name, from prose that quotes one."""
+    return holds(text) and len(text.split()) == 1
 
 
 class Arguments(Strict):

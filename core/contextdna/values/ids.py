@@ -30,7 +30,7 @@ _NAMED_CHARS_MAX: Final = 128
 _ID_PATTERN: Final = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{22}")
 _HANDLE_PATTERN: Final = re.compile(r"(ses_[0-9a-z]{22})\.[0-9a-z]{20,}")  # one that lost its end too
 _TOKEN_PATTERN: Final = re.compile(r"cdna_(tok_[0-9a-hjkmnp-tv-z]{22})_([0-9a-hjkmnp-tv-z]{32})")
-_TOKEN_LIKE_PATTERN: Final = re.compile(r"(cdna_tok_[0-9a-z]{22})_[0-9a-z]{20,}")
+_TOKEN_LIKE_PATTERN: Final = re.compile(r"(cdna_tok_[0-9a-z]{22})_[0-9a-z]{4,}")
 
 # Crockford's base 32: digits first, so that text order is time order.
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
