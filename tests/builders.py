@@ -5,11 +5,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from contextdna.values.access_token import TOKEN_SCOPES, AccessToken, KeptToken
 from contextdna.values.agent import Agent
 from contextdna.values.audit import AuditDraft, AuditEntry, AuditHead, Outcome, Risk
 from contextdna.values.event import Event, EventName
 from contextdna.values.grant import Grant
-from contextdna.values.ids import AgentId, DelegationId, EventId, GrantId, ProjectId, RecordId, SessionId
+from contextdna.values.ids import AgentId, DelegationId, EventId, GrantId, ProjectId, RecordId, SessionId, TokenId
 from contextdna.values.key import KeyPurpose, WrappedKey
 from contextdna.values.level import Level
 from contextdna.values.principal import Reader, Role
@@ -172,3 +173,9 @@ def make_answer(key: str = "once", **changes: Any) -> IdempotentResult:
 def make_conflict(conflict_id: str = "cfl_1", **changes: Any) -> Conflict:
     """Make a lost write."""
     return replace(Conflict(conflict_id, PROJECT, RecordId("mem_1"), BOB, 1, 2, NOW), **changes)
+
+
+def make_token(token_id: TokenId, **changes: Any) -> KeptToken:
+    """Make an access token of alice's as the database keeps it."""
+    plain = AccessToken(token_id, ALICE, (PROJECT,), "", "", Role.AGENT, TOKEN_SCOPES, "", NOW, BOB, None)
+    return KeptToken(replace(plain, **changes), b"\x00digest", b"\x01seal")
