@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -76,19 +77,25 @@ class Authenticator:
         hub: Judges our own tokens.
         settings: Whether there are tokens of an issuer, and callers without any.
         clock: Gives the time.
+        timer: Gives seconds that never go back: the age of the issuer's keys.
 
     Raises:
         SettingsInvalid: ``oauth_incomplete``: tokens of an issuer are taken, but it is not said for which server.
     """
 
     def __init__(
-        self, hub: OwnTokens, settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        hub: OwnTokens,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
         self._local = settings.to_principal() if settings.http.anonymous else None
         self._clock = clock
         self._oauth = settings.oauth
-        self._issued = _issuer_tokens(settings, clock) if settings.oauth.issuer else None
+        self._issued = _issuer_tokens(settings, clock, timer) if settings.oauth.issuer else None
 
     async def authenticate(self, authorization: str | None) -> Credential:
         """Judge a header; None stands for a request that has none.
@@ -167,9 +174,11 @@ def _own(token: AccessToken) -> Credential:
     return Credential(token.principal, token.id, OWN_ISSUER, token.agent_id, token.expires_at)
 
 
-def _issuer_tokens(settings: Settings, clock: Callable[[], datetime]) -> IssuerTokens:
+def _issuer_tokens(settings: Settings, clock: Callable[[], datetime], timer: Callable[[], float]) -> IssuerTokens:
     oauth = settings.oauth
-    keys = IssuerKeys(oauth.issuer, jwks_url=oauth.jwks_url, cache_s=oauth.jwks_cache_s, stale_s=oauth.jwks_stale_s)
+    keys = IssuerKeys(
+        oauth.issuer, jwks_url=oauth.jwks_url, cache_s=oauth.jwks_cache_s, stale_s=oauth.jwks_stale_s, timer=timer
+    )
     return IssuerTokens(oauth, oauth.audience or resource_urls(settings), keys=keys, clock=clock)
 
 

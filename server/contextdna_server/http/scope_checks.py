@@ -48,7 +48,8 @@ class ScopeLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Look at what a message asks for; pass it on, or refuse it."""
         state = scope.get("state", {})
-        needed = self._needed(state.get("message"))
+        message = state.get("message")
+        needed = self._needed(message)
         if not needed:
             await self._app(scope, receive, send)
             return
@@ -65,7 +66,7 @@ class ScopeLayer:
             scopes=needed,
         )
         await self._note(credential.principal, error)
-        await answer(self._challenges.insufficient(error, scope["path"], needed | held), send)
+        await answer(self._challenges.insufficient(error, scope["path"], needed | held), send, call_id=_id_of(message))
 
     def _needed(self, message: Any) -> frozenset[CredentialScope]:
         method = message.get("method") if isinstance(message, dict) else None
@@ -76,3 +77,8 @@ class ScopeLayer:
             name = params.get("name") if isinstance(params, dict) else None
             return self._tools.get(name, frozenset()) if isinstance(name, str) else frozenset()
         return _READ if method.startswith(_READING) else frozenset()
+
+
+def _id_of(message: dict[str, Any]) -> int | str | None:
+    given = message.get("id")
+    return given if isinstance(given, int | str) else None
