@@ -91,6 +91,12 @@ class Arguments(Strict):
     project_id: str = Field("", description="Default: yours")
 
 
+def with_defaults(raw: dict[str, Any], args: Strict, fields: type[Strict]) -> dict[str, Any]:
+    """Give an item of a batch what the call says beside the batch; what the item says itself wins."""
+    given = args.model_fields_set.intersection(fields.model_fields)
+    return {name: getattr(args, name) for name in given} | {k: v for k, v in raw.items() if v is not None}
+
+
 def level_of(label: str, default: Level) -> Level:
     """Turn a level's name into a level; empty gives the default.
 

@@ -29,6 +29,7 @@ from contextdna_tools.arguments import (
     level_of,
     shown_time,
     time_of,
+    with_defaults,
 )
 from contextdna_tools.boundary import parsed
 from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
@@ -84,9 +85,10 @@ async def store_memory(call: Call, args: StoreMemory) -> StoreResult:
     if args.memories and args.content:
         raise InvalidInput("content and memories together", code="content_and_memories", hint="Give one of the two.")
     default = call.hub.settings.default_level
-    drafts = [_item(raw, index, default) for index, raw in enumerate(args.memories)]
+    alone = _draft(args, default)
+    drafts = [_item(with_defaults(raw, args, MemoryFields), index, default) for index, raw in enumerate(args.memories)]
     stored = await call.workspace(args).store_memories(
-        drafts or [_draft(args, default)],
+        drafts or [alone],
         on_duplicate=parse_choice(args.on_duplicate, DUPLICATES, name="on_duplicate"),
         idempotency_key=args.idempotency_key,
     )
@@ -296,9 +298,6 @@ async def forget_memory(call: Call, args: ForgetMemory) -> ForgetResult:
     """Forget, purge or restore memories."""
     workspace = call.workspace(args)
     ids = [RecordId(i) for i in args.ids]
-    if args.restore:
-        restored = await workspace.restore_memories(ids)
-        return ForgetResult(action="restored", count=len(restored), ids=list(restored))
     selection = MemorySelection(
         memory_types=tuple(args.memory_types),
         tiers=tuple(parse_choice(tier, TIERS, name="tier").value for tier in args.tiers),
@@ -307,6 +306,11 @@ async def forget_memory(call: Call, args: ForgetMemory) -> ForgetResult:
     )
     if ids and selection != MemorySelection():
         raise InvalidInput("ids and filters together", code="ids_and_filters", hint="Give one of the two.")
+    if args.restore:
+        if args.purge or selection != MemorySelection():
+            raise InvalidInput("restore takes ids alone", code="restore_takes_ids", hint="Name ids, and nothing else.")
+        restored = await workspace.restore_memories(ids)
+        return ForgetResult(action="restored", count=len(restored), ids=list(restored))
     report = await workspace.forget_memories(ids, selection, purge=args.purge, confirm=args.confirm)
     if report.dry_run:
         advice = f"Nothing is forgotten yet; repeat with confirm={report.matched}." if report.matched else _NO_MATCH

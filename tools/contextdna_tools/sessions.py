@@ -21,7 +21,18 @@ from contextdna import (
     one_line,
     parse_choice,
 )
-from contextdna_tools.arguments import LEVEL, Arguments, Object, Objects, Strict, Texts, level_of, shown_time, within
+from contextdna_tools.arguments import (
+    LEVEL,
+    Arguments,
+    Object,
+    Objects,
+    Strict,
+    Texts,
+    level_of,
+    shown_time,
+    with_defaults,
+    within,
+)
 from contextdna_tools.boundary import parsed, unforeseen
 from contextdna_tools.spec import READS, WRITES, Call, Tool, hints
 
@@ -217,8 +228,9 @@ async def log_turn(call: Call, args: LogTurn) -> LogResult:
     if not args.turns and "turns" in args.model_fields_set and not (args.content or args.tool_calls):
         raise InvalidInput("turns is empty", code="turns_empty", hint="Give at least one turn, or content.")
     default = call.hub.settings.default_level
-    drafts = [_item(raw, index, default) for index, raw in enumerate(args.turns)]
-    ids = await call.workspace(args).log_turns(drafts or [_draft(args, default)])
+    alone = _draft(args, default)
+    drafts = [_item(with_defaults(raw, args, TurnFields), index, default) for index, raw in enumerate(args.turns)]
+    ids = await call.workspace(args).log_turns(drafts or [alone])
     return LogResult(ids=list(ids), conversation=args.session_id.partition(".")[0])
 
 

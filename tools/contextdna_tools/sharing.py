@@ -44,8 +44,12 @@ async def share_memories(call: Call, args: ShareMemories) -> ShareResult:
             unknown_agents=list(ended.unknown_targets),
             revoked=ended.changed,
         )
-    if ids and args.memory_types:
-        raise InvalidInput("memory_ids and memory_types", code="ids_and_filters", hint="Give one of the two.")
+    if ids and (args.memory_types or _narrowed(args)):
+        raise InvalidInput(
+            "memory_ids with memory_types, min_importance or limit",
+            code="ids_and_filters",
+            hint="These choose by type: give them or memory_ids.",
+        )
     selection = MemorySelection(memory_types=tuple(args.memory_types), min_importance=args.min_importance)
     limit = within(args, "limit", call.hub.settings.limits.batch_max)
     report = await workspace.share_memories(targets, ids, selection, limit=limit, expires_in_s=args.expires_in_s)
@@ -56,6 +60,12 @@ async def share_memories(call: Call, args: ShareMemories) -> ShareResult:
         revoked=0,
         expires_at=shown_time(report.expires_at) if report.expires_at else None,
     )
+
+
+def _narrowed(args: ShareMemories) -> bool:
+    """Tell whether a choice by type is narrowed: what says just the defaults says nothing."""
+    fields = ShareMemories.model_fields
+    return any(getattr(args, name) != fields[name].default for name in ("min_importance", "limit"))
 
 
 SHARE_MEMORIES = Tool(
