@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 import anyio
 import click
+from mcp.server.lowlevel import Server
 
-from contextdna import SettingsInvalid, open_hub
+from contextdna import Hub, SettingsInvalid, open_hub
 from contextdna_server.app import build_server
 from contextdna_server.http.affinity import socket_path
 from contextdna_server.http.app import build_app, caller, check_http
@@ -52,18 +56,34 @@ def serve_http(settings: Settings, address: str, *, workers: int, descriptor: in
         if workers > 1:
             return supervise(worker_command(), workers, listening, drain_s=settings.http.drain_s)
 
-    async def run() -> None:
-        async with open_hub(settings.to_hub_settings()) as hub:
-            tools = FULL_TOOLS if settings.tools.profile == "full" else TOOLS
-            server = build_server(hub, identity=caller, tools=tools)  # no local files: callers are elsewhere
-            folder = settings.data / RUN_FOLDER
-            http = build_app(server, hub, settings, host=host, run_folder=folder)
-            with peer_socket(socket_path(folder, http.server_name)) as peer:
-                async with http.running():
-                    await serve_app(http.asgi, settings.http, public=listening, peer=peer, on_drain=http.drain)
+    def build(hub: Hub) -> Server[Any]:
+        tools = FULL_TOOLS if settings.tools.profile == "full" else TOOLS
+        return build_server(hub, identity=caller, tools=tools)  # no local files: callers are elsewhere
 
-    anyio.run(run)
+    anyio.run(partial(serve_listening, settings, build, host=host, listening=listening))
     return 0
+
+
+async def serve_listening(
+    settings: Settings, build: Callable[[Hub], Server[Any]], *, host: str, listening: socket.socket
+) -> None:
+    """Open the installation and serve what is built around it, until a signal.
+
+    Args:
+        settings: The installation's, and the remote server's.
+        build: Makes the server; its identity is ``caller``.
+        host: The name or address that is listened on.
+        listening: The public socket.
+
+    Raises:
+        ContextDnaError: The installation cannot be opened.
+    """
+    async with open_hub(settings.to_hub_settings()) as hub:
+        folder = settings.data / RUN_FOLDER
+        http = build_app(build(hub), hub, settings, host=host, run_folder=folder)
+        with peer_socket(socket_path(folder, http.server_name)) as peer:
+            async with http.running():
+                await serve_app(http.asgi, settings.http, public=listening, peer=peer, on_drain=http.drain)
 
 
 def parse_address(address: str) -> tuple[str, int]:
