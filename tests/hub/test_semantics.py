@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import anyio
 import pytest
 
 from contextdna import (
+    AgentId,
     ArtifactDraft,
     ContextQuery,
     Hub,
@@ -22,6 +24,7 @@ from contextdna import (
     MemoryChange,
     MemoryDraft,
     Principal,
+    ProjectId,
     RecordId,
     SettingsInvalid,
     StorageUnavailable,
@@ -33,6 +36,8 @@ from contextdna.domain import semantics
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
 from contextdna.domain.recall import Recall
+from contextdna.domain.vectors import Shelf
+from contextdna.values.embedding import EmbeddingSpace
 from contextdna.values.search import RecordFilter
 from contextdna.values.settings import EmbedderKind, SearchSettings
 from tests.doubles import LetterEmbedder
@@ -443,11 +448,113 @@ async def test_a_rotation_makes_vectors_of_encrypted_records_anew(folder: Path) 
 
 
 async def test_the_caches_are_bounded() -> None:
-    recall = Recall("m", project_bytes_max=10, all_bytes_max=10)
+    one, two, three = (Shelf(1, 4).with_more([1], [b"\x01\x02\x03\x04"], newest=1, bytes_max=10_000) for _ in range(3))
+    recall = Recall("m", all_bytes_max=2 * one.size_bytes)
     for number in range(1_200):
         recall.keep_question(f"q{number}", b"1234")
     assert recall.question("q0") is None
     assert recall.question("q1199") == b"1234"
+    space = EmbeddingSpace("m", 4, 1, 1, 0)
+    projects = [ProjectId(name) for name in ("a", "b", "c")]
+    recall.keep_shelf(projects[0], one)
+    recall.keep_shelf(projects[1], two)
+    assert recall.shelf(projects[0], space) is one  # asked for later than the second
+    recall.keep_shelf(projects[2], three)
+    assert [recall.shelf(project_id, space).count for project_id in projects] == [1, 0, 1]
+    large = one.with_more([2, 3], [b"\x01\x02\x03\x04"] * 2, newest=3, bytes_max=10_000)
+    recall.keep_shelf(projects[0], large)  # alone it may be too large
+    assert [recall.shelf(project_id, space).count for project_id in projects] == [3, 0, 0]
+
+
+async def test_the_cache_may_be_asked_while_it_is_written_to() -> None:
+    recall, space = Recall("m", all_bytes_max=1), EmbeddingSpace("m", 4, 1, 1, 0)
+    first, second, third = (ProjectId(name) for name in ("first", "second", "third"))
+    failed: list[str] = []
+
+    def search() -> None:
+        try:
+            recall.shelf(first, space)
+        except RuntimeError as error:
+            failed.append(str(error))
+
+    class Asked(Shelf):
+        """While its size is asked for, another thread searches."""
+
+        @property
+        def size_bytes(self) -> int:
+            searcher = Thread(target=search)
+            searchers.append(searcher)
+            searcher.start()
+            searcher.join(timeout=0.02)  # it may have to wait for us
+            return 0
+
+    searchers: list[Thread] = []
+    for project_id in (first, second, third):
+        recall.keep_shelf(project_id, Asked(1, 4))
+    for searcher in searchers:
+        searcher.join()
+    assert searchers
+    assert not failed
+
+
+class Odd(LetterEmbedder):
+    """Gives vectors that are no rows of floats."""
+
+    async def embed(self, texts: Sequence[str]) -> list[bytes]:
+        return [b"123456" for _ in texts]
+
+
+async def test_vectors_that_are_no_floats_are_a_failure_of_the_embedder(settings: HubSettings) -> None:
+    async with opened(settings, Odd()) as hub:
+        memory = await remember(hub.bind(ALICE), "aaa")
+        assert not await hub._rooms.semantics.turn()
+        health = await hub._rooms.semantics.health(DEFAULT)
+        assert health is not None
+        assert health.problem == "embedder_unavailable"
+        assert [hit.record.id for hit in (await hub.bind(ALICE).retrieve_context(ContextQuery("aaa"))).hits] == [memory]
+
+
+async def test_what_nobody_foresaw_ends_neither_the_job_nor_a_search(
+    settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(settings) as hub:
+        jobs = hub._rooms.semantics
+        memory = await remember(hub.bind(ALICE), "aaa")
+        await embed(hub)
+
+        def broken(*_: object) -> None:
+            raise RuntimeError("nobody foresaw this")
+
+        monkeypatch.setattr(Recall, "keep_shelf", broken)
+        await jobs._warm()
+        assert [hit.record.id for hit in (await hub.bind(ALICE).retrieve_context(ContextQuery("aaa"))).hits] == [memory]
+        monkeypatch.setattr("contextdna.domain.embedding.waiting", broken)
+        assert not await jobs.turn()
+        monkeypatch.undo()
+        assert await jobs.turn()
+
+
+async def test_a_project_that_cannot_be_embedded_does_not_hold_up_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = ProjectId("bad"), ProjectId("good")
+    settings = HubSettings(data_dir=folder, projects=(bad, good))
+    author = Principal(AgentId("alice"), (bad, good))
+    async with opened(settings) as hub:
+        await remember(hub.bind(author, project_id=bad), "aaa")
+        await embed(hub)
+    monkeypatch.setattr("contextdna.hub.semantics._LOOK_EVERY_S", 0.01)
+    async with opened(settings, LetterEmbedder("another")) as hub, anyio.create_task_group() as tasks:
+        monkeypatch.setattr("contextdna.hub.semantics._FIRST_AFTER_S", 0.0)
+        tasks.start_soon(hub._rooms.semantics.run)
+        workspace = hub.bind(author, project_id=good)
+        for number in range(3):
+            await remember(workspace, f"bbb {number}")
+            with anyio.fail_after(3):  # the pause after a failure is longer
+                while await hub._door.database.read(lambda tx: tx.embeddings.backlog(good)):
+                    await anyio.lowlevel.checkpoint()
+        assert set(hub._rooms.semantics._problems) == {bad}
+        tasks.cancel_scope.cancel()
 
 
 async def test_an_embedder_whose_package_is_missing_is_named_with_its_extra(

@@ -1,6 +1,7 @@
 """How common a project's words are: remembered while the project grows by little, because it only weighs words."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +22,8 @@ class Frequencies:
     """One project's document counts.
 
     That no record holds a phrase is remembered only as long as the index stays as it is: what was stored a moment ago,
-    by this process or another one, is found.
+    by this process or another one, is found. Used by several threads: what a call learns of an index that another one
+    has seen change meanwhile is not remembered.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -31,25 +33,39 @@ class Frequencies:
         self._until_s = 0.0
         self._missing: set[Phrase] = set()
         self._revision = 0
+        self._lock = threading.Lock()
         self.languages: tuple[Language, ...] = ()
         """The languages that records of the project were found to be in, see ``understanding``."""
 
     async def of(self, tx: Transaction, project_id: ProjectId, phrases: Sequence[Phrase]) -> IndexStatistics:
         """Give the statistics of phrases: the totals as they are now, the counts of common words as lately seen."""
-        known = {phrase: self._held[phrase] for phrase in phrases if phrase in self._held}
-        missing = [phrase for phrase in phrases if phrase in self._missing]
-        asked = [phrase for phrase in phrases if phrase not in known and phrase not in self._missing]
-        fresh = await tx.records.statistics(project_id, asked, missing=missing, revision=self._revision)
-        self._forget_what_is_old(fresh)
-        self._held.update({phrase: count for phrase, count in fresh.counts.items() if count})
-        self._missing.update(phrase for phrase, count in fresh.counts.items() if not count)
+        with self._lock:
+            revision = self._revision
+            known = {phrase: self._held[phrase] for phrase in phrases if phrase in self._held}
+            missing = [phrase for phrase in phrases if phrase in self._missing]
+            asked = [phrase for phrase in phrases if phrase not in known and phrase not in self._missing]
+        fresh = await tx.records.statistics(project_id, asked, missing=missing, revision=revision)
+        with self._lock:
+            self._remember(fresh, began=revision)
         counts = {**known, **fresh.counts}
         return replace(fresh, counts={phrase: count for phrase, count in counts.items() if count})
 
-    def _forget_what_is_old(self, fresh: IndexStatistics) -> None:
+    def _remember(self, fresh: IndexStatistics, *, began: int) -> None:
+        """Keep counts; those of 0 only where the index is as it was, or this call is the first to see it changed."""
+        if self._revision not in (began, fresh.revision):
+            fresh = replace(fresh, counts={phrase: count for phrase, count in fresh.counts.items() if count})
+        else:
+            self._forget_what_is_missing(fresh)
+        self._forget_what_is_old(fresh)
+        self._held.update({phrase: count for phrase, count in fresh.counts.items() if count})
+        self._missing.update(phrase for phrase, count in fresh.counts.items() if not count)
+
+    def _forget_what_is_missing(self, fresh: IndexStatistics) -> None:
         if fresh.revision != self._revision or len(self._missing) > _HELD_MAX:
             self._revision = fresh.revision
             self._missing.clear()
+
+    def _forget_what_is_old(self, fresh: IndexStatistics) -> None:
         now = self._monotonic()
         grown = abs(fresh.records - self._records) > max(_GROWTH_MIN, self._records * _GROWTH_MAX)
         if grown or now >= self._until_s or len(self._held) > _HELD_MAX:

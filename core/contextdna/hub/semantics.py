@@ -1,10 +1,11 @@
 """The job that embeds what was written, and what a call needs embedded before its own transaction."""
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import anyio
 
@@ -56,6 +57,20 @@ class ReindexReport:
     """True when vectors of another model were there, which count no longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A project where embedding failed, and until when it is left alone."""
+
+    failures: int = 0
+    until: float = 0.0
+
+    def after_another(self) -> Self:
+        """Give a rest that is twice as long, up to a bound."""
+        failures = self.failures + 1
+        pause_s = min(_PAUSE_S * 2**failures, _PAUSE_S_MAX) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        return replace(self, failures=failures, until=anyio.current_time() + pause_s)
+
+
 class Semantics:
     """Embeds records behind the writes, and questions ahead of the searches.
 
@@ -90,6 +105,8 @@ class Semantics:
                     await self._catch_up(project_id, recall)
         except ContextDnaError as error:
             logger.debug("a search goes on by words alone: %s", error.code)
+        except Exception as error:  # noqa: BLE001 - meaning is an extra: whatever fails in it, words are searched
+            logger.warning("a search goes on by words alone: %s", type(error).__name__)
 
     async def _project_to_search(self, caller: Caller, action: Action, recall: Recall) -> ProjectId | None:
         """Find the project that a call is about, where it has vectors of the model at work."""
@@ -136,18 +153,27 @@ class Semantics:
         """Embed what comes until cancelled; what fails is tried again, ever later, while searches go on by words."""
         if self._embedder is None:
             return
-        failures = 0
-        pause_s = _FIRST_AFTER_S
+        rests: dict[ProjectId, _Rest] = {}
+        await anyio.sleep(_FIRST_AFTER_S)
         while True:
-            await anyio.sleep(pause_s)
             revision = await self._revision()
-            if await self.turn():
-                failures, pause_s = 0, 0.0
+            if await self._look_at_all(rests):
                 await self._warm()
-                await self._wait_for_another(revision)
+            await self._wait_for_another(revision, until=min((rest.until for rest in rests.values()), default=math.inf))
+
+    async def _look_at_all(self, rests: dict[ProjectId, _Rest]) -> bool:
+        """Embed in the projects that do not rest; what fails rests alone. False when no project could be."""
+        worked = False
+        for project_id in self._door.settings.projects:
+            rest = rests.get(project_id, _Rest())
+            if anyio.current_time() < rest.until:
+                continue
+            if await self._embed(project_id):
+                rests.pop(project_id, None)
+                worked = True
             else:
-                failures += 1
-                pause_s = min(_PAUSE_S * 2**failures, _PAUSE_S_MAX) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+                rests[project_id] = rest.after_another()
+        return worked
 
     async def _warm(self) -> None:
         """Read new vectors ahead of the searches, and load the model: the first time takes seconds."""
@@ -161,19 +187,31 @@ class Semantics:
                 await self._catch_up(project_id, recall)
             except ContextDnaError as error:
                 logger.debug("vectors of project %s cannot be read now: %s", project_id, error.code)
+            except Exception as error:  # noqa: BLE001 - a background job that ends would end the hub
+                logger.warning("vectors of project %s cannot be read now: %s", project_id, type(error).__name__)
 
     async def turn(self) -> bool:
         """Embed what is missing in the projects that the process was started with; False when any failed."""
         for project_id in self._door.settings.projects:
-            try:
-                async with self.embedding_of(project_id):
-                    await self.fill(project_id)
-            except ContextDnaError as error:
-                known = self._problems.get(project_id)
-                if known is None or known.code != error.code:
-                    logger.warning("records of project %s cannot be embedded now: %s", project_id, error.code)
-                self._problems[project_id] = error
+            await self._embed(project_id)
         return not self._problems
+
+    async def _embed(self, project_id: ProjectId) -> bool:
+        """Embed what is missing in a project; False when it failed."""
+        try:
+            async with self.embedding_of(project_id):
+                await self.fill(project_id)
+        except ContextDnaError as error:
+            self._fails(project_id, error, error.code)
+        except Exception as error:  # noqa: BLE001 - a background job that ends would end the hub
+            self._fails(project_id, _failure("embedding failed"), type(error).__name__)
+        return project_id not in self._problems
+
+    def _fails(self, project_id: ProjectId, problem: ContextDnaError, reason: str) -> None:
+        known = self._problems.get(project_id)
+        if known is None or known.code != problem.code:
+            logger.warning("records of project %s cannot be embedded now: %s", project_id, reason)
+        self._problems[project_id] = problem
 
     def embedding_of(self, project_id: ProjectId) -> anyio.Lock:
         """Give what one holds while one embeds a project's records, so that none is embedded twice."""
@@ -254,7 +292,8 @@ class Semantics:
         except Exception as error:  # noqa: BLE001 - whatever a model's library raises, the server goes on
             logger.warning("the embedder failed: %s", type(error).__name__)
             raise _failure("the embedder failed") from None  # its error may quote the text
-        if len(vectors) != len(texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
+        sizes = set(map(len, vectors))
+        if len(vectors) != len(texts) or len(sizes) != 1 or 0 in sizes or sizes.pop() % FLOAT_BYTES:
             raise _failure("the embedder gives other vectors than were asked for")
         return vectors
 
@@ -264,9 +303,9 @@ class Semantics:
         except ContextDnaError:
             return -1
 
-    async def _wait_for_another(self, revision: int) -> None:
-        """Wait until anyone has committed since, in this process or another."""
-        while True:
+    async def _wait_for_another(self, revision: int, *, until: float) -> None:
+        """Wait until anyone has committed since, in this process or another, or a time is reached."""
+        while anyio.current_time() < until:
             await anyio.sleep(_LOOK_EVERY_S)
             if await self._revision() != revision:
                 return
