@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from contextdna import AccessToken
+from contextdna import AccessToken, AgentId, CredentialRefused, Principal
 from contextdna_server.http.identity import Authenticator
 from contextdna_server.settings import Settings, load_settings
 from tests.hub.rig import START, Clock
@@ -153,10 +153,12 @@ async def local_issuer() -> AsyncIterator[Issuer]:
 
 
 class NoTokens:
-    """Stands for a hub that made no tokens."""
+    """Stands for a hub whose tokens are all revoked."""
 
     async def authenticate(self, token_text: str) -> AccessToken:
-        raise AssertionError(f"{token_text} is no token of the installation")
+        """Refuse; the refusal is audited already."""
+        principal = Principal(AgentId("revoked"))
+        raise CredentialRefused(f"of {len(token_text)} characters", code="token_revoked", principal=principal)
 
 
 class Timer:
