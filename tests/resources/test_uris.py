@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextdna import ContextDnaError, InvalidInput, NotFound
+from contextdna import ContextDnaError, InvalidInput, NotFound, TokenId
+from contextdna.values.ids import new_token_text
 from contextdna_resources import TEMPLATES, Noun, ResourceUri, parse_uri
 from contextdna_resources.paging import Place, read_cursor, write_cursor
 from contextdna_resources.uris import PAGED, PATHS, URI_CHARS_MAX, template
@@ -41,7 +42,7 @@ def attempt(text: str) -> tuple[ResourceUri | None, ContextDnaError | None]:
 def test_any_text_is_read_canonically_or_refused_with_a_code(text: str, with_scheme: bool) -> None:
     uri, error = attempt(f"contextdna://{text}" if with_scheme else text)
     if error is not None:
-        assert error.code in {"uri_invalid", "resource_not_found", "session_handle_in_uri"}
+        assert error.code in {"uri_invalid", "resource_not_found", "session_handle_in_uri", "access_token_in_argument"}
         assert error.hint
     if uri is not None:
         assert parse_uri(str(uri)) == uri
@@ -167,3 +168,12 @@ def test_a_handle_in_a_uri_is_refused_without_repeating_its_secret(uri: str) -> 
         parse_uri(uri)
     assert caught.value.code == "session_handle_in_uri"
     assert "topsecret" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_a_token_in_a_uri_is_refused_without_repeating_its_secret() -> None:
+    token, secret = new_token_text(TokenId("tok_" + "0" * 22))
+    for uri in (f"contextdna://projects/{token}", f"contextdna://projects/p/memories/x{token.replace('_', '%5F')}"):
+        with pytest.raises(InvalidInput) as caught:
+            parse_uri(uri)
+        assert caught.value.code == "access_token_in_argument"
+        assert secret[:4] not in f"{caught.value.message}{caught.value.hint}"

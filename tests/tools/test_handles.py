@@ -1,4 +1,4 @@
-"""A session handle is a secret: sent in the wrong argument it is refused, and nothing keeps, audits or answers it."""
+"""Session handles and access tokens are secrets: in the wrong argument they are refused, kept and repeated nowhere."""
 
 import json
 from collections.abc import AsyncIterator
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from contextdna import AgentId, DelegationRequest, InvalidInput, NotFound, RecordId, TaskDraft
+from contextdna import AgentId, DelegationRequest, InvalidInput, NotFound, RecordId, TaskDraft, TokenId
+from contextdna.values.ids import new_token_text
 from contextdna_tools import FULL_TOOLS, AnyTool
 from tests.hub.rig import ALICE, BOB, audit_of, refused, stored
 from tests.tools.calling import Caller, calling, text_of
@@ -23,14 +24,21 @@ async def alice() -> AsyncIterator[Caller]:
         yield caller
 
 
-def calls(tool: AnyTool, properties: dict[str, Any], required: list[str], handle: str) -> list[dict[str, Any]]:
+def calls(
+    tool: AnyTool,
+    properties: dict[str, Any],
+    required: list[str],
+    handle: str,
+    *,
+    but: tuple[str, ...] = ("session_id", "parent"),
+) -> list[dict[str, Any]]:
     """Give a call for every argument that takes texts, with the handle there, alone and as a part of a name."""
     others = {name: REQUIRED.get(properties[name].get("type", ""), "x") for name in required}
     made = []
     for name, schema in properties.items():
         kind = schema.get("type")
         texts = kind == "array" and schema.get("items", {}).get("type") == "string"
-        if name in ("session_id", "parent") or not (texts or kind == "string" or isinstance(kind, list)):
+        if name in but or not (texts or kind == "string" or isinstance(kind, list)):
             continue
         for said in (handle, f"queen/{handle}", f" {handle}\n", f"x{handle}"):
             made.append(others | {name: [said] if texts else said})
@@ -54,6 +62,22 @@ async def test_a_handle_in_any_other_argument_is_refused_and_kept_nowhere(alice:
     assert after.data == before.data
     assert secret not in repr(after)
     assert secret not in repr(await audit_of(alice.hub))
+
+
+async def test_a_token_in_any_argument_is_refused_and_kept_nowhere(alice: Caller) -> None:
+    token, secret = new_token_text(TokenId("tok_" + "0" * 22))
+    before = await stored(alice.hub)
+    for tool in FULL_TOOLS:
+        schema = alice.tools[tool.name].input_schema
+        for arguments in calls(tool, schema["properties"], schema.get("required", []), token, but=()):
+            result = await alice.client.call_tool(tool.name, arguments)
+            assert json.loads(text_of(result))["error"]["code"] == "access_token_in_argument", arguments
+            assert secret not in text_of(result)
+    error = await alice.error("store_memory", content="x", **{token: 1})
+    assert (error["code"], secret in json.dumps(error)) == ("argument_unknown", False)
+    after = await stored(alice.hub)
+    assert after.data == before.data
+    assert secret not in repr(after) + repr(await audit_of(alice.hub))
 
 
 async def test_a_handle_in_a_batch_and_among_the_keys_of_scores_is_refused_by_name(alice: Caller) -> None:
