@@ -76,18 +76,22 @@ class LineBuffer:
             return RefusedLine.of(head, size_bytes=size_bytes, tail=tail.decode("utf-8", "replace"))
         # What is not UTF-8 becomes lone surrogates, which the parser refuses, rather than other text.
         line = kept.decode("utf-8", "surrogateescape")
-        return RefusedLine.of(line) if _ODD_ID.search(kept) and _asks_under_an_odd_id(line) else line
+        return RefusedLine.of(line) if _ODD_ID.search(kept) and _asks_oddly(line) else line
 
 
-def _asks_under_an_odd_id(line: str) -> bool:
+def _asks_oddly(line: str) -> bool:
     """Tell whether a line is a request whose id is neither a whole number nor a text.
 
     The parser takes it for a notification, and nobody would answer. Source: JSON-RPC 2.0, and MCP, which forbids null.
     """
     try:
-        message = json.loads(line)
+        return asks_under_an_odd_id(json.loads(line))
     except (ValueError, RecursionError):
         return False  # the parser says why
+
+
+def asks_under_an_odd_id(message: object) -> bool:
+    """Tell whether a message is a request whose id is neither a whole number nor a text."""
     if not isinstance(message, dict) or not {"id", "method"} <= message.keys():
         return False
     call_id = message["id"]

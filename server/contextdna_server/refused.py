@@ -1,6 +1,7 @@
-"""Answers to lines that the SDK's parser refuses: it drops them, and a caller would wait for ever.
+"""Answers to messages that cannot be read, whichever way they came.
 
-Nothing that a line holds comes back in an answer or a log but the request's id.
+Lines on stdio that the SDK's parser refuses it drops, and a caller would wait for ever: ``answers_to`` answers them.
+Nothing that a message holds comes back in an answer or a log but the request's id.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ SCANNED_CHARS_MAX: Final = 1024 * 1024
 """How far a line that is not JSON is searched for the id of its request."""
 
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}:,]|[^\s"\[\]{}:,]+', re.DOTALL)
-_INTEGER_DIGITS_MAX: Final = 100
+INTEGER_DIGITS_MAX: Final = 100
+"""Longer integers are not read: Python refuses them from some thousands of digits on."""
+
 # The last members of an object: nothing inside a text can look like this and end a line of JSON.
 _LAST_ID: Final = re.compile(r'[{,]\s*"id"\s*:\s*(?P<id>-?\d+|"[^"\\]*")\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?}\s*\Z')
 
@@ -31,6 +34,46 @@ Answer = JSONRPCResponse | JSONRPCError
 _Id = int | str | None
 
 logger = logging.getLogger(__name__)
+
+
+def unreadable(fault: str = "is not JSON that can be read") -> InvalidInput:
+    """Say that a message cannot be read as JSON."""
+    return InvalidInput(
+        f"the message {fault}",
+        code="message_invalid",
+        hint="Send one JSON-RPC message by itself, with less nesting and shorter numbers.",
+    )
+
+
+def no_request(message: object) -> InvalidInput:
+    """Say that JSON is no JSON-RPC message."""
+    return InvalidInput(
+        f"the message is {'a batch' if isinstance(message, list) else 'no JSON-RPC message'}",
+        code="message_invalid",
+        hint="Send one JSON-RPC 2.0 message by itself, its id a whole number or a text, its params an object.",
+    )
+
+
+def unstorable() -> InvalidInput:
+    """Say that a message holds what is no text."""
+    return InvalidInput(
+        "a text holds a lone surrogate, half of a character, or bytes that are not UTF-8",
+        code="text_unstorable",
+        hint="Send valid Unicode text as UTF-8; cut it between characters.",
+    )
+
+
+def too_large(size: str) -> LimitExceeded:
+    """Say that a message is too large.
+
+    Args:
+        size: What it has, such as "5000 bytes, over the limit".
+    """
+    return LimitExceeded(
+        f"the message has {size}",
+        code="message_too_large",
+        hint="Send less at once: split it, or attach a large file by its path.",
+    )
 
 
 def answers_to(refusal: Exception) -> list[Answer]:
@@ -55,7 +98,7 @@ def answers_to(refusal: Exception) -> list[Answer]:
 def _broken(line: str) -> list[Answer]:
     try:
         message = json.loads(line, parse_int=_integer)
-        unstorable = _has_lone_surrogate(message)
+        unstorable = has_lone_surrogate(message)
     except (ValueError, RecursionError):  # no JSON, or nested too deep
         message, unstorable = _outline(line), False
     if unstorable and isinstance(message, Mapping):
@@ -65,32 +108,19 @@ def _broken(line: str) -> list[Answer]:
 
 def _too_large(line: RefusedLine) -> list[Answer]:
     """Answer a line over the limit as far as its head tells what it is; the id may stand at its end."""
-    members, _ = _members(line.kept)
-    last = _LAST_ID.search(line.tail)
-    if last and "id" not in members:
-        members["id"] = _plain(last["id"])
+    members = members_at_ends(line.kept, line.tail)
     if not str(members.get("method", "")).startswith("notifications/"):
         members.setdefault("id", None)  # it may stand in the part that was not kept
-    error = LimitExceeded(
-        f"the message has {line.size_bytes} bytes, over the limit",
-        code="message_too_large",
-        hint="Send less at once: split it, or attach a large file by its path.",
-    )
-    return _refused_call(members, error)
+    return _refused_call(members, too_large(f"{line.size_bytes} bytes, over the limit"))
 
 
 def _unstorable(message: Mapping[str, Any], size: int) -> list[Answer]:
     logger.info("refused a message of %d characters: it holds a lone surrogate, or bytes that are not UTF-8", size)
-    error = InvalidInput(
-        "a text holds a lone surrogate, half of a character, or bytes that are not UTF-8",
-        code="text_unstorable",
-        hint="Send valid Unicode text as UTF-8; cut it between characters.",
-    )
-    return _refused_call(message, error)
+    return _refused_call(message, unstorable())
 
 
 def _refused_call(message: Mapping[str, Any], error: InvalidInput) -> list[Answer]:
-    call_id = _id_of(message)
+    call_id = id_of(message)
     if not _awaits_answer(message):
         return []
     if message.get("method") == "tools/call" and call_id is not None:  # so that the model reads it
@@ -104,25 +134,14 @@ def _unreadable(message: object, size: int) -> list[Answer]:
     logger.info("refused a message of %d characters: it cannot be read as JSON", size)
     if isinstance(message, Mapping) and not _awaits_answer(message):
         return []
-    error = InvalidInput(
-        "the line is not JSON that can be read",
-        code="message_invalid",
-        hint="Send one JSON-RPC message on each line, with less nesting and shorter numbers.",
-    )
-    return [_error(call_id, PARSE_ERROR, error) for call_id in _ids_in(message)]
+    return [_error(call_id, PARSE_ERROR, unreadable()) for call_id in _ids_in(message)]
 
 
 def _invalid(message: object) -> list[Answer]:
-    kind = "a batch" if isinstance(message, list) else "no JSON-RPC message"
-    logger.info("refused a message: it is %s", kind)
+    logger.info("refused a message: it is a batch, or no JSON-RPC message")
     if isinstance(message, Mapping) and not _awaits_answer(message):
         return []
-    error = InvalidInput(
-        f"the line is {kind}",
-        code="message_invalid",
-        hint="Send one JSON-RPC 2.0 message on each line, its id a whole number or a text, its params an object.",
-    )
-    return [_error(call_id, INVALID_REQUEST, error) for call_id in _ids_in(message)]
+    return [_error(call_id, INVALID_REQUEST, no_request(message)) for call_id in _ids_in(message)]
 
 
 def _error(call_id: _Id, code: int, error: InvalidInput) -> JSONRPCError:
@@ -139,20 +158,22 @@ def _awaits_answer(message: Mapping[str, Any]) -> bool:
 def _ids_in(message: object) -> list[_Id]:
     """Give the ids that wait: those of a batch's requests, for each would wait; null where none is known."""
     members = message if isinstance(message, list) else [message]
-    ids = [_id_of(member) for member in members if isinstance(member, Mapping) and _awaits_answer(member)]
+    ids = [id_of(member) for member in members if isinstance(member, Mapping) and _awaits_answer(member)]
     return [call_id for call_id in ids if call_id is not None] or [None]
 
 
-def _id_of(message: Mapping[str, Any]) -> _Id:
+def id_of(message: Mapping[str, Any]) -> int | str | None:
+    """Give the id that an answer is waited for under; None for one that cannot be given back."""
     call_id = message.get("id")
     if isinstance(call_id, float) and call_id.is_integer():
         return int(call_id)  # clients without integers compare it as a number
-    if isinstance(call_id, bool) or not isinstance(call_id, int | str) or _has_lone_surrogate(call_id):
+    if isinstance(call_id, bool) or not isinstance(call_id, int | str) or has_lone_surrogate(call_id):
         return None
     return call_id
 
 
-def _has_lone_surrogate(value: object) -> bool:
+def has_lone_surrogate(value: object) -> bool:
+    """Tell whether a text in a JSON value holds half of a character."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -162,13 +183,22 @@ def _has_lone_surrogate(value: object) -> bool:
 
 def _integer(digits: str) -> int | None:
     """Read an integer; one of thousands of digits, which Python refuses, counts as unknown."""
-    return int(digits) if len(digits) <= _INTEGER_DIGITS_MAX else None
+    return int(digits) if len(digits) <= INTEGER_DIGITS_MAX else None
 
 
 def _outline(line: str) -> dict[str, Any] | None:
     """Read the plain members of the outermost object; None if the line ends inside, with no id."""
     members, depth = _members(line)
     return members if "id" in members or (depth == 0 and members) else None
+
+
+def members_at_ends(head: str, tail: str) -> dict[str, Any]:
+    """Read the plain members of the outermost object at the head of a message, and its id where it stands last."""
+    members, _ = _members(head)
+    last = _LAST_ID.search(tail)
+    if last and "id" not in members:
+        members["id"] = _plain(last["id"])
+    return members
 
 
 def _members(line: str) -> tuple[dict[str, Any], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from mcp_types import INVALID_REQUEST
 from starlette.types import Send
@@ -22,19 +23,31 @@ class Refusal:
     error: ContextDnaError
     status: int
     headers: tuple[tuple[str, str], ...] = ()
+    rpc_code: int = INVALID_REQUEST
 
-    def body(self) -> bytes:
-        """Give the JSON-RPC error; its id is null, as the request was not looked into. Source: JSON-RPC 2.0, 5.1."""
+    def document(self, call_id: int | str | None = None) -> dict[str, Any]:
+        """Give the JSON-RPC error.
+
+        Args:
+            call_id: The request's id; null where the request was not looked into. Source: JSON-RPC 2.0, 5.1.
+        """
         error = self.error
         message = f"{error.message}. {error.hint}" if error.hint else error.message
         data = {"code": error.code, "message": error.message, "hint": error.hint, "retryable": error.retryable}
-        document = {"jsonrpc": "2.0", "id": None, "error": {"code": INVALID_REQUEST, "message": message, "data": data}}
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return {
+            "jsonrpc": "2.0",
+            "id": call_id,
+            "error": {"code": self.rpc_code, "message": message, "data": data},
+        }
+
+    def body(self, call_id: int | str | None = None) -> bytes:
+        """Give the same as JSON."""
+        return json.dumps(self.document(call_id), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-async def answer(refusal: Refusal, send: Send) -> None:
+async def answer(refusal: Refusal, send: Send, *, call_id: int | str | None = None) -> None:
     """Write a refusal as a whole HTTP answer."""
-    body = refusal.body()
+    body = refusal.body(call_id)
     own = (("content-type", "application/json"), ("content-length", str(len(body))), ("cache-control", "no-store"))
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (*own, *refusal.headers)]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -1,0 +1,197 @@
+"""How much one caller may do: requests in a second, and calls at the same time.
+
+A caller is an agent with the client that holds its credential. Counts are of this process: several workers, or servers,
+each allow as much.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from contextdna import LimitExceeded
+from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
+from contextdna_server.settings import HttpSection
+
+if TYPE_CHECKING:
+    from contextdna_server.http.identity import Credential
+
+CALLERS_MAX: Final = 10_000
+"""Callers that are remembered; of those that have nothing open, the ones longest unseen are forgotten."""
+
+Clock = Callable[[], float]
+CallerKey = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: it holds ``burst`` and gains ``rate_per_s``.
+
+    Attributes:
+        held: Tokens in it at ``at``.
+        at: When it was last looked at, in seconds of the clock.
+    """
+
+    rate_per_s: float
+    burst: float
+    held: float
+    at: float
+
+    def take(self, now: float) -> float:
+        """Take a token, and give 0; without one, give the seconds until there is one."""
+        self.held = self.level(now)
+        self.at = now
+        if self.held >= 1:
+            self.held -= 1
+            return 0.0
+        return (1 - self.held) / self.rate_per_s
+
+    def level(self, now: float) -> float:
+        """Give the tokens that are in it."""
+        return min(self.burst, self.held + (now - self.at) * self.rate_per_s)
+
+
+@dataclass(slots=True)
+class Caller:
+    """What one caller is doing now."""
+
+    bucket: Bucket
+    calls: int = 0
+    streams: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is open."""
+        return not (self.calls or self.streams)
+
+
+class Callers:
+    """What all callers are doing, shared by ``LimitLayer`` and ``StreamLayer``; bounded by ``callers_max``.
+
+    Beyond that bound stand only callers with something open, of which there are no more than connections.
+
+    Args:
+        settings: The bounds of one caller.
+        clock: Seconds that only grow.
+        callers_max: How many callers are remembered.
+    """
+
+    def __init__(self, settings: HttpSection, *, clock: Clock = time.monotonic, callers_max: int = CALLERS_MAX) -> None:
+        self._settings = settings
+        self._callers: OrderedDict[CallerKey, Caller] = OrderedDict()
+        self._callers_max = callers_max
+        self.clock = clock
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def of(self, credential: Credential) -> Caller:
+        """Give a caller's entry."""
+        key = caller_key(credential)
+        caller = self._callers.get(key)
+        if caller is None:
+            burst = self._settings.rate_burst
+            caller = Caller(Bucket(self._settings.rate_per_s, burst, burst, self.clock()))
+            self._callers[key] = caller
+            self._forget_idle()
+        self._callers.move_to_end(key)
+        return caller
+
+    def _forget_idle(self) -> None:
+        if len(self._callers) <= self._callers_max:
+            return
+        for key, caller in self._callers.items():
+            if caller.is_idle:
+                del self._callers[key]
+                return
+
+
+class Slot:
+    """The place that a request takes among its caller's calls, and later perhaps among its streams."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._is_stream = False
+        caller.calls += 1
+
+    def become_stream(self) -> None:
+        """Count the request among the streams from now on."""
+        self._caller.calls -= 1
+        self._caller.streams += 1
+        self._is_stream = True
+
+    def leave(self) -> None:
+        """Make room: the request is over."""
+        if self._is_stream:
+            self._caller.streams -= 1
+        else:
+            self._caller.calls -= 1
+
+
+class LimitLayer:
+    """Passes on what a caller may do now; it needs ``scope["state"]["credential"]``.
+
+    Args:
+        app: What serves the requests.
+        settings: The bounds.
+        callers: What callers are doing.
+        note: Audits a refusal.
+    """
+
+    def __init__(self, app: ASGIApp, settings: HttpSection, *, callers: Callers, note: NoteRefusal) -> None:
+        self._app = app
+        self._settings = settings
+        self._callers = callers
+        self._note = note
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        credential: Credential = scope["state"]["credential"]
+        caller = self._callers.of(credential)
+        if refusal := self._judge(caller):
+            await self._note(credential.principal, refusal.error)
+            await answer(refusal, send)
+            return
+        slot = scope["state"]["slot"] = Slot(caller)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            slot.leave()
+
+    def _judge(self, caller: Caller) -> Refusal | None:
+        if wait_s := caller.bucket.take(self._callers.clock()):
+            return too_many(
+                f"more than {self._settings.rate_per_s:g} requests in a second", wait_s, code="rate_limited"
+            )
+        if caller.calls >= self._settings.calls_max:
+            return too_many(f"{caller.calls} calls of this agent and client are running", 1, code="too_many_calls")
+        return None
+
+
+def caller_key(credential: Credential) -> CallerKey:
+    """Name a caller."""
+    return credential.principal.agent_id, credential.client_id
+
+
+def too_many(message: str, wait_s: float, *, code: str) -> Refusal:
+    """Refuse what would be let through later.
+
+    Args:
+        message: What there is too much of.
+        wait_s: Seconds after which it may be let through.
+        code: Its error code.
+
+    Source: RFC 6585, 4 (429); RFC 9110, 10.2.3 (Retry-After is in whole seconds).
+    """
+    after = str(max(1, math.ceil(wait_s)))
+    error = LimitExceeded(message, code=code, hint=f"Wait for {after} s, then retry.", retryable=True)
+    return Refusal(error, 429, (("Retry-After", after),))
