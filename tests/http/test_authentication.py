@@ -5,7 +5,14 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import pytest
+from mcp.client.auth.utils import (
+    build_protected_resource_metadata_discovery_urls,
+    extract_resource_metadata_from_www_auth,
+    extract_scope_from_www_auth,
+    handle_protected_resource_response,
+)
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, authorization_context
 from starlette.types import Receive, Scope, Send
@@ -185,6 +192,19 @@ async def test_a_websocket_is_closed(layered: Layered) -> None:
     await layered.layer({"type": "websocket", "path": "/mcp"}, None, send)  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
     assert layered.inner.scopes == []
+
+
+async def test_the_sdks_client_reads_what_the_challenge_says(layered: Layered, issuer: Issuer) -> None:
+    lacking, _ = await sent(call("share_memories"), "read", settings=issuer.settings())
+    for answer, scopes in ((await layered.ask(), "read write"), (lacking, "read share")):
+        response = httpx2.Response(answer.status, headers=dict(answer.headers))
+        assert extract_resource_metadata_from_www_auth(response) == f"{METADATA}/mcp"
+        assert extract_scope_from_www_auth(response) == scopes
+    assert f"{METADATA}/mcp" in build_protected_resource_metadata_discovery_urls(None, f"{PUBLIC_URL}/mcp")
+    document = await told(issuer.settings(), "/.well-known/oauth-protected-resource/mcp")
+    read = await handle_protected_resource_response(httpx2.Response(200, content=document.body))
+    assert read is not None
+    assert str(read.resource) == f"{PUBLIC_URL}/mcp"
 
 
 # --- what is audited, what is said ---

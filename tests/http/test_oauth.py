@@ -18,6 +18,7 @@ from tests.http.issuer import (
     RESOURCE,
     Issuer,
     NoTokens,
+    Timer,
     authenticator,
     jwk,
     public_pem,
@@ -80,6 +81,40 @@ async def test_without_a_kid_the_one_key_that_fits_serves(issuer: Issuer) -> Non
     assert (await judged(issuer, issuer.token(kid="ec", without=("kid",)))).subject
     issuer.keys["newer"] = rsa_key(1)
     await refusal(issuer, issuer.token(without=("kid",)))
+
+
+async def test_a_signature_is_verified_once_and_all_else_each_time(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[object] = []
+    decode = jwt.decode
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        verified.append(arguments)
+        return decode(*arguments, **named)
+
+    monkeypatch.setattr("contextdna_server.http.oauth.jwt.decode", counting)
+    clock, timer = Clock(), Timer()
+    judge = Authenticator(NoTokens(), issuer.settings(), clock=clock, timer=timer)
+    token = f"Bearer {issuer.token()}"
+    first = await judge.authenticate(token)
+    assert await judge.authenticate(token) == first
+    assert len(verified) == 1
+    clock.advance(seconds=330)
+    await refused(judge.authenticate(token), CredentialRefused, "token_expired")
+    assert len(verified) == 1
+    timer.now += 600  # the keys are fetched anew
+    await refused(judge.authenticate(token), CredentialRefused, "token_expired")
+    assert len(verified) == 2
+
+
+async def test_only_so_many_verified_tokens_are_remembered(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextdna_server.http.oauth._KNOWN_MAX", 2)
+    judge = authenticator(issuer.settings())
+    for name in ("a", "b", "c", "a"):
+        assert (await judge.authenticate(f"Bearer {issuer.token(sub=name, kid='ed')}")).subject == name
+    assert judge._issued is not None
+    assert len(judge._issued._known) == 2
 
 
 # --- tokens that are none ---

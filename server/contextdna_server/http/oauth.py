@@ -5,10 +5,12 @@ Source: RFC 7519 and RFC 8725 (JWT and how to use it safely), RFC 9068 (as acces
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import jwt
 
@@ -27,6 +29,8 @@ _SIGNATURE_AND_ISSUER: Final[Any] = {
     "verify_iat": False,
     "enforce_minimum_key_length": True,
 }
+_KNOWN_MAX: Final = 1000
+"""Tokens whose signature is known to be good, the last used ones. Verifying one takes 0.3 ms."""
 _TIME_MAX: Final = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -40,6 +44,16 @@ class IssuedToken:
     """The client that it was issued to; empty where the issuer does not say."""
     subject: str
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What a signature was verified with, and what it signed."""
+
+    kid: str
+    algorithm: str
+    key: PublicKey
+    claims: Claims
 
 
 class IssuerTokens:
@@ -59,6 +73,7 @@ class IssuerTokens:
         self._audiences = frozenset(audiences)
         self._keys = keys
         self._clock = clock
+        self._known: OrderedDict[bytes, _Verified] = OrderedDict()
 
     async def judge(self, token: str) -> IssuedToken:
         """Judge a token, of a size that was bounded before.
@@ -81,30 +96,32 @@ class IssuerTokens:
         return IssuedToken(principal_of(claims, self._oauth), _client_of(claims), subject, expires_at)
 
     async def _verified(self, token: str) -> Claims:
+        """Give the claims of a token that the issuer signed; a signature is verified once while its key is kept."""
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._known.pop(digest, None)
+        if known is None or await self._keys.find(known.kid, known.algorithm) is not known.key:
+            known = await self._verify(token)
+        self._known[digest] = known
+        while len(self._known) > _KNOWN_MAX:
+            self._known.popitem(last=False)
+        return known.claims
+
+    async def _verify(self, token: str) -> _Verified:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:  # its text may repeat the token
             _refuse()
-        key = await self._key_for(header)
-        try:
-            return cast(
-                Claims,
-                jwt.decode(
-                    token,
-                    key,
-                    algorithms=[header["alg"]],  # one of the settings' list, as `_key_for` saw to
-                    issuer=self._oauth.issuer,
-                    options=_SIGNATURE_AND_ISSUER,
-                ),
-            )
-        except (jwt.PyJWTError, ValueError, TypeError):  # the last two: a signature or a claim of odd form
-            _refuse()
-
-    async def _key_for(self, header: Claims) -> PublicKey:
         algorithm, kid, kind = header.get("alg"), header.get("kid", ""), header.get("typ", "JWT")
         if algorithm not in self._oauth.algorithms or not isinstance(kind, str) or kind.lower() not in _TYPES:
             _refuse()
-        return await self._keys.find(kid, algorithm) or _refuse()
+        key = await self._keys.find(kid, algorithm) or _refuse()
+        try:
+            claims = jwt.decode(
+                token, key, algorithms=[algorithm], issuer=self._oauth.issuer, options=_SIGNATURE_AND_ISSUER
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):  # the last two: a signature or a claim of odd form
+            _refuse()
+        return _Verified(kid, algorithm, key, claims)
 
     def _judge_times(self, claims: Claims) -> datetime:
         now, leeway_s = self._clock().timestamp(), self._oauth.leeway_s
