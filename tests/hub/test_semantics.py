@@ -543,14 +543,15 @@ async def test_a_project_that_cannot_be_embedded_does_not_hold_up_the_others(
     async with opened(settings) as hub:
         await remember(hub.bind(author, project_id=bad), "aaa")
         await embed(hub)
-    monkeypatch.setattr("contextdna.hub.semantics._LOOK_EVERY_S", 0.01)
+    for name, seconds in (("_LOOK_EVERY_S", 0.01), ("_PAUSE_S", 3600.0), ("_PAUSE_S_MAX", 3600.0)):
+        monkeypatch.setattr(f"contextdna.hub.semantics.{name}", seconds)
     async with opened(settings, LetterEmbedder("another")) as hub, anyio.create_task_group() as tasks:
         monkeypatch.setattr("contextdna.hub.semantics._FIRST_AFTER_S", 0.0)
         tasks.start_soon(hub._rooms.semantics.run)
         workspace = hub.bind(author, project_id=good)
         for number in range(3):
             await remember(workspace, f"bbb {number}")
-            with anyio.fail_after(3):  # the pause after a failure is longer
+            with anyio.fail_after(2):
                 while await hub._door.database.read(lambda tx: tx.embeddings.backlog(good)):
                     await anyio.lowlevel.checkpoint()
         assert set(hub._rooms.semantics._problems) == {bad}
