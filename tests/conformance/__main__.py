@@ -28,7 +28,7 @@ def fixture_settings(data: Path) -> Settings:
 
 def main(port: int) -> None:
     """Serve on a port of this machine; 0 is any."""
-    log_to_stderr("WARNING")
+    log_to_stderr("ERROR")  # the suite provokes warnings
     with TemporaryDirectory() as data:
         settings = fixture_settings(Path(data))
         check_http(settings, HOST)
