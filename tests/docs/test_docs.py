@@ -18,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import contextdna.client  # noqa: F401 - its errors are a part of the tree
+from contextdna import Scope
 from contextdna.errors import ContextDnaError
 from contextdna.values.level import LEVELS_BY_LABEL
 from contextdna.values.memory import MEMORY_TYPES
@@ -82,6 +83,12 @@ def test_no_tool_is_documented_that_is_not_there() -> None:
 def test_the_readme_names_every_tool() -> None:
     assert named(section(README, "What agents can do")) == {tool.name for tool in TOOLS}
     assert named(section(README, "For orchestrators")) == {tool.name for tool in FULL_TOOLS} - {t.name for t in TOOLS}
+
+
+def test_the_scopes_of_every_tool_are_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", section(DOCS / "security.md", "Scopes"), re.MULTILINE)
+    shown = {scope: set(re.findall(r"`(\w+)`", tools)) for scope, tools in rows}
+    assert shown == {scope.value: {tool.name for tool in FULL_TOOLS if scope in tool.scopes} for scope in Scope}
 
 
 # --- resources, prompts, words ---
