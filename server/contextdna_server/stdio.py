@@ -16,8 +16,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
@@ -25,9 +24,9 @@ from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
 from contextdna_server.lines import LineBuffer
+from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing, Receiving
 from contextdna_server.refused import answers_to
 
 if sys.platform != "win32":
@@ -39,9 +38,6 @@ MESSAGE_BYTES_MAX: Final = 96 * 1024 * 1024
 READ_BYTES_MAX: Final = 256 * 1024
 FLUSH_S_MAX: Final = 1.0
 """How long the last answers may take to leave once the calls are over: the client may have stopped reading."""
-
-UNANSWERED_METHODS: Final = frozenset({"subscriptions/listen"})
-"""Calls that stay open until they are cancelled: shutdown does not wait for them. Source: MCP 2026-07-28."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +69,11 @@ async def serve_stdio(
         with ExitStack() as claims:
             stdin = _claim_stdin(claims, shutdown, message_bytes_max)
             stdout = _claim_stdout(claims, shutdown)
-            await _run(server, stdin, stdout, _OpenCalls(shutdown, grace_s, waiting_tools))
+            await _run(server, stdin, stdout, OpenCalls(grace_s, waiting_tools, shutdown))
         tasks.cancel_scope.cancel()
 
 
-async def _run(server: Server[Any], stdin: _Reader | None, stdout: _PipeWriter | None, calls: _OpenCalls) -> None:
+async def _run(server: Server[Any], stdin: _Reader | None, stdout: _PipeWriter | None, calls: OpenCalls) -> None:
     """Run the server over the SDK's framing; None selects the SDK's own access to that stream."""
     with anyio.CancelScope() as wire:
         async with stdio_server(
@@ -85,7 +81,7 @@ async def _run(server: Server[Any], stdin: _Reader | None, stdout: _PipeWriter |
             stdout=cast("anyio.AsyncFile[str] | None", stdout),
         ) as (received, sent):
             options = server.create_initialization_options()
-            outgoing = _Outgoing(sent, calls)
+            outgoing = Outgoing(sent, calls)
             async with anyio.create_task_group() as refusals:
                 incoming = _Incoming(received, calls, _Refusing(outgoing, calls, refusals))
                 await server.run(incoming, outgoing, options)
@@ -96,16 +92,16 @@ async def _run(server: Server[Any], stdin: _Reader | None, stdout: _PipeWriter |
 # --- the end --------------------------------------------------------------------------------------
 
 
-class _Shutdown:
-    """How far the end has come: `stopping` (no new calls), then `hurried` (running calls lose their grace)."""
+class _Shutdown(Ending):
+    """The end of this process, which stops the reading of input."""
 
     def __init__(self) -> None:
-        self.stopping = False
-        self.hurried = anyio.Event()
+        super().__init__()
         self.on_stop: Callable[[], None] | None = None
 
     def stop(self) -> None:
-        self.stopping = True
+        """Take no new calls."""
+        super().stop()
         if self.on_stop is not None:
             self.on_stop()
 
@@ -190,80 +186,13 @@ class _PipeWriter:
         """Do nothing: `write` returns when everything has left."""
 
 
-# --- running calls --------------------------------------------------------------------------------
-
-
-class _OpenCalls:
-    """The calls that were received and are not answered yet."""
-
-    def __init__(self, shutdown: _Shutdown, grace_s: float, waiting_tools: Collection[str]) -> None:
-        self._shutdown = shutdown
-        self._grace_s = grace_s
-        self._waiting_tools = waiting_tools
-        self._ids: set[str] = set()  # text, as a cancellation may name 7 as "7"
-        self._finishing = False
-        self._all_answered = anyio.Event()
-
-    def opened(self, call_id: object) -> None:
-        self._ids.add(str(call_id))
-
-    def received(self, item: SessionMessage) -> None:
-        match item:
-            case SessionMessage(message=JSONRPCRequest() as request) if not self._waits(request):
-                self.opened(request.id)
-            case SessionMessage(message=JSONRPCNotification(method="notifications/cancelled", params=params)):
-                self._close(str((params or {}).get("requestId")))
-            case _:
-                pass
-
-    def _waits(self, request: JSONRPCRequest) -> bool:
-        """Tell whether a call goes on until something happens, or the server ends."""
-        if request.method == "tools/call":
-            return (request.params or {}).get("name") in self._waiting_tools
-        return request.method in UNANSWERED_METHODS
-
-    def sent(self, item: SessionMessage) -> None:
-        if isinstance(item.message, JSONRPCResponse | JSONRPCError):
-            self._close(str(item.message.id))
-
-    def _close(self, call_id: str) -> None:
-        self._ids.discard(call_id)
-        if self._finishing and not self._ids:
-            self._all_answered.set()
-
-    async def finish(self) -> None:
-        """Wait until every call is answered, the grace is over, or a signal hurries."""
-        self._shutdown.stopping = self._finishing = True
-        if not self._ids:
-            return
-        logger.info("input ended: %d calls have %.1f s to finish", len(self._ids), self._grace_s)
-        with anyio.move_on_after(self._grace_s):
-            async with anyio.create_task_group() as tasks:
-                for event in (self._all_answered, self._shutdown.hurried):
-                    tasks.start_soon(_cancel_when, event, tasks.cancel_scope)
-
-
-async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-class _Stream(Protocol):
-    async def aclose(self) -> None: ...
-
-
-class _Receiving(_Stream, Protocol):
-    async def receive(self) -> SessionMessage | Exception: ...
-
-
-class _Sending(_Stream, Protocol):
-    async def send(self, item: SessionMessage, /) -> None: ...
+# --- messages -------------------------------------------------------------------------------------
 
 
 class _Refusing:
     """Answers what the SDK could not parse; in tasks, so that a client that does not read cannot hold up the input."""
 
-    def __init__(self, outgoing: _Outgoing, calls: _OpenCalls, tasks: TaskGroup) -> None:
+    def __init__(self, outgoing: Outgoing, calls: OpenCalls, tasks: TaskGroup) -> None:
         self._outgoing = outgoing
         self._calls = calls
         self._tasks = tasks
@@ -278,68 +207,18 @@ class _Refusing:
             await self._outgoing.send(answer)
 
 
-class _Incoming:
-    """Messages for the server. It cancels its calls when these end, so the end waits until they had their grace."""
+class _Incoming(Incoming):
+    """Messages for the server; what could not be parsed is answered here."""
 
-    def __init__(self, stream: _Receiving, calls: _OpenCalls, refusing: _Refusing) -> None:
-        self._stream = stream
-        self._calls = calls
+    def __init__(self, stream: Receiving, calls: OpenCalls, refusing: _Refusing) -> None:
+        super().__init__(stream, calls)
         self._refusing = refusing
 
     async def receive(self) -> SessionMessage | Exception:
-        while True:
-            try:
-                item = await self._stream.receive()
-            except anyio.EndOfStream:
-                await self._calls.finish()
-                raise
-            if not isinstance(item, Exception):
-                self._calls.received(item)
-                return item
+        """Give the next message."""
+        while isinstance(item := await super().receive(), Exception):
             self._refusing.refused(item)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class _Outgoing:
-    """Messages of the server; an answer closes its call."""
-
-    def __init__(self, stream: _Sending, calls: _OpenCalls) -> None:
-        self._stream = stream
-        self._calls = calls
-
-    async def send(self, item: SessionMessage, /) -> None:
-        await self._stream.send(item)
-        self._calls.sent(item)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        return item
 
 
 # --- descriptors 0 and 1 --------------------------------------------------------------------------

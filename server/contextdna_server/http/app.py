@@ -27,6 +27,7 @@ from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.transports import MCP_PATH, MESSAGES_PATH, SSE_PATH, HttpSse, StreamableHttp
 from contextdna_server.settings import Settings
+from contextdna_tools import WAITING_TOOLS
 
 HEALTH_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
@@ -42,6 +43,7 @@ class HttpApp:
     server_name: str
     """Names the socket that other servers reach this one by."""
     _streamable: StreamableHttp
+    _sse: HttpSse
     _peers: Peers
     _open_requests: OpenRequests
     _readiness: _Readiness
@@ -58,6 +60,7 @@ class HttpApp:
         """Begin to end: streams end, calls go on, and load balancers are told to send no more."""
         self._readiness.draining = True
         self._open_requests.drain()
+        self._sse.drain()
 
 
 def caller() -> Principal:
@@ -135,18 +138,19 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
         read_name=_name_reader(hub),
         peers=peers,
         note=note,
+        grace_s=settings.http.drain_s,
     )
     authenticator = Authenticator(hub, settings)
     challenges = Challenges(settings)
     readiness = _Readiness(hub)
     served = _Routes({MCP_PATH: (streamable, "GET, POST, DELETE"), SSE_PATH: (sse.serve_stream, "GET")}, sse)
-    open_requests = OpenRequests(served, authenticator.recheck)
+    open_requests = OpenRequests(served, authenticator.recheck, waiting_tools=WAITING_TOOLS)
     app: ASGIApp = ScopeLayer(open_requests, note, challenges)
     app = BodyLayer(app, settings.http, note=note)
     app = AuthenticationLayer(app, authenticator, note, challenges)
     app = MetadataLayer(_OpenRoutes(app, readiness), settings)
     app = HostLayer(app, check_hosts(settings.http, host))
-    return HttpApp(app, name, streamable, peers, open_requests, readiness)
+    return HttpApp(app, name, streamable, sse, peers, open_requests, readiness)
 
 
 class _OpenRoutes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contextdna import ContextDnaError
+from contextdna import ContextDnaError, StorageUnavailable
 from contextdna_server.http.identity import Credential
 from contextdna_server.http.refusals import Refusal, answer
+from contextdna_server.open_calls import goes_on
 
 RECHECK_S: Final = 1.0
 """How often the credential of an open request is judged again."""
@@ -22,30 +23,36 @@ logger = logging.getLogger(__name__)
 class OpenRequests:
     """Every request that is being served, by its credential.
 
-    A stream (GET, or subscriptions/listen) ends when the server drains; a call may finish. Both are cut off when their
-    credential is revoked or expires: the client sees its connection close, and is refused when it comes again.
+    What goes on until something happens (a stream, or a call that waits) ends when the server drains; other calls may
+    finish. All are cut off when their credential is revoked or expires: the client sees its connection close, and is
+    refused when it comes again.
 
     Args:
-        app: What serves the requests.
+        app: What serves the requests; it may use the request in ``scope["state"]["open_request"]``.
         still_good: Judges the credential that a scope was admitted with again; raises what refuses it.
+        waiting_tools: Tools that only wait for something.
     """
 
-    def __init__(self, app: ASGIApp, still_good: Callable[[Scope], Awaitable[None]]) -> None:
+    def __init__(
+        self, app: ASGIApp, still_good: Callable[[Scope], Awaitable[None]], *, waiting_tools: Collection[str]
+    ) -> None:
         self._app = app
         self._still_good = still_good
-        self._open: dict[Credential, set[_Open]] = {}
+        self._waiting_tools = waiting_tools
+        self._open: dict[Credential, set[OpenRequest]] = {}
         self._draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and keep an eye on it."""
-        request = _Open(scope, receive, send)
-        if self._draining and request.is_stream:
-            request.ended.set()
+        request = OpenRequest(scope, receive, send, goes_on=self._goes_on(scope))
+        if self._draining and request.goes_on:
+            request.end(_draining())
         credential = scope["state"]["credential"]
         self._open.setdefault(credential, set()).add(request)
         try:
             with request.cut:
-                await self._app(scope, request.receive, request.send)
+                state = {**scope["state"], "open_request": request}
+                await self._app({**scope, "state": state}, request.receive, request.send)
             await request.finish()
         finally:
             requests = self._open[credential]
@@ -54,12 +61,19 @@ class OpenRequests:
                 del self._open[credential]
 
     def drain(self) -> None:
-        """End the streams, now and from now on; calls go on."""
+        """End what goes on until something happens, now and from now on; other calls may finish."""
         self._draining = True
         for requests in self._open.values():
             for request in requests:
-                if request.is_stream:
-                    request.ended.set()
+                if request.goes_on:
+                    request.end(_draining())
+
+    def _goes_on(self, scope: Scope) -> bool:
+        message = scope["state"].get("message")
+        if not isinstance(message, Mapping):
+            return bool(scope["method"] == "GET")
+        params = message.get("params")
+        return goes_on(str(message.get("method")), params if isinstance(params, Mapping) else None, self._waiting_tools)
 
     async def watch(self) -> None:
         """Judge the credentials of open requests again and again, until cancelled."""
@@ -68,7 +82,7 @@ class OpenRequests:
             for requests in list(self._open.values()):
                 await self._recheck(list(requests))
 
-    async def _recheck(self, requests: list[_Open]) -> None:
+    async def _recheck(self, requests: list[OpenRequest]) -> None:
         try:
             await self._still_good(requests[0].scope)
         except ContextDnaError as error:
@@ -76,27 +90,40 @@ class OpenRequests:
                 return
             logger.info("%d open requests end: %s", len(requests), error.code)
             for request in requests:
-                request.refused = error
-                request.ended.set()
+                request.end(Refusal(error, 401))
                 request.cut.cancel()
 
 
-class _Open:
-    """One open request, and how to end it: by the disconnect that its server is told of."""
+def _draining() -> Refusal:
+    error = StorageUnavailable(
+        "the server is about to end", code="server_draining", hint="Ask again in a moment.", retryable=True
+    )
+    return Refusal(error, 503, (("Retry-After", "1"),))
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class OpenRequest:
+    """One open request, and how to end it: by the disconnect that what serves it is told of."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, goes_on: bool) -> None:
         self.scope = scope
-        self.is_stream = scope["method"] == "GET" or _listens(scope["state"].get("message"))
-        self.ended = anyio.Event()
+        self.goes_on = goes_on
+        """Whether it goes on until something happens, or the server ends."""
         self.cut = anyio.CancelScope()
-        self.refused: ContextDnaError | None = None
+        self._ended = anyio.Event()
+        self._refusal: Refusal | None = None
         self._receive = receive
         self._send = send
         self._begun = self._complete = False
 
+    def end(self, refusal: Refusal | None = None) -> None:
+        """Tell what serves it that the client has left; ``refusal`` is the answer where none has begun."""
+        self._refusal = refusal
+        self._ended.set()
+
     async def receive(self) -> Message:
+        """Give the client's next message, or its leaving."""
         message: Message = {"type": "http.disconnect"}
-        if self.ended.is_set():
+        if self._ended.is_set():
             return message
 
         async def take(scope: anyio.CancelScope) -> None:
@@ -106,24 +133,21 @@ class _Open:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(take, tasks.cancel_scope)
-            await self.ended.wait()
+            await self._ended.wait()
             tasks.cancel_scope.cancel()
         return message
 
     async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
         self._begun = self._begun or message["type"] == "http.response.start"
         self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
 
     async def finish(self) -> None:
         """Complete an answer that was ended in the middle: its client sees an end rather than a fault."""
-        if self._complete or not self.ended.is_set():
+        if self._complete or not self._ended.is_set():
             return
         if self._begun:
             await self._send({"type": "http.response.body", "body": b""})
-        elif self.refused is not None:
-            await answer(Refusal(self.refused, 401), self._send)
-
-
-def _listens(message: Any) -> bool:
-    return isinstance(message, Mapping) and message.get("method") == "subscriptions/listen"
+        elif self._refusal is not None:
+            await answer(self._refusal, self._send)

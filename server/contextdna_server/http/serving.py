@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import anyio
 import uvicorn
+from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 
 from contextdna import SettingsInvalid
@@ -126,6 +127,7 @@ async def serve_app(
     http: Any = "h11",
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT; then streams end, calls finish, and this returns."""
+    AppStatus.enable_automatic_graceful_drain = False  # it would end streams that calls are still to be answered on
     config = _config(app, settings, http)
     if settings.tls_certificate:
         config.ssl_certfile = settings.tls_certificate

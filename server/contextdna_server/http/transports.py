@@ -23,7 +23,10 @@ from contextdna_server.http.affinity import (
     TransportSessions,
     owner_of,
 )
+from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
+from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing
+from contextdna_tools import WAITING_TOOLS
 
 MCP_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
@@ -179,6 +182,7 @@ class HttpSse:
         own: This server's name.
         peers: The other servers.
         note: Audits refusals.
+        grace_s: How long running calls may take to finish at the end.
     """
 
     def __init__(
@@ -190,18 +194,37 @@ class HttpSse:
         read_name: Callable[[str], str | None],
         peers: Peers,
         note: NoteRefusal,
+        grace_s: float,
     ) -> None:
         self._server = server
         self._own = own
         self._read_name = read_name
         self._peers = peers
         self._note = note
+        self._grace_s = grace_s
+        self._draining = anyio.Event()
         self._transport = SseServerTransport(f"{MESSAGES_PATH}/{name}", max_request_body_size=_SDK_BODY_BYTES_MAX)
 
     async def serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a client for as long as it holds its stream."""
-        async with self._transport.connect_sse(scope, receive, send) as (received, sent):
-            await self._server.run(received, sent, self._server.create_initialization_options())
+        """Serve a client for as long as it holds its stream, which the answers to its calls come on."""
+        request: OpenRequest = scope["state"]["open_request"]
+        request.goes_on = False  # it ends by itself, when its calls are answered
+        calls = OpenCalls(self._grace_s, WAITING_TOOLS, Ending())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_when_drained, calls, request)
+            async with self._transport.connect_sse(scope, receive, send) as (received, sent):
+                options = self._server.create_initialization_options()
+                await self._server.run(Incoming(received, calls), Outgoing(sent, calls), options)
+            tasks.cancel_scope.cancel()
+
+    def drain(self) -> None:
+        """End the streams as their calls are answered."""
+        self._draining.set()
+
+    async def _end_when_drained(self, calls: OpenCalls, request: OpenRequest) -> None:
+        await self._draining.wait()
+        await calls.finish()
+        request.end()
 
     async def serve_message(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a message for a stream, here or where that is."""
