@@ -186,3 +186,13 @@ async def test_a_refused_message_is_no_part_of_the_next_one() -> None:
         await client.send(request(b" " * 200 + smuggled) + request(_PING))
         assert (await client.read_answer())[0] == 413
         assert (await client.read_answer())[2] == _PING
+
+
+async def test_a_body_whose_length_is_given_twice_is_refused_and_its_connection_closed() -> None:
+    settings = HttpSection()
+    async with serving(outer(settings), settings) as served, served.connected() as client:
+        await client.send(request(b"0\r\n\r\n" + _PING, "Transfer-Encoding: chunked", length=len(_PING)))
+        status, headers, body = await client.read_answer()
+        assert (status, headers["connection"]) == (400, "close")
+        assert json.loads(body)["error"]["data"]["code"] == "http_invalid"
+        assert await client.is_closed()

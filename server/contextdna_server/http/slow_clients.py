@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contextdna import LimitExceeded, StorageUnavailable
+from contextdna import InvalidInput, LimitExceeded, StorageUnavailable
 from contextdna_server.http.headers import header_values
 from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.settings import HttpSection
@@ -150,6 +150,10 @@ def _judge_head(scope: Scope) -> Refusal | None:
         return _head_too_large("address", TARGET_BYTES_MAX, 414)  # RFC 9110, 15.5.15
     if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES_MAX:
         return _head_too_large("head", HEAD_BYTES_MAX, 431)  # RFC 6585, 5
+    if header_values(scope, b"transfer-encoding") and header_values(scope, b"content-length"):
+        # What stands in front may have ended the body elsewhere. Source: RFC 9112, 6.1 and 11.2.
+        error = InvalidInput("the body's length is given twice", code="http_invalid", hint="Send Content-Length alone.")
+        return Refusal(error, 400, (("Connection", "close"),))
     return None
 
 
