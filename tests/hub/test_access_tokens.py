@@ -31,6 +31,7 @@ from contextdna import (
     Risk,
     Role,
     Scope,
+    StorageUnavailable,
     TokenId,
     TokenRequest,
     TokenStatus,
@@ -172,6 +173,21 @@ class TestBearing:
             await refused(hub.authenticate(token.text), CredentialRefused, "token_revoked")
         told = ['{"code":"token_revoked"}', '{"code":"token_revoked","left_out":2}']
         assert [entry.details for entry in await refusals(hub)] == told
+
+    async def test_a_refusal_that_could_not_be_told_of_is_told_of_next_time(
+        self, hub: Hub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = await made(hub)
+        await revoke(hub, token)
+
+        async def away(_: object) -> None:
+            raise StorageUnavailable("the disk is full", hint="Make room.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub._door.database, "write", away)
+            await refused(hub.authenticate(token.text), StorageUnavailable, "storage_unavailable")
+        await refused(hub.authenticate(token.text), CredentialRefused, "token_revoked")
+        assert len(await refusals(hub)) == 1
 
     async def test_what_another_process_makes_and_revokes_holds_at_once(self, folder: Path) -> None:
         settings = settings_in(folder)

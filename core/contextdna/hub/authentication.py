@@ -65,7 +65,11 @@ class Authentication:
         self._refused[key] = (now, 0)
         if len(self._refused) > _REFUSALS_HELD_MAX:
             del self._refused[next(iter(self._refused))]
-        await self._door.note_refusal(caller, Action.AUTHENTICATE, error, left_out=left_out)
+        try:
+            await self._door.note_refusal(caller, Action.AUTHENTICATE, error, left_out=left_out)
+        except ContextDnaError:
+            self._refused.pop(key, None)  # the next one is told of
+            raise
 
     async def run(self) -> None:
         """Write when tokens were used, after a short linger, until cancelled."""
