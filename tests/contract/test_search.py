@@ -270,6 +270,19 @@ async def test_linked_records_stand_beside_each_other_in_both_directions(databas
     assert await beside(database, "a") == {("a", "b"): 0, ("a", "c"): 0}
 
 
+async def test_of_many_links_the_newest_count_in_each_direction(database: Database) -> None:
+    names = [f"n{number:02}" for number in range(55)]
+    items = [make_indexed(name, owner_id=AgentId(name)) for name in ("hub", *names)]
+    to_hub = [make_link(name, "hub", created_at=minutes(number)) for number, name in enumerate(names)]
+    from_hub = [make_link("hub", name, created_at=minutes(-number)) for number, name in enumerate(names)]
+    await database.write(lambda tx: tx.records.insert(items))
+    await database.write(lambda tx: tx.records.add_links(to_hub))
+    assert await beside(database, "hub") == {("hub", name): 0 for name in names[5:]}
+    await database.write(lambda tx: tx.records.remove_links(to_hub))
+    await database.write(lambda tx: tx.records.add_links(from_hub))
+    assert await beside(database, "hub") == {("hub", name): 0 for name in names[:50]}
+
+
 # How common words are
 
 

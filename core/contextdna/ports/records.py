@@ -83,7 +83,7 @@ class RecordTable(Protocol):
 
         Beside a turn: up to ``NEIGHBOURS_MAX`` places before and after it in its conversation. Beside a memory: as
         many memories before and after it of the same owner, session and level, arrived within ``within_s`` seconds.
-        Beside any record: those it is linked with, in either direction.
+        Beside any record: those it is linked with, by the newest 50 links in each direction.
         """
         ...
 

@@ -30,6 +30,7 @@ from contextdna.values.visibility import visible
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MEMORIES_LOOKED_AT = 50
 _TURNS_LOOKED_AT = 25
+_LINKS_LOOKED_AT = 50
 AGING_TIERS = frozenset({Tier.WORKING, Tier.EPISODIC})
 
 
@@ -165,11 +166,17 @@ class InMemoryRecords:
                 near = abs((row.record.created_at - of.created_at).total_seconds()) <= within_s
                 if of.kind is Kind.TURN or near:
                     yield sign * place, row
-        for link in self._sheets.links.rows.values():
-            if link.project_id == of.project_id and of.id in (link.source_id, link.target_id):
-                other = link.target_id if link.source_id == of.id else link.source_id
-                if other in seen:
-                    yield 0, seen[other]
+        for other in self._linked(of):
+            if other in seen:
+                yield 0, seen[other]
+
+    def _linked(self, of: Record) -> Iterator[RecordId]:
+        """Give the other ends of a record's newest links, of those that it has and of those to it."""
+        links = [link for link in self._sheets.links.rows.values() if link.project_id == of.project_id]
+        away = sorted((link.created_at, link.target_id, link.relation) for link in links if link.source_id == of.id)
+        here = sorted((link.created_at, link.source_id, link.relation) for link in links if link.target_id == of.id)
+        for side in (away, here):
+            yield from (other for _, other, _ in side[: -_LINKS_LOOKED_AT - 1 : -1])
 
     def _candidates(self, reader: Reader, rows: Iterable[StoredRecord], now: datetime) -> list[Candidate]:
         granted = self._granted(reader, now)

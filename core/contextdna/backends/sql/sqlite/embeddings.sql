@@ -33,8 +33,8 @@ WHERE r.seq IN (
 )
 UNION ALL
 SELECT * FROM (
-  SELECT {record} FROM records r NOT INDEXED
-  WHERE r.seq > ?4 AND r.project_id = ?1 AND {without_vector}
+  SELECT {record} FROM records r INDEXED BY records_by_arrival
+  WHERE r.seq > 0 AND r.seq > ?4 AND r.project_id = ?1 AND {without_vector}
   ORDER BY r.seq LIMIT ?3
 )
 LIMIT ?3
@@ -42,8 +42,8 @@ LIMIT ?3
 -- name: embeddings_backlog
 SELECT (SELECT count(*) FROM embeddings e INDEXED BY embeddings_emptied WHERE e.project_id = ?1 AND e.version = 0)
   + (
-    SELECT count(*) FROM records r NOT INDEXED
-    WHERE r.seq > ?3 AND r.project_id = ?1 AND {without_vector}
+    SELECT count(*) FROM records r INDEXED BY records_by_arrival
+    WHERE r.seq > 0 AND r.seq > ?3 AND r.project_id = ?1 AND {without_vector}
   )
 
 -- name: embedding_progress
@@ -66,8 +66,8 @@ WHERE r.project_id = ?1 AND r.id = ?2 AND r.version = ?3
 -- As far as every record has a vector, or has an emptied one; without others' records the end is the newest of all.
 UPDATE embedding_spaces SET done_seq = coalesce(
   (
-    SELECT r.seq - 1 FROM records r NOT INDEXED
-    WHERE r.seq > embedding_spaces.done_seq AND r.project_id = ?1 AND NOT EXISTS (
+    SELECT r.seq - 1 FROM records r INDEXED BY records_by_arrival
+    WHERE r.seq > 0 AND r.seq > embedding_spaces.done_seq AND r.project_id = ?1 AND NOT EXISTS (
       SELECT 1 FROM embeddings e WHERE e.seq = r.seq AND e.space = embedding_spaces.number
     )
     ORDER BY r.seq LIMIT 1

@@ -113,7 +113,7 @@ SELECT {candidate} FROM records r WHERE r.id IN (SELECT value FROM json_each(?20
 
 -- name: records_neighbours
 -- 20 the records beside which to look, 21 the most microseconds between memories. What is hidden has no place between
--- two neighbours; a long stretch of it ends the search.
+-- two neighbours; a long stretch of it ends the search. Of links the newest count, hidden ends among them.
 WITH source AS MATERIALIZED (
   SELECT s.seq, s.id, s.kind, s.owner_id, s.session_id, s.level, s.position, s.created_at
   FROM json_each(?20) AS wanted CROSS JOIN records s ON s.project_id = ?1 AND s.id = wanted.value
@@ -135,13 +135,9 @@ near (source_id, step, seq, created_at) AS (
   UNION ALL
   SELECT s.id, 2, ({turn_after} OFFSET 1), NULL FROM source s WHERE s.kind = 'turn'
   UNION ALL
-  SELECT s.id, 0, t.seq, NULL
-  FROM source s CROSS JOIN links l ON l.project_id = ?1 AND l.source_id = s.id
-    CROSS JOIN records t ON t.project_id = ?1 AND t.id = l.target_id
+  SELECT s.id, 0, linked.value, NULL FROM source s CROSS JOIN json_each(({linked_from})) AS linked
   UNION ALL
-  SELECT s.id, 0, t.seq, NULL
-  FROM source s CROSS JOIN links l INDEXED BY links_by_target ON l.project_id = ?1 AND l.target_id = s.id
-    CROSS JOIN records t ON t.project_id = ?1 AND t.id = l.source_id
+  SELECT s.id, 0, linked.value, NULL FROM source s CROSS JOIN json_each(({linked_to})) AS linked
 )
 SELECT near.source_id, near.step, {candidate}
 FROM near CROSS JOIN records r ON r.seq = near.seq
@@ -176,6 +172,20 @@ SELECT r.seq FROM records r INDEXED BY records_by_session
 WHERE r.session_id = s.session_id AND r.session_id <> '' AND r.kind = 'turn'
   AND r.position BETWEEN s.position + 1 AND s.position + 25 AND {visible} AND {filtered}
 ORDER BY r.position LIMIT 1
+
+-- fragment: linked_from
+SELECT json_group_array(newest.seq) FROM (
+  SELECT t.seq FROM links l INDEXED BY links_by_age CROSS JOIN records t ON t.project_id = ?1 AND t.id = l.target_id
+  WHERE l.project_id = ?1 AND l.source_id = s.id
+  ORDER BY l.created_at DESC, l.target_id DESC, l.relation DESC LIMIT 50
+) AS newest
+
+-- fragment: linked_to
+SELECT json_group_array(newest.seq) FROM (
+  SELECT t.seq FROM links l INDEXED BY links_by_target CROSS JOIN records t ON t.project_id = ?1 AND t.id = l.source_id
+  WHERE l.project_id = ?1 AND l.target_id = s.id
+  ORDER BY l.created_at DESC, l.source_id DESC, l.relation DESC LIMIT 50
+) AS newest
 
 -- name: records_owned
 SELECT {ref} FROM records r INDEXED BY records_by_owner

@@ -160,6 +160,8 @@ CREATE TABLE records (
 ) STRICT;
 
 CREATE INDEX records_by_recency ON records (project_id, created_at);
+-- By seq, which an index holds behind its columns. Partial, so that the planner takes it only where it is named.
+CREATE INDEX records_by_arrival ON records (project_id) WHERE seq > 0;
 CREATE INDEX records_by_owner ON records (project_id, owner_id, session_id, level, kind);
 CREATE INDEX records_by_hash ON records (project_id, content_hash);
 CREATE INDEX records_by_session ON records (project_id, session_id, kind, position) WHERE session_id <> '';
@@ -271,7 +273,8 @@ CREATE TABLE links (
   PRIMARY KEY (project_id, source_id, target_id, relation)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX links_by_target ON links (project_id, target_id);
+CREATE INDEX links_by_age ON links (project_id, source_id, created_at, target_id, relation);
+CREATE INDEX links_by_target ON links (project_id, target_id, created_at, source_id, relation);
 
 CREATE TABLE audit_log (
   project_id TEXT NOT NULL,
