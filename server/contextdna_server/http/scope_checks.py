@@ -15,6 +15,7 @@ from contextdna import Scope as CredentialScope
 from contextdna_server.http.challenges import Challenges
 from contextdna_server.http.identity import Credential
 from contextdna_server.http.refusals import NoteRefusal, answer
+from contextdna_server.http.transports import MESSAGES_PATH
 from contextdna_tools import FULL_TOOLS, AnyTool
 
 _READ: Final = frozenset({CredentialScope.READ})
@@ -50,6 +51,8 @@ class ScopeLayer:
         state = scope.get("state", {})
         message = state.get("message")
         needed = self._needed(message)
+        if scope["path"].startswith(f"{MESSAGES_PATH}/"):
+            needed = frozenset()  # its answer comes in a stream, with the hub's refusal: clients wait for no other
         if not needed:
             await self._app(scope, receive, send)
             return
