@@ -74,7 +74,7 @@ def resource_handlers(resources: ServedResources, workspace_for: BindWorkspace) 
         try:
             return ReadResourceResult(contents=await resources.read(uri, _bound(workspace_for, ctx)))
         except NotFound as error:
-            raise protocol_error(error, uri=uri) from None
+            raise await _refused(ctx, error, uri=uri) from None
 
     return {
         "on_list_resources": guarded(list_resources),
@@ -122,9 +122,9 @@ def guarded(handler: Handler[P, R]) -> Handler[P, R]:
     return serve
 
 
-async def _refused(ctx: Request, error: ContextDnaError) -> MCPError:
+async def _refused(ctx: Request, error: ContextDnaError, **about: str) -> MCPError:
     await log_refusal(ctx, error)
-    return protocol_error(error)
+    return protocol_error(error, **about)
 
 
 def protocol_error(error: ContextDnaError, **about: str) -> MCPError:
