@@ -39,6 +39,9 @@ OPTIONAL = frozenset(
 )
 """Packages that a plain install does not have: imported inside the function that needs them."""
 
+WAITING: Mapping[str, frozenset[str]] = {"contextdna.backends.postgres": DRIVERS["postgres"]}
+"""Our own packages that are imported like that, too: within them their driver is no option any more."""
+
 ENVIRONMENT_NAMES = frozenset({"environ", "environb", "getenv", "getenvb"})
 
 
@@ -160,8 +163,19 @@ def eager_optional_imports(modules: Iterable[Module]) -> list[str]:
         f"{module.name}:{imported.line}: imports the optional {imported.module} at module level"
         for module in modules
         for imported in module.imports
-        if imported.module.partition(".")[0] in OPTIONAL and not imported.in_function and not imported.type_checking
+        if _is_optional(imported.module, module.name) and not imported.in_function and not imported.type_checking
     ]
+
+
+def _is_optional(imported: str, importer: str) -> bool:
+    own = next((package for package in WAITING if _within(importer, package)), "")
+    if own:
+        return imported.partition(".")[0] in OPTIONAL - WAITING[own]
+    return imported.partition(".")[0] in OPTIONAL or any(_within(imported, package) for package in WAITING)
+
+
+def _within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
 
 
 def import_cycle(modules: Iterable[Module]) -> list[str]:

@@ -148,6 +148,20 @@ def test_an_optional_package_that_waits_is_not_named(source: str) -> None:
     assert layers.eager_optional_imports([Module.from_source("contextdna.backends.x", source)]) == []
 
 
+@pytest.mark.parametrize(
+    ("importer", "source", "named"),
+    [
+        ("contextdna.backends.postgres.driver", "import asyncpg", 0),
+        ("contextdna.backends.postgres.driver", "import redis", 1),
+        ("contextdna.backends.postgres.units", "from contextdna.backends.postgres.driver import Link", 0),
+        ("contextdna.hub.opening", "from contextdna.backends.postgres import open_postgres", 1),
+        ("contextdna.hub.opening", "def f():\n    from contextdna.backends.postgres import open_postgres", 0),
+    ],
+)
+def test_a_package_that_waits_itself_may_import_its_driver(importer: str, source: str, named: int) -> None:
+    assert len(layers.eager_optional_imports([Module.from_source(importer, source)])) == named
+
+
 def test_the_branch_for_no_type_checker_counts_as_run() -> None:
     source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import redis"
     assert len(layers.eager_optional_imports([Module.from_source("contextdna.backends.x", source)])) == 1

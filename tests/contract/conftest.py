@@ -8,10 +8,12 @@ from typing import Final
 import pytest
 
 from contextdna.backends.in_memory import open_in_memory
+from contextdna.backends.postgres import open_postgres
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.ports.database import Database
+from tests.servers.postgres import WIPE, database_url
 
-DATABASES: Final = ("in_memory", "sqlite")
+DATABASES: Final = ("in_memory", "sqlite", "postgres")
 
 
 @asynccontextmanager
@@ -20,6 +22,11 @@ async def open_database(name: str, folder: Path) -> AsyncIterator[Database]:
     if name == "in_memory":
         async with open_in_memory() as in_memory:
             yield in_memory
+    elif name == "postgres":
+        async with open_postgres(database_url(), pool_max=4) as postgres:
+            async with postgres._links.take() as link:
+                await link.script(WIPE)
+            yield postgres
     else:
         async with open_sqlite(folder / "contextdna.db") as sqlite:
             yield sqlite

@@ -308,7 +308,11 @@ def test_every_error_code_is_documented_and_no_other() -> None:
 
 def messages_in(tree: ast.AST) -> Iterator[str]:
     """Give the messages that errors of ours are made with, as far as they are literal."""
-    places = {error.__name__: 0 for error in classes_below(ContextDnaError)} | {"failure": 1, "_unavailable": 1}
+    places = {error.__name__: 0 for error in classes_below(ContextDnaError)} | {
+        "failure": 1,
+        "_unavailable": 1,
+        "unavailable": 1,
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and len(node.args) > places.get(called_name(node), len(node.args)):
             message = node.args[places[called_name(node)]]
@@ -320,7 +324,7 @@ def test_messages_of_errors_start_small_and_have_no_full_stop() -> None:
     """A hint follows them after a full stop and a space."""
     messages = {m for root in PRODUCT for path in root.rglob("*.py") for m in messages_in(ast.parse(text_of(path)))}
     assert len(messages) > 100
-    names = ("SQLite ", "PROCEED ")
+    names = ("SQLite ", "PostgreSQL ", "PROCEED ")
     loud = {m for m in messages if m[:1].isupper() and not m.startswith(names)}
     assert loud | {m for m in messages if m.endswith(".")} == set()
 

@@ -1,6 +1,7 @@
 """Keeps a PostgreSQL server for as long as a test process holds the lock on a file, and removes its folder."""
 
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -20,4 +21,6 @@ def keep(folder: Path, user: str, users: Path, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)  # whoever started this need not wait
     keep(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])

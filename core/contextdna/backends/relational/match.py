@@ -19,6 +19,18 @@ def phrase_text(phrase: Phrase) -> str:
     return f'"{" ".join(phrase)}"'
 
 
+def match_groups(match: Match) -> tuple[tuple[Forms, ...], ...]:
+    """Give a match as groups of which one must be there: of it everything, each in one of its forms.
+
+    Raises:
+        ValueError: A token is not of ``a-z0-9``, or a phrase is empty or has no form.
+    """
+    groups = (match.all_of,) if match.all_of else (*(((phrase,),) for phrase in match.any_of), *match.together)
+    for group in groups:
+        _all_text(group)
+    return groups
+
+
 def match_text(match: Match) -> str:
     """Write a match; it has something that decides.
 

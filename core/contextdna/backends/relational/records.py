@@ -19,7 +19,7 @@ from contextdna.backends.relational.columns import (
     ref_of,
     sealed_params,
 )
-from contextdna.backends.relational.match import match_text, phrase_text
+from contextdna.backends.relational.match import phrase_text
 from contextdna.backends.relational.statements import Executor, Row
 from contextdna.values.ids import ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
@@ -47,15 +47,17 @@ class Records:
         self._rows = executor.rows
         self._run = executor.run
         self._run_many = executor.run_many
+        self._match_params = executor.match_params
 
     async def insert(self, records: Sequence[IndexedRecord]) -> None:
         """Add records and index them."""
         if not records:
             return
-        first = (await self._rows("records_next_seq"))[0][0]
-        await self._run_many("record_insert", [_row(item, seq) for seq, item in enumerate(records, first)])
+        seqs = [row[0] for row in await self._rows("records_next_seqs", (len(records),))]
+        placed_records = list(zip(seqs, records, strict=True))
+        await self._run_many("record_insert", [_row(item, seq) for seq, item in placed_records])
         await self._run_many(
-            "index_insert", [(seq, _index_text(item.tokens)) for seq, item in enumerate(records, first)]
+            "index_insert", [(item.record.project_id, seq, _index_text(item.tokens)) for seq, item in placed_records]
         )
         await self._run_many("totals_add", _totals(records))
 
@@ -138,7 +140,7 @@ class Records:
         """
         if not match:
             return []
-        params = (*_filter_params(reader, where, now), limit, offset, match_text(match))
+        params = (*_filter_params(reader, where, now), limit, offset, *self._match_params(match))
         return [_candidate_of(row) for row in await self._rows("records_search", params)]
 
     async def candidates(

@@ -6,6 +6,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol
 
+from contextdna.values.search import Match
+
 Params = Sequence[Any]
 Row = tuple[Any, ...]
 
@@ -26,6 +28,14 @@ class Executor(Protocol):
 
     async def run_many(self, name: str, params: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
+        ...
+
+    def match_params(self, match: Match) -> Params:
+        """Write a match as the statements of this engine take it.
+
+        Raises:
+            ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
+        """
         ...
 
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from contextdna.backends.relational.match import match_text
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.backends.relational.transaction import tables_over
 from contextdna.backends.sqlite.driver import Thread, is_busy, library, mapped_error, retry_while_busy
 from contextdna.errors import StorageUnavailable
 from contextdna.ports.database import Transaction, Unit
+from contextdna.values.search import Match
 
 R = TypeVar("R")
 
@@ -69,6 +71,10 @@ class WritingExecutor:
             self._execute(self._statements[name], params[0])
         else:
             self._execute_many(self._statements[name], params)
+
+    def match_params(self, match: Match) -> Params:
+        """Write a match for FTS5."""
+        return (match_text(match),)
 
     def write_held(self) -> None:
         """Write all rows that are held back."""
@@ -128,6 +134,10 @@ class ReadingExecutor:
     async def run_many(self, name: str, params: Sequence[Params]) -> None:  # noqa: ARG002 - the protocol's names
         """Refuse."""
         raise RuntimeError(f"a read unit may not write ({name})")
+
+    def match_params(self, match: Match) -> Params:
+        """Write a match for FTS5."""
+        return (match_text(match),)
 
 
 def drive(unit: Unit[Any], tables: Transaction) -> Any:

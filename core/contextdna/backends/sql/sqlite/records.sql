@@ -1,7 +1,10 @@
 -- Records, their index and their links. Parameters 1 to 19 are those of fragments.sql where a reader or a filter is.
 
--- name: records_next_seq
-SELECT coalesce(max(seq), 0) + 1 FROM records
+-- name: records_next_seqs
+WITH RECURSIVE next (seq) AS (
+  SELECT coalesce(max(seq), 0) + 1 FROM records UNION ALL SELECT seq + 1 FROM next LIMIT ?1
+)
+SELECT seq FROM next
 
 -- name: record_insert
 INSERT INTO records (
@@ -11,7 +14,8 @@ INSERT INTO records (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: index_insert
-INSERT INTO records_index (rowid, content) VALUES (?, ?)
+-- 1 the project, which the index need not know: its tokens are keyed by it
+INSERT INTO records_index (rowid, content) SELECT ?2, ?3 WHERE ?1 IS NOT NULL
 
 -- name: record_replace
 UPDATE records SET

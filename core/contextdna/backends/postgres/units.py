@@ -1,0 +1,230 @@
+"""Runs units of work on a connection: reads on a snapshot, writes one by one within each project."""
+
+import json
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Final
+
+from contextdna.backends.postgres.driver import Link
+from contextdna.backends.postgres.scopes import (
+    ALL_PROJECTS,
+    EVENT_ORDER,
+    Catalogue,
+    Scope,
+    Wide,
+    lock_key,
+    scope_of,
+)
+from contextdna.backends.relational.match import match_groups
+from contextdna.backends.relational.statements import Params, Row
+from contextdna.backends.relational.transaction import RelationalTransaction, tables_over
+from contextdna.ports.database import Unit
+from contextdna.values.ids import ProjectId
+from contextdna.values.search import Match
+
+_EVERYWHERE: Final = frozenset({Wide.ALL})
+_EVENTS: Final = "event_append"
+
+Scopes = frozenset[Scope]
+
+
+class Again(BaseException):
+    """A unit looked at something before the lock of what it turns out to be about: it is run again, under the lock.
+
+    No ``Exception``: whatever the unit catches, it does not catch this.
+    """
+
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = scopes
+
+
+class _Executor:
+    """What reading and writing have in common."""
+
+    def __init__(self, link: Link, catalogue: Catalogue) -> None:
+        self.busy = False
+        """Whether the connection is what is waited for."""
+        self.begun = False
+        self._link = link
+        self._catalogue = catalogue
+
+    async def waiting_for(self, answer: Awaitable[Any]) -> Any:
+        """Wait for the connection."""
+        self.busy = True
+        try:
+            return await answer
+        finally:
+            self.busy = False
+
+    def match_params(self, match: Match) -> Params:
+        """Write a match as a ``tsquery`` of its words, and its groups where phrases are to be found in the text."""
+        groups = match_groups(match)
+        words = " | ".join(f"({' & '.join(map(_any_form, needs))})" for needs in groups)
+        has_phrase = any(len(phrase) > 1 for needs in groups for forms in needs for phrase in forms)
+        texts = [[[" ".join(phrase) for phrase in forms] for forms in needs] for needs in groups]
+        return (words, json.dumps(texts) if has_phrase else None)
+
+
+def _any_form(forms: Sequence[Sequence[str]]) -> str:
+    return f"({' | '.join(' & '.join(phrase) for phrase in forms)})"
+
+
+class ReadingExecutor(_Executor):
+    """Runs queries in one read-only transaction, which begins with the first of them."""
+
+    def __init__(self, link: Link, catalogue: Catalogue) -> None:
+        super().__init__(link, catalogue)
+        self.tables: RelationalTransaction = tables_over(self)
+
+    async def rows(self, name: str, params: Params = ()) -> list[Row]:
+        """Run a query and fetch all its rows."""
+        return await self.waiting_for(self._rows(name, params))  # type: ignore[no-any-return]
+
+    async def _rows(self, name: str, params: Params) -> list[Row]:
+        if not self.begun:
+            self.begun = True
+            await self._link.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return await self._link.rows(name, params)
+
+    async def run(self, name: str, params: Params = ()) -> int:  # noqa: ARG002 - the protocol's names
+        """Refuse."""
+        raise RuntimeError(f"a read unit may not write ({name})")
+
+    async def run_many(self, name: str, params: Sequence[Params]) -> None:  # noqa: ARG002 - the protocol's names
+        """Refuse."""
+        raise RuntimeError(f"a read unit may not write ({name})")
+
+    async def end(self) -> None:
+        """Let go of the snapshot."""
+        if self.begun:
+            await self._link.script("COMMIT")
+
+
+class WritingExecutor(_Executor):
+    """Runs statements in one transaction, which holds the lock of every project that they are about.
+
+    The lock of a project is taken before anything of it is read, so units of work of one project come one by one, and
+    each statement sees all that was committed before. Which project it is shows at the first statement that names one.
+    """
+
+    def __init__(self, link: Link, catalogue: Catalogue, scopes: Scopes) -> None:
+        super().__init__(link, catalogue)
+        self._scopes = scopes
+        self._has_looked = False
+        self._events: list[Params] = []
+        self._orders_events = False
+        self.tables: RelationalTransaction = tables_over(self)
+
+    async def rows(self, name: str, params: Params = ()) -> list[Row]:
+        """Run a query and fetch all its rows."""
+        return await self.waiting_for(self._run(self._link.rows, name, params))  # type: ignore[no-any-return]
+
+    async def run(self, name: str, params: Params = ()) -> int:
+        """Run a statement and give how many rows it changed."""
+        return await self.waiting_for(self._run(self._link.run, name, params))  # type: ignore[no-any-return]
+
+    async def run_many(self, name: str, params: Sequence[Params]) -> None:
+        """Run a statement once for each set of parameters."""
+        if name == _EVENTS:
+            self._events.extend(params)  # to the end of the unit: see _write_events
+        elif params:
+            await self.waiting_for(self._run_many(name, params))
+
+    async def _run(self, how: Callable[[str, Params], Awaitable[Any]], name: str, params: Params) -> Any:
+        await self._enter(name, params)
+        return await how(name, params)
+
+    async def _run_many(self, name: str, params: Sequence[Params]) -> None:
+        for one in params:
+            await self._enter(name, one)
+        await self._link.run_many(name, params)
+
+    async def _enter(self, name: str, params: Params) -> None:
+        """Lock what a statement is about.
+
+        Raises:
+            Again: Something was read before.
+        """
+        wanted = scope_of(self._catalogue.places[name], params)
+        if self._events and name in self._catalogue.of_events:
+            await self._write_events()
+        if wanted is Wide.NOTHING or wanted in self._scopes or Wide.ALL in self._scopes:
+            await self._begin()
+        elif wanted is Wide.BY_ID:
+            await self._begin()
+            self._has_looked = self._has_looked or not self._scopes
+        elif self._scopes or self._has_looked:
+            raise Again(_EVERYWHERE if wanted is Wide.ALL else self._scopes | {wanted})
+        else:
+            self._scopes = frozenset({wanted})
+            await self._begin(again=self.begun)
+
+    async def _begin(self, *, again: bool = False) -> None:
+        """Begin the transaction where it has not begun, and take the locks with it, in one exchange."""
+        if self.begun and not again:
+            return
+        locks = _locks(self._scopes)
+        texts = [] if self.begun else ["BEGIN"]
+        if locks:
+            texts.append(f"SELECT {', '.join(locks)}")
+        self.begun = True
+        await self._link.script("; ".join(texts))
+
+    async def _write_events(self) -> None:
+        """Write the events that are held back.
+
+        Their places are drawn one by one with others' until the commit, so this comes as late as may be.
+        """
+        events, self._events = self._events, []
+        for event in events:
+            await self._enter(_EVENTS, event)
+        if not self._orders_events:
+            self._orders_events = True
+            await self._link.script(f"SELECT pg_advisory_xact_lock({EVENT_ORDER})")
+        await self._link.run_many(_EVENTS, events)
+
+    async def before_commit(self) -> None:
+        """Write what is held back."""
+        if self._events:
+            await self._write_events()
+
+
+def _locks(scopes: Scopes) -> list[str]:
+    """Give the calls that lock scopes; all who lock several do so in the same order."""
+    if Wide.ALL in scopes:
+        return [f"pg_advisory_xact_lock({ALL_PROJECTS})"]
+    keys = sorted({lock_key(ProjectId(scope)) for scope in scopes if isinstance(scope, str)})
+    shared = [f"pg_advisory_xact_lock_shared({ALL_PROJECTS})"] if keys else []
+    return [*shared, *(f"pg_advisory_xact_lock({key})" for key in keys)]
+
+
+class Watched:
+    """Runs a unit and holds it to waiting for nothing but its connection."""
+
+    def __init__(self, unit: Unit[Any], executor: ReadingExecutor | WritingExecutor) -> None:
+        self._unit = unit
+        self._executor = executor
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Run the unit to its end.
+
+        Raises:
+            RuntimeError: It waited for something else.
+            Exception: Whatever it raised.
+        """
+        steps: Any = self._unit(self._executor.tables).__await__()
+        resume, given = steps.send, None
+        while True:
+            try:
+                pending = resume(given)
+            except StopIteration as end:
+                return end.value
+            if not self._executor.busy:
+                steps.close()
+                raise RuntimeError("a unit of work may await nothing but the tables of its transaction: it suspended")
+            try:
+                given, resume = (yield pending), steps.send
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - a cancellation, say: the unit is told as if it waited itself
+                given, resume = error, steps.throw
