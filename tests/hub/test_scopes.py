@@ -10,6 +10,7 @@ from contextdna import (
     AccessDenied,
     Action,
     BeginRequest,
+    ContextQuery,
     Hub,
     MemoryDraft,
     Outcome,
@@ -18,8 +19,9 @@ from contextdna import (
     Scope,
     open_hub,
 )
+from tests.doubles import LetterEmbedder
 from tests.hub.methods import METHODS, furnish
-from tests.hub.rig import ALICE, DEFAULT, ROOT, Clock, audit_of, refused, settings_in, stored
+from tests.hub.rig import ALICE, DEFAULT, ROOT, Clock, audit_of, refused, remember, settings_in, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +68,19 @@ async def test_a_session_handle_never_widens_the_scopes_of_its_user(hub: Hub) ->
     acting = hub.bind(reader, session_id=begun.handle)
     await refused(acting.store_memories([MemoryDraft("x")]), AccessDenied, "scope_missing")
     assert await acting.list_conversations() == []
+
+
+async def test_a_question_that_a_credential_may_not_ask_is_not_embedded(anyio_backend: str) -> None:
+    embedder = LetterEmbedder()
+    async with open_hub(settings_in(None), clock=Clock(), embedder=embedder) as hub:
+        await remember(hub.bind(ALICE), "the bees like lime trees")
+        await hub._rooms.semantics.turn()
+        before = embedder.calls
+        writer = hub.bind(replace(ALICE, scopes=frozenset({Scope.WRITE})))
+        await refused(writer.retrieve_context(ContextQuery("bees")), AccessDenied, "scope_missing")
+        assert embedder.calls == before
+        await hub.bind(ALICE).retrieve_context(ContextQuery("bees"))
+        assert embedder.calls == before + 1
 
 
 async def test_a_wide_scope_gives_no_role(hub: Hub) -> None:
