@@ -269,11 +269,13 @@ class HttpSection(Section):
     write_timeout_s: Seconds = 30.0
     call_timeout_s: Seconds = 300.0
     connections_max: Count = 2000
-    calls_max: Count = 64
-    streams_max: Count = 20
+    trusted_proxies: Texts = ()
+    """Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    calls_max: Count = 256
+    streams_max: Count = 1000
     sessions_max: Count = 500
-    rate_per_s: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 50.0
-    rate_burst: Count = 200
+    rate_per_s: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 1000.0
+    rate_burst: Count = 2000
     auth_failures_per_min: Count = 60
 
 

@@ -17,7 +17,11 @@ class RoundRobin:
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._next = itertools.cycle(addresses)
-        self._client = httpx2.AsyncClient(timeout=None, limits=httpx2.Limits(max_connections=None))  # noqa: S113
+        self._client = httpx2.AsyncClient(timeout=None, limits=httpx2.Limits(max_connections=None))
+
+    async def aclose(self) -> None:
+        """Close the connections to the servers."""
+        await self._client.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand one request on."""

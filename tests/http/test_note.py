@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from contextdna import AgentId, ContextDnaError, InvalidInput, Principal, StorageUnavailable
-from contextdna_server.http.note import NOTED_AFTER_S, RefusalNotes, refusal_notes
+from contextdna_server.http.note import NOTED_AFTER_S, RefusalNotes
 from tests.http.test_limits import Clock
 
 pytestmark = pytest.mark.anyio
@@ -33,8 +33,8 @@ def ann(code: str = "a") -> tuple[Principal, ContextDnaError]:
 
 
 async def written(notes: RefusalNotes) -> None:
-    notes.close()
-    await notes.run()
+    async with notes.running():
+        pass
 
 
 async def test_of_one_kind_one_is_noted_and_the_next_one_counts_those_left_out() -> None:
@@ -65,18 +65,17 @@ async def test_what_waits_has_a_bound_and_what_found_no_room_is_counted() -> Non
     for number in range(1000):
         await notes(*ann(f"code-{number}"))
     assert len(notes) == 15
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(notes.run)
+    async with notes.running():
         await anyio.wait_all_tasks_blocked()
         clock.now += NOTED_AFTER_S
         await notes(*ann("code-999"))
-        notes.close()
     assert hub.entries[-1] == ("ann", "code-999", 1)
 
 
 async def test_the_last_entries_are_written_at_the_end_and_later_ones_fail_nothing() -> None:
     hub = Hub()
-    async with refusal_notes(hub) as notes:
+    notes = RefusalNotes(hub)
+    async with notes.running():
         await notes(*ann())
     assert hub.entries == [("ann", "a", 0)]
     await notes(*ann("b"))

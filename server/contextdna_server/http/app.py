@@ -19,12 +19,17 @@ from contextdna_server.http.affinity import Peers, TransportSessions, new_server
 from contextdna_server.http.authentication import AuthenticationLayer
 from contextdna_server.http.bodies import BodyLayer
 from contextdna_server.http.challenges import Challenges
+from contextdna_server.http.failures import FailureLayer
 from contextdna_server.http.hosts import HostLayer, check_hosts, is_loopback
 from contextdna_server.http.identity import Authenticator, current_credential
+from contextdna_server.http.limits import Callers, LimitLayer
 from contextdna_server.http.metadata import MetadataLayer
+from contextdna_server.http.note import RefusalNotes
 from contextdna_server.http.open_requests import OpenRequests
-from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
+from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.http.scope_checks import ScopeLayer
+from contextdna_server.http.slow_clients import SlowClientLayer
+from contextdna_server.http.streams import StreamLayer
 from contextdna_server.http.transports import MCP_PATH, MESSAGES_PATH, SSE_PATH, HttpSse, StreamableHttp
 from contextdna_server.settings import Settings
 from contextdna_tools import WAITING_TOOLS
@@ -47,11 +52,17 @@ class HttpApp:
     _peers: Peers
     _open_requests: OpenRequests
     _readiness: _Readiness
+    _notes: RefusalNotes
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Hold what the application works with; enter it before the first request."""
-        async with self._peers.opened(), self._streamable.running(), anyio.create_task_group() as tasks:
+        async with (
+            self._notes.running(),
+            self._peers.opened(),
+            self._streamable.running(),
+            anyio.create_task_group() as tasks,
+        ):
             tasks.start_soon(self._open_requests.watch)
             yield
             tasks.cancel_scope.cancel()
@@ -66,15 +77,6 @@ class HttpApp:
 def caller() -> Principal:
     """Give the verified caller of the request at hand: the identity that the server is built with."""
     return current_credential.get().principal
-
-
-def refusal_notes(hub: Hub) -> NoteRefusal:
-    """Audit refusals as they come."""
-
-    async def note(principal: Principal, error: ContextDnaError) -> None:
-        await hub.bind(principal).note_refusal(error)
-
-    return note
 
 
 def check_http(settings: Settings, host: str) -> None:
@@ -122,7 +124,8 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     check_http(settings, host)
     name = settings.http.peer_url or new_server_name()
     peers = Peers(run_folder)
-    note = refusal_notes(hub)
+    note = RefusalNotes(hub)
+    callers = Callers(settings.http)
     streamable = StreamableHttp(
         server,
         sessions=TransportSessions(hub, name),
@@ -130,6 +133,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
         note=note,
         json_replies=settings.http.json_replies,
         idle_s=settings.http.session_idle_s,
+        sessions_max=settings.http.sessions_max,
     )
     sse = HttpSse(
         server,
@@ -145,12 +149,23 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     readiness = _Readiness(hub)
     served = _Routes({MCP_PATH: (streamable, "GET, POST, DELETE"), SSE_PATH: (sse.serve_stream, "GET")}, sse)
     open_requests = OpenRequests(served, authenticator.recheck, waiting_tools=WAITING_TOOLS)
-    app: ASGIApp = ScopeLayer(open_requests, note, challenges)
+    app: ASGIApp = StreamLayer(
+        open_requests,
+        settings.http,
+        callers=callers,
+        note=note,
+        waiting_tools=WAITING_TOOLS,
+        wait_max_s=settings.work.wait_max_s,
+    )
+    app = ScopeLayer(app, note, challenges)
     app = BodyLayer(app, settings.http, note=note)
+    app = LimitLayer(app, settings.http, callers=callers, note=note)
     app = AuthenticationLayer(app, authenticator, note, challenges)
+    app = FailureLayer(app, settings.http)
     app = MetadataLayer(_OpenRoutes(app, readiness), settings)
     app = HostLayer(app, check_hosts(settings.http, host))
-    return HttpApp(app, name, streamable, sse, peers, open_requests, readiness)
+    app = SlowClientLayer(app, settings.http)
+    return HttpApp(app, name, streamable, sse, peers, open_requests, readiness, note)
 
 
 class _OpenRoutes:

@@ -56,7 +56,7 @@ class _Entry:
 
 
 class RefusalNotes:
-    """A ``NoteRefusal`` that neither fails nor waits; ``run`` writes what it was told.
+    """A ``NoteRefusal`` that neither fails nor waits; while ``running`` it writes what it was told.
 
     Args:
         hub: Where entries are written.
@@ -97,15 +97,21 @@ class RefusalNotes:
         if len(self._kinds) > self._kinds_max:
             self._kinds.popitem(last=False)
 
-    async def run(self) -> None:
-        """Write entries until ``close``."""
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write entries meanwhile; at the end what was told last is written, if that is soon done."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run)
+            try:
+                yield
+            finally:
+                self._told.close()
+                tasks.cancel_scope.deadline = anyio.current_time() + _END_S
+
+    async def _run(self) -> None:
         with self._waiting:
             async for entry in self._waiting:
                 await self._write(entry)
-
-    def close(self) -> None:
-        """Take no more."""
-        self._told.close()
 
     async def _write(self, entry: _Entry) -> None:
         try:
@@ -114,16 +120,3 @@ class RefusalNotes:
             logger.warning("a refusal is not audited: %s", error.code)
         except Exception as error:  # noqa: BLE001 - an owned background job: the next entries are written
             logger.error("a refusal is not audited: %s", type(error).__name__)
-
-
-@asynccontextmanager
-async def refusal_notes(hub: Binds) -> AsyncIterator[RefusalNotes]:
-    """Audit refusals while the context is open; at its end what was told last is written, if that is soon done."""
-    notes = RefusalNotes(hub)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(notes.run)
-        try:
-            yield notes
-        finally:
-            notes.close()
-            tasks.cancel_scope.deadline = anyio.current_time() + _END_S

@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import uvicorn
@@ -20,10 +20,15 @@ from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 
 from contextdna import SettingsInvalid
+from contextdna_server.http.connections import gated_protocol
+from contextdna_server.http.slow_clients import HEAD_BYTES_MAX
 from contextdna_server.settings import HttpSection
 
 BACKLOG: Final = 2048
 _RESTART_S: Final = 1.0
+_OTHER_FILES: Final = 200
+"""Files that are no clients' connections: the database, peers, the log."""
+
 _STOP_POLL_S: Final = 0.1
 _FOLDER_MODE: Final = 0o700
 
@@ -33,7 +38,7 @@ logger = logging.getLogger(__name__)
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, told of its end before it waits for open connections; it ends with exit code 0."""
 
-    def __init__(self, config: uvicorn.Config, *, on_drain: Any, with_signals: bool) -> None:
+    def __init__(self, config: uvicorn.Config, *, on_drain: Callable[[], None], with_signals: bool) -> None:
         super().__init__(config)
         self._on_drain = on_drain
         self._with_signals = with_signals
@@ -123,37 +128,59 @@ async def serve_app(
     *,
     public: socket.socket,
     peer: socket.socket | None,
-    on_drain: Any,
-    http: Any = "h11",
+    on_drain: Callable[[], None],
+    stopping: anyio.Event | None = None,
 ) -> None:
-    """Serve an ASGI application until SIGTERM or SIGINT; then streams end, calls finish, and this returns."""
+    """Serve an ASGI application until SIGTERM or SIGINT; then streams end, calls finish, and this returns.
+
+    Args:
+        app: The application.
+        settings: TLS, and how long calls may take to finish.
+        public: The listening socket of clients.
+        peer: The listening socket of the installation's other servers.
+        on_drain: Told when the end begins.
+        stopping: Ends the server in place of signals.
+    """
     AppStatus.enable_automatic_graceful_drain = False  # it would end streams that calls are still to be answered on
-    config = _config(app, settings, http)
+    config = _config(app, settings)
     if settings.tls_certificate:
         config.ssl_certfile = settings.tls_certificate
         config.ssl_keyfile = settings.tls_key
-    servers = [(DrainingServer(config, on_drain=on_drain, with_signals=True), public)]
+    main = DrainingServer(config, on_drain=on_drain, with_signals=stopping is None)
+    others = []
     if peer is not None:
-        servers.append((DrainingServer(_config(app, settings, http), on_drain=on_drain, with_signals=False), peer))
+        others.append((DrainingServer(_config(app, settings), on_drain=on_drain, with_signals=False), peer))
     async with anyio.create_task_group() as tasks:
-        for server, listening in servers[1:]:
+        for server, listening in others:
             tasks.start_soon(server.serve, [listening])
-        await servers[0][0].serve([servers[0][1]])
-        for server, _ in servers[1:]:
+        if stopping is not None:
+            tasks.start_soon(_stop_when, stopping, main)
+        await main.serve([public])
+        for server, _ in others:
             server.should_exit = True
+        if stopping is not None:
+            stopping.set()
 
 
-def _config(app: ASGIApp, settings: HttpSection, http: Any) -> uvicorn.Config:
+async def _stop_when(stopping: anyio.Event, server: uvicorn.Server) -> None:
+    await stopping.wait()
+    server.should_exit = True
+
+
+def _config(app: ASGIApp, settings: HttpSection) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=http,
+        http=gated_protocol(settings),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,  # its lines would hold query strings
         server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=75,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=round(settings.keep_alive_s),
+        limit_concurrency=settings.connections_max,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
 
@@ -210,6 +237,19 @@ def _end(processes: Sequence[subprocess.Popen[bytes]], drain_s: float) -> None:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def allow_connections(wanted: int) -> None:
+    """Let this process have as many open files as its connections take, as far as the system lets it."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        least = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, least), hard))
 
 
 def worker_command() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from contextdna_server.http.affinity import (
     TransportSessions,
     owner_of,
 )
+from contextdna_server.http.held_sessions import HeldSessions
+from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing
@@ -46,6 +48,7 @@ class StreamableHttp:
         note: Audits refusals.
         json_replies: Whether calls are always answered as plain JSON.
         idle_s: When a connection without requests is forgotten.
+        sessions_max: How many connections one caller may have here.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class StreamableHttp:
         note: NoteRefusal,
         json_replies: bool,
         idle_s: float,
+        sessions_max: int,
     ) -> None:
         def manager(*, stateless: bool) -> StreamableHTTPSessionManager:
             return StreamableHTTPSessionManager(
@@ -65,7 +69,7 @@ class StreamableHttp:
                 stateless=stateless,
                 session_idle_timeout=None if stateless else idle_s,
                 max_request_body_size=_SDK_BODY_BYTES_MAX,
-                max_sessions=None,  # the limits before us count them by principal
+                max_sessions=None,  # they are counted here
             )
 
         self._connected = manager(stateless=False)
@@ -73,6 +77,7 @@ class StreamableHttp:
         self._sessions = sessions
         self._peers = peers
         self._note = note
+        self._held = HeldSessions(sessions_max)
         self._deleted: OrderedDict[str, None] = OrderedDict()
 
     @asynccontextmanager
@@ -107,7 +112,24 @@ class StreamableHttp:
         if scope["method"] == "POST" and not opens:
             await self._alone.handle_request(scope, receive, send)
             return
-        await self._connected.handle_request(scope, receive, self._naming(scope, send))
+        opened = ""
+
+        async def send_noted(message: Message) -> None:
+            nonlocal opened
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                opened = _header(message["headers"], SESSION_HEADER) or ""
+            await send(message)
+
+        await self._connected.handle_request(scope, receive, self._naming(scope, send_noted))
+        session = self._sessions.read(opened) if opened else None
+        if session is not None:
+            for connection in self._held.add(session.connection, caller_key(scope["state"]["credential"])):
+                await self._end(connection, scope)
+
+    async def _end(self, connection: str, scope: Scope) -> None:
+        """End a connection of the same caller, as its client could."""
+        ending = {**with_header(scope, SESSION_HEADER, connection), "method": "DELETE"}
+        await self._connected.handle_request(ending, _nothing, _nowhere)
 
     async def _serve_here(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request on its connection; where that is gone, by itself."""
@@ -122,10 +144,13 @@ class StreamableHttp:
         body = await _body_of(receive) if scope["method"] == "POST" else b""
         inner = with_header(scope, SESSION_HEADER, session.connection)
         named = self._naming(scope, send_unless_missing)
-        await self._connected.handle_request(inner, _replayed(body, receive), named)
+        with self._held.using(session.connection):
+            await self._connected.handle_request(inner, _replayed(body, receive), named)
         if is_missing:
+            self._held.forget(session.connection)
             await self._serve_alone(scope, _replayed(body, receive), send)
         elif scope["method"] == "DELETE":
+            self._held.forget(session.connection)
             self._deleted[session.connection] = None
             while len(self._deleted) > _DELETED_MAX:
                 self._deleted.popitem(last=False)
@@ -289,7 +314,19 @@ async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, s
 
 def header_of(scope: Scope, name: bytes) -> str | None:
     """Give a request's header, the first of that name."""
-    return next((value.decode("latin-1") for known, value in scope["headers"] if known == name), None)
+    return _header(scope["headers"], name)
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    return next((value.decode("latin-1") for known, value in headers if known.lower() == name), None)
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _nowhere(_message: Message) -> None:
+    """Take an answer that nobody waits for."""
 
 
 def with_header(scope: Scope, name: bytes, value: str | None) -> Scope:

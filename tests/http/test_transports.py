@@ -1,0 +1,192 @@
+"""The same memory over every transport, behind one server or several."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import uvicorn
+from mcp import Client, MCPError
+from mcp_types import CallToolResult
+
+from contextdna import AgentId, Principal, Role, TokenId
+from contextdna_server.http.serving import bound_socket
+from tests.http.balancer import RoundRobin
+from tests.http.running import MODES, RemoteServer, running
+
+pytestmark = pytest.mark.anyio
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+RETRIEVE = {
+    "jsonrpc": "2.0",
+    "id": 2,
+    "method": "tools/call",
+    "params": {"name": "retrieve_context", "arguments": {"query": "release"}},
+}
+
+
+def contents_of(result: CallToolResult) -> list[str]:
+    assert not result.is_error, result
+    assert result.structured_content is not None
+    return [hit["content"] for hit in result.structured_content["hits"]]
+
+
+@asynccontextmanager
+async def balanced(*servers: RemoteServer) -> AsyncIterator[RemoteServer]:
+    """Put a load balancer before servers of one installation."""
+    app = RoundRobin([server.url for server in servers])
+    config = uvicorn.Config(app, http="h11", lifespan="off", log_config=None)
+    front = uvicorn.Server(config)
+    listening = bound_socket("127.0.0.1", 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(front.serve, [listening])
+        port = listening.getsockname()[1]
+        yield RemoteServer(servers[0].hub, servers[0].app, f"http://127.0.0.1:{port}", anyio.Event())
+        front.should_exit = front.force_exit = True
+    await app.aclose()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_stores_and_finds(tmp_path: Path, mode: str) -> None:
+    async with running(tmp_path) as server:
+        token = await server.token("maria")
+        async with server.client(token, mode) as client:
+            stored = await client.call_tool("store_memory", {"content": "The release is on Thursday."})
+            assert not stored.is_error
+            assert stored.structured_content is not None
+            assert stored.structured_content["agent"] == "maria"
+            assert contents_of(await client.call_tool("retrieve_context", {"query": "release"})) == [
+                "The release is on Thursday."
+            ]
+            assert (await client.read_resource("contextdna://guide")).contents
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_requests_may_come_to_any_server(tmp_path: Path, mode: str) -> None:
+    async with (
+        running(tmp_path) as first,
+        running(tmp_path) as second,
+        balanced(first, second) as front,
+        front.client(await first.token("maria"), mode) as client,
+    ):
+        for number in range(4):
+            assert not (await client.call_tool("store_memory", {"content": f"release step {number}"})).is_error
+            assert len(contents_of(await client.call_tool("retrieve_context", {"query": "release"}))) == number + 1
+
+
+async def told_of_a_change(client: Client, other: Client) -> str:
+    """Subscribe by one client, change by another, and give what the first was told."""
+    uri = "contextdna://projects/default"
+    async with client.listen(resource_subscriptions=[uri]) as notes:
+        await other.call_tool("store_memory", {"content": "a change"})
+        with anyio.fail_after(10):
+            note: Any = await anext(aiter(notes))
+            return str(note)
+
+
+async def test_listeners_hear_of_changes_at_other_servers(tmp_path: Path) -> None:
+    async with running(tmp_path) as first, running(tmp_path) as second, balanced(first, second) as front:
+        token = await first.token("maria")
+        async with front.client(token) as client, second.client(token) as other:
+            assert "contextdna://projects/default" in await told_of_a_change(client, other)
+
+
+async def opened(http: Any) -> str:
+    """Initialize a connection, and give its transport session id."""
+    answer = await http.post("/mcp", json=INITIALIZE)
+    assert answer.status_code == 200, answer.text
+    return str(answer.headers["mcp-session-id"])
+
+
+async def test_calls_go_on_when_the_server_of_their_connection_has_ended(tmp_path: Path) -> None:
+    async with running(tmp_path) as first:
+        token = await first.token("maria")
+        async with first.http(token) as http:
+            session = await opened(http)
+    async with running(tmp_path) as second, second.http(token) as http:
+        answer = await http.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": session})
+        assert answer.status_code == 200
+        stream = await http.get("/mcp", headers={"mcp-session-id": session})
+        assert stream.status_code == 405, "its stream went with it"
+        assert stream.json()["error"]["data"]["code"] == "connection_ended"
+
+
+async def test_calls_go_on_after_a_long_idle_time(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, http={"session_idle_s": 0.1}) as server,
+        server.http(await server.token("maria")) as http,
+    ):
+        session = await opened(http)
+        await anyio.sleep(0.3)
+        answer = await http.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": session})
+        assert answer.status_code == 200
+
+
+async def test_a_connection_that_was_ended_is_gone(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        session = await opened(http)
+        assert (await http.delete("/mcp", headers={"mcp-session-id": session})).status_code == 200
+        answer = await http.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": session})
+        assert answer.status_code == 404
+
+
+async def test_a_connection_of_another_is_refused_as_if_it_were_not_there(tmp_path: Path) -> None:
+    async with running(tmp_path / "a") as server, running(tmp_path / "b") as elsewhere:
+        async with server.http(await server.token("maria")) as http:
+            stolen = await opened(http)
+        async with elsewhere.http(await elsewhere.token("otto")) as http:
+            foreign = await opened(http)
+        async with server.http(await server.token("otto")) as thief:
+            for session in (stolen, foreign, stolen[:-2], "0" * 32):
+                answer = await thief.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": session})
+                assert answer.status_code == 404
+                assert answer.json()["error"]["data"]["code"] == "transport_session_unknown"
+
+
+async def test_calls_need_no_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        answer = await http.post("/mcp", json=RETRIEVE)
+        assert answer.status_code == 200
+        assert "mcp-session-id" not in answer.headers
+
+
+async def test_nobody_calls_without_a_token(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, server.http() as http:
+        for method, path in (("POST", "/mcp"), ("GET", "/sse"), ("POST", "/messages/x"), ("GET", "/nothing")):
+            answer = await http.request(method, path)
+            assert answer.status_code == 401, path
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_open_requests_end_when_their_token_is_revoked(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        token = await server.token("maria")
+        async with server.client(token) as client:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(revoke, server, token)
+                with pytest.raises(MCPError):
+                    await client.call_tool("await_signal", {"name": "never", "timeout_s": 30})
+            with pytest.raises(MCPError):
+                await client.call_tool("retrieve_context", {"query": "anything"})
+
+
+async def revoke(server: RemoteServer, token: str) -> None:
+    await anyio.sleep(0.1)
+    projects = server.hub.settings.projects
+    operator = server.hub.bind(Principal(AgentId("operator"), projects, role=Role.SYSTEM), project_id=projects[0])
+    await operator.access_tokens.revoke(TokenId(token.removeprefix("cdna_").rpartition("_")[0]))
