@@ -2,12 +2,14 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from contextdna import ContextQuery, Hub, IntegrityFault, Level, MemoryDraft, open_hub
+from contextdna import AgentId, ContextQuery, Hub, IntegrityFault, Level, MemoryDraft, Principal, open_hub
 from contextdna.domain import packing
-from tests.hub.rig import ALICE, last_audit, raw_database, refused, remember, settings_in
+from contextdna.domain.frequencies import Frequencies
+from tests.hub.rig import ALICE, DEFAULT, last_audit, raw_database, refused, remember, settings_in
 
 pytestmark = pytest.mark.anyio
 
@@ -109,3 +111,25 @@ async def test_a_body_that_unpacks_without_end_is_stopped_at_the_bound(
             assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
         finally:
             tracemalloc.stop()
+
+
+async def test_of_a_long_text_its_two_ends_and_what_is_quoted_are_counted(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = [hub.bind(Principal(AgentId(name), (DEFAULT,))) for name in ("ann", "ben", "cas", "dan")]
+    texts = ("w0003 and more", "w0500 and more", "w0990 and more", "said before")
+    begin, _, end, quoted = [await remember(one, text) for one, text in zip(writers, texts, strict=True)]
+    counted: list[int] = []
+    of = Frequencies.of
+
+    async def counting(self: Frequencies, tx: Any, project_id: Any, phrases: Any) -> Any:
+        counted.append(len(phrases))
+        return await of(self, tx, project_id, phrases)
+
+    monkeypatch.setattr(Frequencies, "of", counting)
+    text = " ".join(f"w{number:04}" for number in range(1_000))
+    alice = hub.bind(ALICE)
+    assert {hit.record.id for hit in (await alice.retrieve_context(ContextQuery(text))).hits} == {begin, end}
+    phrase = await alice.retrieve_context(ContextQuery(f'{text} "said before"'))
+    assert [hit.record.id for hit in phrase.hits] == [quoted]
+    assert max(counted) <= 2 * (256 + 2) + 2  # in two spaces, and whether records of other languages are there

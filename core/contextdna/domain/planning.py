@@ -17,6 +17,7 @@ from contextdna.domain.understanding import Understood, spoken, understand
 from contextdna.values.search import Forms, IndexStatistics, Match, Phrase
 from contextdna.values.sketch import mark
 
+_COUNTED_MAX: Final = 128  # at the beginning of a long text, and at its end, where the question often stands
 _GROUPED_MAX: Final = 6  # of the common words, so many may decide in groups
 _GROUP_WORDS_MAX: Final = 4
 _GROUP_STEPS_MAX: Final = 60_000  # entries of the index that groups may walk over; 3 to 5 ms
@@ -137,13 +138,15 @@ async def _counts(op: Operation, phrases: Sequence[Phrase]) -> Mapping[Phrase, i
 
 
 def _words(understood: Understood) -> dict[str, tuple[str, ...]]:
-    """Give the stems of every word that scores, those in quotes too."""
-    words = dict(understood.forms)
+    """Give the stems of the words that may score, those in quotes too; of a long text, of its two ends."""
+    quoted: dict[str, tuple[str, ...]] = {}
     for phrase, forms in zip(understood.phrases, understood.phrase_forms, strict=True):
         for place, word in enumerate(phrase):
-            if word not in words and word not in STOP_WORDS[understood.language]:
-                words[word] = tuple(dict.fromkeys(stems[place] for stems in forms))
-    return words
+            if word not in understood.forms and word not in quoted and word not in STOP_WORDS[understood.language]:
+                quoted[word] = tuple(dict.fromkeys(stems[place] for stems in forms))
+    said = list(understood.forms.items())
+    begin = said[:_COUNTED_MAX]
+    return {**dict(begin), **dict(said[len(begin) :][-_COUNTED_MAX:]), **quoted}
 
 
 def _terms(op: Operation, understood: Understood, statistics: IndexStatistics) -> Iterator[Term]:
