@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import click
+import httpx2
 
 from tests.conformance.node import node_of, package_of
 
@@ -38,18 +39,20 @@ class Visited:
 
 @contextmanager
 def visited(data: Path) -> Iterator[Visited]:
-    """Serve the product over HTTP on any free port."""
+    """Serve the product over HTTP on any free port, by two processes: a client's requests reach either."""
     command = [*_CONTEXTDNA, "serve", "--data", str(data)]
-    with subprocess.Popen([*command, "--http", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True) as server:
+    over_http = [*command, "--http", "127.0.0.1:0", "--workers", "2"]
+    with subprocess.Popen(over_http, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
             listens = re.search(r"http://\S+/mcp", server.stderr.readline())
             if listens is None:
                 sys.exit("the server did not start")
+            base = listens[0].removesuffix("/mcp")
+            httpx2.get(f"{base}/readyz", timeout=_VISIT_S_MAX).raise_for_status()  # answered when the data is there
             creating = [*_CONTEXTDNA, "token", "create", "--agent", "visitor", "--data", str(data)]
             token = subprocess.run(creating, capture_output=True, text=True, timeout=_VISIT_S_MAX, check=True)
-            sse = f"{listens[0].removesuffix('/mcp')}/sse"
-            yield Visited(listens[0], sse, token.stdout.strip(), command)
+            yield Visited(f"{base}/mcp", f"{base}/sse", token.stdout.strip(), command)
         finally:
             server.terminate()
             server.wait(_END_S_MAX)
