@@ -121,14 +121,24 @@ WORLDS = st.builds(
 )
 
 
-@given(WORLDS)
-@settings(max_examples=30)
-async def test_random_agents_get_the_same_answers(world: World) -> None:
+async def check_answers(name: str, world: World) -> None:
     with TemporaryDirectory() as folder:
         async with (
             open_database("in_memory", Path(folder)) as model,
-            open_database("sqlite", Path(folder)) as sqlite,
+            open_database(name, Path(folder)) as other,
         ):
             await model.write(world.write)
-            await sqlite.write(world.write)
-            assert await sqlite.read(world.read) == await model.read(world.read)
+            await other.write(world.write)
+            assert await other.read(world.read) == await model.read(world.read)
+
+
+@given(WORLDS)
+@settings(max_examples=30)
+async def test_random_agents_get_the_same_answers(world: World) -> None:
+    await check_answers("sqlite", world)
+
+
+@given(WORLDS)
+@settings(max_examples=20)
+async def test_random_agents_get_the_same_answers_from_a_server(world: World) -> None:
+    await check_answers("postgres", world)

@@ -301,13 +301,26 @@ WRITE_UNITS = st.builds(
 READ_UNITS = st.builds(Unit, st.lists(READS, min_size=1, max_size=6).map(tuple), st.just(False))
 
 
-@given(history=st.lists(st.one_of(WRITE_UNITS, READ_UNITS), min_size=1, max_size=20))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-async def test_random_histories_get_the_same_answers(history: list[Unit]) -> None:
+HISTORIES = st.lists(st.one_of(WRITE_UNITS, READ_UNITS), min_size=1, max_size=20)
+
+
+async def check_answers(name: str, history: list[Unit]) -> None:
     with TemporaryDirectory() as folder:
         async with (
             open_database("in_memory", Path(folder)) as model,
-            open_database("sqlite", Path(folder)) as sqlite,
+            open_database(name, Path(folder)) as other,
         ):
             for unit in history:
-                assert await unit.run(sqlite) == await unit.run(model), unit
+                assert await unit.run(other) == await unit.run(model), unit
+
+
+@given(history=HISTORIES)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+async def test_random_histories_get_the_same_answers(history: list[Unit]) -> None:
+    await check_answers("sqlite", history)
+
+
+@given(history=HISTORIES)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+async def test_random_histories_get_the_same_answers_from_a_server(history: list[Unit]) -> None:
+    await check_answers("postgres", history)

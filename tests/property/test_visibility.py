@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextdna.backends.in_memory import open_in_memory
+from contextdna.backends.postgres import open_postgres
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.ports.database import Database, Transaction
 from contextdna.values.grant import Grant
@@ -23,6 +24,7 @@ from contextdna.values.record import IndexedRecord, Kind, Record
 from contextdna.values.search import Match, RecordFilter
 from contextdna.values.visibility import visible
 from tests.backends.samples import NOW, T0, record
+from tests.servers.postgres import database_url
 
 PROJECTS: Final = ("p", "q")
 AGENTS: Final = ("anna", "ben", "cleo")
@@ -145,7 +147,7 @@ async def check_reader(database: Database, world: World, reader: Reader) -> None
     await database.read(ask)
 
 
-@pytest.fixture(scope="module", params=["in_memory", "sqlite"])
+@pytest.fixture(scope="module", params=["in_memory", "sqlite", "postgres"])
 def backend(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[asyncio.Runner, Database]]:
@@ -153,6 +155,8 @@ def backend(
     opening: AbstractAsyncContextManager[Database] = open_in_memory()
     if request.param == "sqlite":
         opening = open_sqlite(tmp_path_factory.mktemp("visibility") / "contextdna.db")
+    if request.param == "postgres":
+        opening = open_postgres(database_url())
     with asyncio.Runner() as runner:
         database = runner.run(opening.__aenter__())
         yield runner, database

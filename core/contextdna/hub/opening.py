@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.embedder import Embedder
-from contextdna.ports.storage import BlobStore, KeyRing
+from contextdna.ports.storage import BlobStore, EventChannel, KeyRing
 from contextdna.values.access_token import AccessToken
 from contextdna.values.ids import INSTALLATION, UPKEEP_AGENT, without_secrets
 from contextdna.values.principal import Principal, Role
@@ -151,10 +152,9 @@ async def open_hub(
         IntegrityFault: ``wrong_key``, or the database is damaged.
     """
     async with AsyncExitStack() as stack:
-        ring = open_ring(settings)
-        database, store = await _open_storage(stack, settings, clock)
-        vault = Vault(ring)
-        channel = InProcessChannel()
+        ring = None if settings.database else open_ring(settings)
+        database, channel, store = await _open_storage(stack, settings, clock)
+        vault = Vault(ring or open_ring(settings, has_database=await _is_in_use(database)))
         blobs = BlobRoom(store, database)
         remains = Remains(database, blobs)
         chosen = embedder or await open_embedder(stack, settings.search)
@@ -196,8 +196,13 @@ async def open_hub(
             raise failure
 
 
-def open_ring(settings: HubSettings) -> KeyRing:
+def open_ring(settings: HubSettings, *, has_database: bool | None = None) -> KeyRing:
     """Open the master key: from the settings, the OS keyring, or the key file (made with a new installation).
+
+    Args:
+        settings: Where the key is.
+        has_database: Whether there is an installation, which no new key opens; by default, whether the data folder
+            holds a database.
 
     Raises:
         SettingsInvalid: The key or its file cannot be used.
@@ -206,9 +211,11 @@ def open_ring(settings: HubSettings) -> KeyRing:
     if settings.master_key:
         return parse_master_key(settings.master_key)
     folder = settings.data_dir
-    has_database = folder is not None and (folder / DATABASE_FILE).exists()
+    if has_database is None:
+        has_database = folder is not None and (folder / DATABASE_FILE).exists()
+    where = "the database is in use" if settings.database else "the data folder holds a database"
     if settings.os_keyring:
-        return _keyring_ring(has_database=has_database)
+        return _keyring_ring(where, has_database=has_database)
     if folder is None:
         key = new_master_key()
         return MasterKeyRing({master_key_id(key): key}, master_key_id(key))
@@ -216,21 +223,21 @@ def open_ring(settings: HubSettings) -> KeyRing:
     path = folder / KEY_FILE
     if not path.exists() and has_database:
         raise SettingsInvalid(
-            f"the data folder holds a database but its key file {KEY_FILE} is gone",
+            f"{where} but its key file {KEY_FILE} is gone",
             code="key_missing",
             hint=f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY.",
         )
     return KeyFileRing(path)
 
 
-def _keyring_ring(*, has_database: bool) -> KeyRing:
+def _keyring_ring(where: str, *, has_database: bool) -> KeyRing:
     try:
         return read_os_keyring(create=not has_database)
     except SettingsInvalid as error:
         if error.code != "keyring_empty":
             raise
         raise SettingsInvalid(
-            "the data folder holds a database but the operating system's keyring holds no master key",
+            f"{where} but the operating system's keyring holds no master key",
             code="key_missing",
             hint="Restore the keyring from a backup, or set CONTEXTDNA_MASTER_KEY.",
         ) from error
@@ -249,21 +256,55 @@ def _make_folder(folder: Path) -> None:
 
 async def _open_storage(
     stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]
-) -> tuple[Database, BlobStore]:
+) -> tuple[Database, EventChannel, BlobStore]:
     folder = settings.data_dir
-    if folder is None:
-        return await stack.enter_async_context(open_in_memory()), InMemoryBlobStore(clock)
-    database = await stack.enter_async_context(
-        open_sqlite(
-            folder / DATABASE_FILE,
-            readers=settings.sqlite_readers,
-            group_max=settings.sqlite_group_max,
-            busy_timeout_s=settings.sqlite_busy_timeout_s,
+    channel: EventChannel = InProcessChannel()
+    database: Database
+    if settings.database:
+        database, channel = await _open_postgres(stack, settings)
+    elif folder is None:
+        database = await stack.enter_async_context(open_in_memory())
+    else:
+        database = await stack.enter_async_context(
+            open_sqlite(
+                folder / DATABASE_FILE,
+                readers=settings.sqlite_readers,
+                group_max=settings.sqlite_group_max,
+                busy_timeout_s=settings.sqlite_busy_timeout_s,
+            )
         )
-    )
+    if folder is None:
+        return database, channel, InMemoryBlobStore(clock)
     store = LocalBlobStore(folder / ARTIFACTS_FOLDER)
     await store.open()
-    return database, store
+    return database, channel, store
+
+
+async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, EventChannel]:
+    if find_spec("asyncpg") is None:
+        raise SettingsInvalid(
+            "storage.database names PostgreSQL, but the package asyncpg is not installed",
+            code="driver_missing",
+            hint="Install contextdna[postgres], or leave storage.database empty.",
+        )
+    from contextdna.backends.postgres import open_postgres
+
+    own = settings.postgres
+    database = await stack.enter_async_context(
+        open_postgres(
+            settings.database,
+            pool_min=own.pool_min,
+            pool_max=own.pool_max,
+            acquire_timeout_s=own.acquire_timeout_s,
+            statement_timeout_s=own.statement_timeout_s,
+        )
+    )
+    return database, InProcessChannel()
+
+
+async def _is_in_use(database: Database) -> bool:
+    """Tell whether a database holds an installation: its keys come with the first opening."""
+    return await database.read(lambda tx: tx.keys.generation(INSTALLATION)) > 0
 
 
 async def _prepare(database: Database, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]) -> None:

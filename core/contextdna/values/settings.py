@@ -157,12 +157,27 @@ class WorkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """How PostgreSQL is talked to, where ``HubSettings.database`` names it."""
+
+    pool_min: int = 1
+    """Connections that stay open."""
+    pool_max: int = 10
+    """Connections at most, of each server process."""
+    acquire_timeout_s: float = 10.0
+    """How long to wait for a connection, a new one or one in use."""
+    statement_timeout_s: float = 30.0
+    """How long a statement may take, waiting for locks included."""
+
+
+@dataclass(frozen=True, slots=True)
 class HubSettings:
     """All that ``open_hub`` needs.
 
     ``data_dir`` ``None`` keeps everything in memory, for tests and trials.
     ``master_key`` (base64 or hex, 32 bytes; of several the last is current) wins over the key file
     ``data_dir/master.key``.
+    ``database`` is the URL of a PostgreSQL database, with a password perhaps; empty for SQLite in ``data_dir``.
     """
 
     data_dir: Path | None = None
@@ -176,6 +191,8 @@ class HubSettings:
     search: SearchSettings = SearchSettings()
     retention: RetentionSettings = RetentionSettings()
     work: WorkSettings = WorkSettings()
+    database: str = field(default="", repr=False)
+    postgres: PostgresSettings = PostgresSettings()
     sqlite_readers: int = 3
     sqlite_busy_timeout_s: float = 30.0
     sqlite_group_max: int = 256

@@ -31,8 +31,6 @@ from contextdna.ports.database import DatabaseStatus, Unit
 R = TypeVar("R")
 
 _ATTEMPTS_MAX: Final = 8
-_SCOPES_MAX: Final = 64
-"""So many projects a unit locks one by one; with more it locks all."""
 _PAUSE_S: Final = 0.005
 _PAUSE_MAX_S: Final = 0.5
 _ROLLBACK_S: Final = 2.0

@@ -23,6 +23,8 @@ from contextdna.values.search import Match
 
 _EVERYWHERE: Final = frozenset({Wide.ALL})
 _EVENTS: Final = "event_append"
+_SCOPES_MAX: Final = 8
+"""So many projects a unit locks one after the other; with more it locks all."""
 
 Scopes = frozenset[Scope]
 
@@ -153,7 +155,8 @@ class WritingExecutor(_Executor):
             await self._begin()
             self._has_looked = self._has_looked or not self._scopes
         elif self._scopes or self._has_looked:
-            raise Again(_EVERYWHERE if wanted is Wide.ALL else self._scopes | {wanted})
+            many = wanted is Wide.ALL or len(self._scopes) >= _SCOPES_MAX
+            raise Again(_EVERYWHERE if many else self._scopes | {wanted})
         else:
             self._scopes = frozenset({wanted})
             await self._begin(again=self.begun)
