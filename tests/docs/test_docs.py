@@ -197,7 +197,9 @@ def test_a_command_is_documented_with_exactly_its_options(name: str) -> None:
     assert shared <= {word.split()[0] for word in named(page.partition("\n## ")[0])}
     text = section(DOCS / "commands.md", name)
     shown = {word.split()[0] for word in named(text)}
-    options = {spelling for p in COMMANDS[name].params if isinstance(p, click.Option) for spelling in p.opts}
+    options = {
+        spelling for p in COMMANDS[name].params if isinstance(p, click.Option) and not p.hidden for spelling in p.opts
+    }
     assert shown | shared == options | shared
     for argument in (p for p in COMMANDS[name].params if isinstance(p, click.Argument)):
         assert f"`{name} {argument.human_readable_name.upper()}`" in text
