@@ -26,6 +26,7 @@ Platform = Literal["darwin", "win32", "linux"]
 HOSTS: Final[tuple[Host, ...]] = get_args(Host)
 SERVER_NAME: Final = "contextdna"
 CODEX_TABLE: Final = ("mcp_servers", SERVER_NAME)
+_REPLACED: Final = (CODEX_TABLE, *((*CODEX_TABLE, name) for name in ("env", "http_headers", "env_http_headers")))
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
@@ -42,6 +43,29 @@ class Entry:
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
 
+
+@dataclass(frozen=True, slots=True)
+class RemoteEntry:
+    """How a host reaches a server over HTTP.
+
+    Attributes:
+        url: Where its Streamable HTTP is.
+        token_env: The environment variable with the token, which no file holds; empty: the host signs in by OAuth.
+    """
+
+    url: str
+    token_env: str = ""
+
+
+AnyEntry = Entry | RemoteEntry
+
+_TOKEN_INPUT: Final = {
+    "type": "promptString",
+    "id": f"{SERVER_NAME}-token",
+    "description": "Access token of contextdna",
+    "password": True,
+}
+"""VS Code asks for it once and keeps it where it keeps secrets."""
 
 # --- where ---
 
@@ -104,8 +128,12 @@ def _directory(env: Mapping[str, str], name: str, default: AnyPath) -> AnyPath:
 # --- Claude Code's own command ---
 
 
-def claude_mcp_add(entry: Entry, *, scope: Literal["user", "project", "local"] = "user") -> list[str]:
+def claude_mcp_add(entry: AnyEntry, *, scope: Literal["user", "project", "local"] = "user") -> list[str]:
     """Return the `claude mcp add` command that registers the server, as an argument list."""
+    if isinstance(entry, RemoteEntry):
+        where = ["claude", "mcp", "add", "--scope", scope, "--transport", "http", SERVER_NAME, entry.url]
+        headers = _remote_table(entry, "claude-code").get("headers", {})
+        return [*where, *(part for name, value in headers.items() for part in ("--header", f"{name}: {value}"))]
     variables = [part for name, value in entry.env.items() for part in ("-e", f"{name}={value}")]
     return ["claude", "mcp", "add", "--scope", scope, SERVER_NAME, *variables, "--", entry.command, *entry.args]
 
@@ -118,7 +146,7 @@ def command_line(arguments: Sequence[str], *, platform: Platform) -> str:
 # --- merging ---
 
 
-def merge(existing_text: str, entry: Entry, *, host: Host) -> str:
+def merge(existing_text: str, entry: AnyEntry, *, host: Host) -> str:
     """Add or replace contextdna's entry in a configuration file's text; merging twice changes nothing more.
 
     JSON keeps all values, their order and the indentation width; TOML text outside of the entry stays as it is.
@@ -127,30 +155,56 @@ def merge(existing_text: str, entry: Entry, *, host: Host) -> str:
     Raises:
         HostConfigError: The text is not what the host reads, or keeps servers in a form that cannot be extended safely.
     """
+    table = _remote_table(entry, host) if isinstance(entry, RemoteEntry) else _local_table(entry, host)
     if host == "codex":
-        return _merge_toml(existing_text, entry)
-    typed = {"type": "stdio"} if host in ("claude-code", "vscode") else {}
-    return _merge_json(existing_text, entry, section="servers" if host == "vscode" else "mcpServers", typed=typed)
+        return _merge_toml(existing_text, table)
+    asks = host == "vscode" and "headers" in table
+    return _merge_json(existing_text, table, section="servers" if host == "vscode" else "mcpServers", asks=asks)
 
 
-def _table(entry: Entry) -> dict[str, Any]:
-    table: dict[str, Any] = {"command": entry.command, "args": list(entry.args)}
+def _local_table(entry: Entry, host: Host) -> dict[str, Any]:
+    table: dict[str, Any] = {"type": "stdio"} if host in ("claude-code", "vscode") else {}
+    table |= {"command": entry.command, "args": list(entry.args)}
     return table | ({"env": dict(entry.env)} if entry.env else {})
+
+
+def _remote_table(entry: RemoteEntry, host: Host) -> dict[str, Any]:
+    """Refer to the token as each host can: by a variable, by what it asks for, or not at all."""
+    name = entry.token_env
+    if host == "claude-desktop":  # its file holds local servers only; no space in an argument: npx on Windows splits it
+        header = ["--header", f"Authorization:${{{name}}}"] if name else []
+        return {"command": "npx", "args": ["-y", "mcp-remote", entry.url, *header]}
+    if host == "codex":
+        return {"url": entry.url} | ({"bearer_token_env_var": name} if name else {})
+    forms = {"claude-code": f"${{{name}}}", "cursor": f"${{env:{name}}}", "vscode": f"${{input:{_TOKEN_INPUT['id']}}}"}
+    table: dict[str, Any] = {} if host == "cursor" else {"type": "http"}
+    table |= {"url": entry.url}
+    return table | ({"headers": {"Authorization": f"Bearer {forms[host]}"}} if name else {})
 
 
 # --- JSON ---
 
 
-def _merge_json(text: str, entry: Entry, *, section: str, typed: dict[str, Any]) -> str:
+def _merge_json(text: str, table: dict[str, Any], *, section: str, asks: bool) -> str:
     mark = "\ufeff" if text.startswith("\ufeff") else ""  # Windows editors leave one
     document = _parse_json(text.removeprefix(mark))
     servers = document.setdefault(section, {})
     if not isinstance(servers, dict):
         raise HostConfigError(f'"{section}" in the configuration is not a JSON object')
-    servers[SERVER_NAME] = typed | _table(entry)
+    servers[SERVER_NAME] = table
+    if asks:
+        _add_token_input(document)
     merged = json.dumps(document, indent=_indent_of(text), ensure_ascii=False) + "\n"
     merged = merged.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair can only stand escaped
     return mark + (merged.replace("\n", "\r\n") if "\r\n" in text else merged)
+
+
+def _add_token_input(document: dict[str, Any]) -> None:
+    inputs = document.setdefault("inputs", [])
+    if not isinstance(inputs, list):
+        raise HostConfigError('"inputs" in the configuration is not a JSON array')
+    if not any(isinstance(known, dict) and known.get("id") == _TOKEN_INPUT["id"] for known in inputs):
+        inputs.append(dict(_TOKEN_INPUT))
 
 
 def _parse_json(text: str) -> dict[str, Any]:
@@ -198,13 +252,13 @@ def _indent_of(text: str) -> str | int:
 # --- TOML, edited as text so that comments stay ---
 
 
-def _merge_toml(text: str, entry: Entry) -> str:
+def _merge_toml(text: str, table: dict[str, Any]) -> str:
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     body = text.removeprefix(mark)
     before = _parse_toml(body)
     newline = "\r\n" if "\r\n" in body else "\n"
-    merged = _replace_table(body, _render(entry, newline), newline)
-    _check_only_entry_changed(before, merged, entry)
+    merged = _replace_table(body, _render(table, newline), newline)
+    _check_only_entry_changed(before, merged, table)
     return mark + merged
 
 
@@ -216,11 +270,11 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 
 def _replace_table(text: str, block: str, newline: str) -> str:
-    """Put `block` where the entry's table stands, dropping its `env` sub-table, or append it."""
+    """Put `block` where the entry's table stands, dropping the sub-tables that go with it, or append it."""
     kept: list[str] = []
     placed = False
     for path, section in _sections(text):
-        if path in (CODEX_TABLE, (*CODEX_TABLE, "env")):
+        if path in _REPLACED:
             kept += [block] if path == CODEX_TABLE else []
             kept.append(_tail(section))
             placed = placed or path == CODEX_TABLE
@@ -278,13 +332,18 @@ def _tail(section: str) -> str:
     return "".join(lines[len(lines) - count :])
 
 
-def _render(entry: Entry, newline: str) -> str:
-    arguments = ", ".join(map(_quoted, entry.args))
-    lines = [f"[{'.'.join(CODEX_TABLE)}]", f"command = {_quoted(entry.command)}", f"args = [{arguments}]"]
-    if entry.env:
-        variables = ", ".join(f"{_quoted(name)} = {_quoted(value)}" for name, value in entry.env.items())
-        lines.append(f"env = {{ {variables} }}")
-    return newline.join(lines) + newline
+def _render(table: dict[str, Any], newline: str) -> str:
+    lines = [f"{name} = {_rendered(value)}" for name, value in table.items()]
+    return newline.join([f"[{'.'.join(CODEX_TABLE)}]", *lines]) + newline
+
+
+def _rendered(value: str | list[str] | dict[str, str]) -> str:
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_quoted, value))}]"
+    variables = ", ".join(f"{_quoted(name)} = {_quoted(text)}" for name, text in value.items())
+    return f"{{ {variables} }}"
 
 
 def _quoted(text: str) -> str:
@@ -292,16 +351,16 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _check_only_entry_changed(before: dict[str, Any], merged: str, entry: Entry) -> None:
+def _check_only_entry_changed(before: dict[str, Any], merged: str, table: dict[str, Any]) -> None:
     try:
         after = _parse_toml(merged)
     except HostConfigError:
         after = {}
-    table = _servers(after).pop(SERVER_NAME, {})
+    written = _servers(after).pop(SERVER_NAME, {})
     _servers(before).pop(SERVER_NAME, None)
     rest = {key: value for key, value in before.items() if value or key != CODEX_TABLE[0]}
     rest_after = {key: value for key, value in after.items() if value or key != CODEX_TABLE[0]}
-    if rest != rest_after or not _table(entry).items() <= table.items():
+    if rest != rest_after or not table.items() <= written.items():
         raise HostConfigError(
             f"the configuration defines {CODEX_TABLE[0]} in a form that cannot be extended safely, such as an inline "
             f"table. Write it as [{'.'.join(CODEX_TABLE)}], or add the entry by hand"

@@ -40,6 +40,7 @@ from contextdna_server.settings_errors import ENV_PREFIX, Sources, explained, ne
 from contextdna_server.settings_file import find_settings_file, read_settings_file
 
 CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
+_MASTER_KEY_CHARS_MAX: Final = 65_536
 _SECRET_VARIABLES: Final = (f"{ENV_PREFIX}MASTER_KEY", f"{ENV_PREFIX}SEARCH__EMBEDDING_KEY")
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
 """Variables that the project's own tests read."""
@@ -326,6 +327,8 @@ class Settings(BaseSettings):
     projects: Annotated[Names, Field(min_length=1)] = ("default",)
     master_key: SecretStr = SecretStr("")
     """32 bytes in base64 or hex; of several between commas the last is current. Wins over the key file."""
+    master_key_file: Rooted | None = None
+    """A file with that text, which a service manager or a container's secrets put there. ``load_settings`` reads it."""
     os_keyring: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     identity: IdentitySection = IdentitySection()
@@ -450,7 +453,33 @@ def load_settings(
             code="setting_invalid",
             hint=f"Set its fields one by one, for example {ENV_PREFIX}IDENTITY__AGENT_ID.",
         ) from None
+    if settings.master_key_file is not None and not settings.master_key.get_secret_value():
+        return settings.model_copy(update={"master_key": SecretStr(_read_master_key(settings.master_key_file))})
     return settings
+
+
+def _read_master_key(path: Path) -> str:
+    """Read a file that someone else keeps the master key in; without it nothing else is taken in its place.
+
+    Raises:
+        SettingsInvalid: ``master_key_file_unreadable``.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            text = file.read(_MASTER_KEY_CHARS_MAX)
+    except OSError as error:
+        problem = error.strerror or "not readable"
+    except UnicodeDecodeError:
+        problem = "it is no text"
+    else:
+        if text.strip():
+            return text
+        problem = "it is empty"
+    raise SettingsInvalid(
+        f"master_key_file {path} cannot be used: {problem}",
+        code="master_key_file_unreadable",
+        hint="Let it hold 32 random bytes as 64 hex digits, readable by this user alone.",
+    )
 
 
 def _settings_file(given: Mapping[str, Any], config: Path | None) -> Path | None:

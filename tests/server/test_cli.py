@@ -711,3 +711,37 @@ def test_init_refuses_a_file_that_it_cannot_read(data: Path, tmp_path: Path) -> 
     file.write_text("{ // comments")
     assert error_of("init", "cursor", "--write", "--data", data) == (1, "host_config")
     assert file.read_text() == "{ // comments"
+
+
+@pytest.mark.parametrize("host", ["claude-desktop", "claude-code", "cursor", "vscode", "codex"])
+def test_init_writes_how_to_reach_a_server_elsewhere(host: str) -> None:
+    result = call(
+        "init", host, "--url", "https://memory.example.org", "--token-env", "MEMORY_TOKEN", "--write", "--json"
+    )
+    document = json.loads(result.stdout)
+    assert (document["url"], document["token_env"]) == ("https://memory.example.org/mcp", "MEMORY_TOKEN")
+    assert "https://memory.example.org/mcp" in Path(document["path"]).read_text()
+    assert "The token is in no file" in result.stderr
+    assert "OAuth" in call("init", host, "--url", "https://memory.example.org/mcp").stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (["--url", "http://memory.example.org/mcp"], "server_url_invalid"),
+        (["--url", "https://ann:secret@memory.example.org/mcp"], "server_url_invalid"),
+        (["--url", "https://memory.example.org/mcp?token=x"], "server_url_invalid"),
+        (["--url", "https://memory.example.org", "--token-env", "A B"], "token_env_invalid"),
+        (
+            ["--url", "https://memory.example.org", "--token-env", "cdna_tok_" + "0" * 22 + "_" + "1" * 32],
+            "token_env_invalid",
+        ),
+    ],
+)
+def test_init_writes_no_token_and_no_address_that_would_give_it_away(flags: list[str], code: str) -> None:
+    assert error_of("init", "cursor", *flags) == (2, code)
+
+
+@pytest.mark.parametrize("flags", [["--token-env", "X"], ["--url", "https://x.example", "--tools", "full"]])
+def test_init_refuses_options_that_do_not_go_together(flags: list[str]) -> None:
+    assert call("init", "cursor", *flags).exit_code == 2

@@ -17,6 +17,7 @@ from contextdna_server.host_config import (
     Host,
     HostConfigError,
     Platform,
+    RemoteEntry,
     claude_mcp_add,
     command_line,
     config_path,
@@ -95,6 +96,70 @@ def test_claude_mcp_add_names_server_variables_and_command() -> None:
     )
     assert command_line(add, platform="win32").endswith('--data "/home/ann/my data"')
     assert claude_mcp_add(OTHER, scope="project")[4] == "project"
+
+
+# --- a server elsewhere ---
+
+REMOTE = RemoteEntry("https://memory.example.org/mcp", "MEMORY_TOKEN")
+REMOTE_TABLES: dict[Host, dict[str, Any]] = {
+    "claude-desktop": {
+        "command": "npx",
+        "args": ["-y", "mcp-remote", REMOTE.url, "--header", "Authorization:${MEMORY_TOKEN}"],
+    },
+    "claude-code": {"type": "http", "url": REMOTE.url, "headers": {"Authorization": "Bearer ${MEMORY_TOKEN}"}},
+    "cursor": {"url": REMOTE.url, "headers": {"Authorization": "Bearer ${env:MEMORY_TOKEN}"}},
+    "vscode": {"type": "http", "url": REMOTE.url, "headers": {"Authorization": "Bearer ${input:contextdna-token}"}},
+    "codex": {"url": REMOTE.url, "bearer_token_env_var": "MEMORY_TOKEN"},
+}
+
+
+def entry_in(text: str, host: Host) -> dict[str, Any]:
+    document = tomllib.loads(text)["mcp_servers"] if host == "codex" else json.loads(text)
+    servers = document if host == "codex" else document["servers" if host == "vscode" else "mcpServers"]
+    entry: dict[str, Any] = servers["contextdna"]
+    return entry
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_remote_entry_refers_to_the_token_as_the_host_can(host: Host) -> None:
+    once = merge("", REMOTE, host=host)
+    assert entry_in(once, host) == REMOTE_TABLES[host]
+    assert merge(once, REMOTE, host=host) == once
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_without_a_variable_nothing_is_sent_along(host: Host) -> None:
+    text = merge("", RemoteEntry(REMOTE.url), host=host)
+    assert REMOTE.url in text
+    assert not any(word in text for word in ("Authorization", "header", "inputs", "bearer", "${"))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_started_and_a_remote_server_take_each_others_place(host: Host) -> None:
+    local, remote = (merge("", entry, host=host) for entry in (ENTRY, REMOTE))
+    assert entry_in(merge(local, REMOTE, host=host), host) == entry_in(remote, host)
+    assert entry_in(merge(remote, ENTRY, host=host), host) == entry_in(local, host)
+
+
+def test_vs_code_asks_once_for_the_token_and_keeps_what_it_asks_else() -> None:
+    text = '{"inputs": [{"id": "other"}], "servers": {}}'
+    merged = merge(merge(text, REMOTE, host="vscode"), REMOTE, host="vscode")
+    assert [asked["id"] for asked in json.loads(merged)["inputs"]] == ["other", "contextdna-token"]
+    assert json.loads(merged)["inputs"][1]["password"] is True
+    with pytest.raises(HostConfigError, match="not a JSON array"):
+        merge('{"inputs": {}}', REMOTE, host="vscode")
+
+
+def test_codex_headers_of_a_remote_server_go_with_it() -> None:
+    text = '[mcp_servers.contextdna]\nurl = "http://old"\n\n[mcp_servers.contextdna.http_headers]\nA = "b"\n'
+    assert entry_in(merge(text, OTHER, host="codex"), "codex") == {"command": OTHER.command, "args": ["serve"]}
+
+
+def test_claude_mcp_add_leaves_the_variable_to_claude_code() -> None:
+    assert command_line(claude_mcp_add(REMOTE), platform="linux") == (
+        "claude mcp add --scope user --transport http contextdna https://memory.example.org/mcp "
+        "--header 'Authorization: Bearer ${MEMORY_TOKEN}'"
+    )
 
 
 # --- JSON ---

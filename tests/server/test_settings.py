@@ -241,6 +241,26 @@ def test_secrets_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert SECRET not in f"{settings!r} {settings.masked()}"
 
 
+def test_a_file_gives_the_master_key_where_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{SECRET}\n")
+    settings = load_settings({"data": tmp_path, "master_key_file": file})
+    assert settings.to_hub_settings().master_key.strip() == SECRET
+    assert SECRET not in f"{settings!r} {settings.masked()}"
+    monkeypatch.setenv("CONTEXTDNA_MASTER_KEY", "another")
+    assert load_settings({"data": tmp_path, "master_key_file": file}).to_hub_settings().master_key == "another"
+
+
+@pytest.mark.parametrize("content", [None, b" \n", b"\xff\xfe"])
+def test_without_the_file_that_has_the_master_key_nothing_starts(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings({"data": tmp_path, "master_key_file": file})
+    assert caught.value.code == "master_key_file_unreadable"
+
+
 def test_the_key_of_an_embedding_endpoint_is_a_secret_that_is_left_out_of_hosts_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,23 +1,27 @@
-"""``contextdna init``: the entry for a host's configuration."""
+"""``contextdna init``: the entry for a host's configuration, of a server that it starts or of one that it reaches."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 
-from contextdna import ContextDnaError, SettingsInvalid
+from contextdna import ContextDnaError, InvalidInput, SettingsInvalid
 from contextdna_server.commands.invocation import Invocation, with_shared_options
 from contextdna_server.host_config import (
     HOSTS,
+    AnyEntry,
     Entry,
     Host,
     HostConfigError,
     Platform,
+    RemoteEntry,
     claude_mcp_add,
     command_line,
     config_path,
@@ -47,6 +51,20 @@ _SECRETS: Final[Mapping[str, str]] = {
 Source: the hosts' documentation of MCP servers, November 2026.
 """
 
+_TOKENS: Final[Mapping[str, str]] = {
+    "claude-desktop": (
+        'add "env": {{"{name}": "Bearer TOKEN"}} to the entry by hand, as Claude Desktop hands few others on, and keep '
+        "that file to yourself; mcp-remote sends it, and needs Node.js"
+    ),
+    "vscode": "VS Code asks for the token when it first connects, and keeps it; it does not read {name}",
+}
+"""How hosts get the token that their file refers to.
+
+Source: the hosts' documentation of MCP servers, and mcp-remote's, November 2026.
+"""
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
 
 @click.command()
 @click.argument("host", type=click.Choice(HOSTS), metavar="HOST")
@@ -62,63 +80,73 @@ Source: the hosts' documentation of MCP servers, November 2026.
     "--project", "projects", multiple=True, metavar="NAME", help="A project that the server adds; may be repeated."
 )
 @click.option("--tools", type=click.Choice(["default", "full"]), help="Which tools the server lists in this host.")
+@click.option("--url", metavar="URL", help="Reach the server that runs there, over HTTP, rather than start one.")
+@click.option("--token-env", metavar="NAME", help="With --url: the environment variable that holds the access token.")
 @with_shared_options
 def init(
-    invocation: Invocation, *, host: Host, write: bool, scope: str, projects: tuple[str, ...], tools: str | None
+    invocation: Invocation,
+    *,
+    host: Host,
+    write: bool,
+    scope: str,
+    projects: tuple[str, ...],
+    tools: str | None,
+    url: str | None,
+    token_env: str | None,
 ) -> None:
-    """Configure a host to start the server.
+    """Configure a host to start the server, or with --url to reach one.
 
-    Prints the entry; with --write it is added to the host's file.
+    Prints the entry; with --write it is added to the host's file. No token is written: hosts read it elsewhere.
 
     HOST is claude-desktop, claude-code, cursor, vscode or codex.
     """
-    entry = _entry(invocation, projects, tools)
+    if url is None and token_env is not None:
+        raise click.UsageError("--token-env is for a server that --url names")
+    if url is not None and (projects or tools or invocation.data or invocation.config):
+        raise click.UsageError("a server at --url has its own projects, tools, data and settings")
+    entry = _entry(invocation, projects, tools) if url is None else _remote_entry(url, token_env or "")
     try:
         path = _path(host, scope)
         if write:
             _write(invocation, host, path, entry)
         else:
             _print(invocation, host, path, entry)
-        _warn_of_secrets(host)
+        if isinstance(entry, RemoteEntry):
+            _tell_of_token(host, entry)
+        else:
+            _warn_of_secrets(host)
     except HostConfigError as error:
         raise ContextDnaError(f"{error}", code="host_config", hint="Or print the entry without --write.") from error
     except OSError as error:
         raise ContextDnaError(f"{error.filename}: {error.strerror}", code="host_config_unwritable") from error
 
 
-def _print(invocation: Invocation, host: Host, path: Path, entry: Entry) -> None:
+def _print(invocation: Invocation, host: Host, path: Path, entry: AnyEntry) -> None:
     text = merge("", entry, host=host)
-    document = {
-        "host": host,
-        "path": str(path),
-        "command": entry.command,
-        "args": list(entry.args),
-        "env": dict(entry.env),
-        "text": text,
-    }
     if not invocation.as_json:
-        click.echo(f"# for {path}; `contextdna init {host} --write` adds it there", err=True)
+        click.echo(f"# for {path}; with --write it is added there", err=True)
         if host == "claude-code":
             command = command_line(claude_mcp_add(entry), platform=_platform())
             click.echo(f"# or run: {command}", err=True)
+    document = {"host": host, "path": str(path), **_said(entry), "text": text}
     invocation.answer(document, [text.rstrip("\n")])
 
 
-def _write(invocation: Invocation, host: Host, path: Path, entry: Entry) -> None:
+def _write(invocation: Invocation, host: Host, path: Path, entry: AnyEntry) -> None:
     before = read_config(path)
     after = merge(before, entry, host=host)
     backup = write_config(path, after)
-    document = {
-        "host": host,
-        "path": str(path),
-        "changed": before != after,
-        "backup": str(backup) if backup else "",
-        "command": entry.command,
-        "args": list(entry.args),
-        "env": dict(entry.env),
-    }
-    said = [f"{path} {'now starts' if before != after else 'already starts'} contextdna; restart {host}."]
+    written = {"changed": before != after, "backup": str(backup) if backup else ""}
+    document = {"host": host, "path": str(path), **written, **_said(entry)}
+    does = "reaches contextdna" if isinstance(entry, RemoteEntry) else "starts contextdna"
+    said = [f"{path} {'now' if before != after else 'already'} {does}; restart {host}."]
     invocation.answer(document, said + ([f"The file before is {backup}."] if backup else []))
+
+
+def _said(entry: AnyEntry) -> dict[str, Any]:
+    if isinstance(entry, RemoteEntry):
+        return {"url": entry.url, "token_env": entry.token_env}
+    return {"command": entry.command, "args": list(entry.args), "env": dict(entry.env)}
 
 
 def _path(host: Host, scope: str) -> Path:
@@ -149,6 +177,37 @@ def _entry(invocation: Invocation, projects: tuple[str, ...], tools: str | None)
     if tools:
         args += ["--tools", tools]
     return Entry(command, args, settings_variables(environment()))
+
+
+def _remote_entry(url: str, token_env: str) -> RemoteEntry:
+    """Check what a file is to hold: no token, and no address that a token would travel to unprotected.
+
+    Raises:
+        InvalidInput: ``server_url_invalid`` or ``token_env_invalid``.
+    """
+    from contextdna_server.endpoints import is_protected
+
+    if not is_protected(url) or urlsplit(url).query:
+        raise InvalidInput(
+            "--url is no address that a token may be sent to",
+            code="server_url_invalid",
+            hint="Write https://memory.example.org/mcp, or http:// on this machine, without user, query and fragment.",
+        )
+    if token_env and (not _VARIABLE.fullmatch(token_env) or token_env.startswith("cdna_")):
+        raise InvalidInput(
+            "--token-env is no name of an environment variable",
+            code="token_env_invalid",
+            hint="Give the variable's name, such as CONTEXTDNA_TOKEN; the token itself is written nowhere.",
+        )
+    return RemoteEntry(url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/mcp", token_env)
+
+
+def _tell_of_token(host: Host, entry: RemoteEntry) -> None:
+    if not entry.token_env:
+        click.echo(f"{host} signs in by OAuth; for a token of the server's own, name it with --token-env.", err=True)
+        return
+    way = _TOKENS.get(host, f"set {{name}} to the token in the environment that {host} starts from")
+    click.echo(f"The token is in no file: {way.format(name=entry.token_env)}.", err=True)
 
 
 def _warn_of_secrets(host: Host) -> None:
