@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contextdna import ContextDnaError, StorageUnavailable
+from contextdna import CredentialRefused, StorageUnavailable
 from contextdna_server.http.identity import Credential
 from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.open_calls import goes_on
@@ -85,13 +85,13 @@ class OpenRequests:
     async def _recheck(self, requests: list[OpenRequest]) -> None:
         try:
             await self._still_good(requests[0].scope)
-        except ContextDnaError as error:
-            if error.retryable:  # the database is away: nothing is known
-                return
+        except CredentialRefused as error:
             logger.info("%d open requests end: %s", len(requests), error.code)
             for request in requests:
                 request.end(Refusal(error, 401))
                 request.cut.cancel()
+        except Exception as error:  # noqa: BLE001 - an owned background job: nothing is known now, and it looks again
+            logger.warning("open requests could not be judged again: %s", type(error).__name__)
 
 
 def _draining() -> Refusal:
