@@ -74,7 +74,7 @@ async def test_the_pages_of_common_words_end_and_give_every_record_once(tmp_path
 
 async def test_copies_leave_room_for_what_else_answers(hub: Hub) -> None:
     alice = hub.bind(ALICE)
-    beats = [MemoryDraft(f"heartbeat of the worker pool was fine and in time at its check {n}") for n in range(40)]
+    beats = [MemoryDraft("heartbeat of the worker pool was fine and in time" + "." * number) for number in range(40)]
     await alice.store_memories(beats, on_duplicate=OnDuplicate.NEW)
     others = [await remember(alice, f"heartbeat trouble {name}") for name in ("alpha", "beta", "gamma", "delta")]
     context = await alice.retrieve_context(ContextQuery("heartbeat"))

@@ -33,7 +33,7 @@ async def test_a_long_memory_that_is_alone_takes_what_others_leave(hub: Hub) -> 
     assert 1500 < context.tokens <= 2000
 
 
-@pytest.mark.parametrize("max_tokens", [50, 130, 500, 2000, 5000])
+@pytest.mark.parametrize("max_tokens", [200, 230, 500, 2000, 5000])
 async def test_pages_give_every_record_once_within_the_budget(hub: Hub, max_tokens: int) -> None:
     alice = hub.bind(ALICE)
     stored = [await remember(alice, f"{number} {LONG[: 1 + 700 * number]}") for number in range(12)]
@@ -43,7 +43,8 @@ async def test_pages_give_every_record_once_within_the_budget(hub: Hub, max_toke
         while True:
             page = await alice.retrieve_context(ContextQuery(text, max_tokens=max_tokens, limit=5, cursor=cursor))
             seen += [hit.record.id for hit in page.hits]
-            assert page.tokens <= max_tokens or len(page.hits) == 1
+            assert page.hits
+            assert page.tokens <= max_tokens
             cursor = page.cursor
             if not cursor:
                 break

@@ -335,7 +335,7 @@ async def test_what_is_near_in_meaning_alone_says_so(settings: HubSettings) -> N
         await embed(hub)
         hits = (await hub.bind(ALICE).retrieve_context(ContextQuery("aaa"))).hits
         [why] = [hit.why for hit in hits if hit.record.id == near_by]
-        assert [reason.split()[0] for reason in why] == ["semantic", "recent"]
+        assert [reason.split()[0] for reason in why] == ["semantic", "importance"]
 
 
 class LoadingEmbedder(LetterEmbedder):

@@ -10,13 +10,13 @@ from tests.property.conftest import Installation
 
 _ALICE = AgentId("alice")
 _ALIKE = " ".join(["nectar", *(f"word{number}" for number in range(24))])
-"""Folds with itself, though a number is before it."""
+"""Folds with itself, whatever stops are behind it."""
 _TEXTS = ["nectar", _ALIKE, "pollen", "pollen and nectar " * 60, "of bees\n" * 40]
 _PAGES_MAX = 60
 
 said = st.lists(st.tuples(st.booleans(), st.sampled_from(_TEXTS)), max_size=12)
 pages = st.lists(
-    st.tuples(st.integers(1, 5), st.sampled_from([50, 90, 300, 2000]), st.sampled_from(list(Detail))),
+    st.tuples(st.integers(1, 5), st.sampled_from([200, 240, 400, 2000]), st.sampled_from(list(Detail))),
     min_size=1,
     max_size=3,
 )
@@ -47,7 +47,7 @@ async def _tell(hub: Hub, principal: Principal, said: Sequence[tuple[bool, str]]
     workspace = hub.bind(principal, session_id=handle)
     stored: list[str] = []
     for number, (as_turn, text) in enumerate(said):
-        content = f"{number} {text}"
+        content = text + "." * number if text is _ALIKE else f"{number} {text}"
         if as_turn:
             stored += await workspace.log_turns([TurnDraft("user", content)])
         else:

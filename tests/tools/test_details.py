@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from contextdna.domain.tokens import estimate_tokens
 from tests.hub.rig import ALICE
 from tests.tools.calling import Caller, calling, text_of
+from tests.tools.counting import open_real_counter
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def test_an_answer_with_all_that_stands_around_its_contents_fits_the_budge
     arguments = {"query": "login token", "limit": 40, "max_tokens": 1500, "detail": detail}
     answer = await alice.client.call_tool("retrieve_context", arguments)
     assert (answer.structured_content or {})["truncated"] is True
-    assert 1100 < estimate_tokens(text_of(answer)) <= 1500
+    assert 1100 < open_real_counter()(text_of(answer)) <= 1500
 
 
 async def test_a_detail_that_is_none_is_refused_with_the_choices(alice: Caller) -> None:

@@ -6,36 +6,44 @@ from typing import Final
 
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan
-from contextdna.domain.ranking import NOTHING, Evidence, Ranked
+from contextdna.domain.ranking import NOTHING, Evidence, Parts, Ranked, parts
 from contextdna.domain.readable import one_line, readable
-from contextdna.domain.tokens import estimate_tokens, words
+from contextdna.domain.tokens import estimate_tokens, normalised
 from contextdna.errors import IntegrityFault
 from contextdna.values.ids import RecordId
 from contextdna.values.level import Level
 from contextdna.values.record import VisibleRecord
 from contextdna.values.search import Detail, Hit
 
-_ANSWER_OVERHEAD_TOKENS: Final = 30  # what stands around all hits, the cursor most of all
-_HIT_OVERHEAD_TOKENS: Final = 58
-"""What stands around each content beside what is counted. Source: 180 to 200 characters of JSON, as measured."""
-_LINE_OVERHEAD_TOKENS: Final = 40
-"""The same in a compact answer. Source: 115 to 150 characters of JSON."""
-_SHOWN_TOKENS_MIN: Final = 20  # of the first hit, however small the budget
+ANSWER_TOKENS_MIN: Final = 200
+"""Least budget of an answer: a hit and some words of it fit, so that every page shows something."""
+_ANSWER_OVERHEAD_TOKENS: Final = 70  # what stands around all hits, the cursor most of all
+_HIT_OVERHEAD_TOKENS: Final = 74
+"""What stands around each content beside what is counted.
+
+Source: about 160 characters of JSON, 21 tokens of them the id, counted as docs/decisions/0021 says.
+"""
+_LINE_OVERHEAD_TOKENS: Final = 50
+"""The same in a compact answer. Source: about 120 characters of JSON, counted likewise."""
+_FIELD_TOKENS: Final = 4
+"""Of a field that not every hit has, beside its text."""
+_ID_TOKENS: Final = 24
+"""One of ``same_ids``, with what stands around it. Source: 21 to 23, counted likewise."""
+_SHOWN_TOKENS_MIN: Final = 20  # of the first hit's content
 _LINE_CHARS: Final = 120
 _CHARS_PER_TOKEN_MAX: Final = 8  # no text has more on average: a longer one does not fit, and is not counted
 _REASON_WORDS_SHOWN: Final = 12
 _CLIP_TOKENS_MIN: Final = 80  # below this a cut content says too little
 _SHARES: Final = 4  # as many long records at least share an answer
 _CUT: Final = " …"
-_IMPORTANT: Final = 0.8
-_RECENT: Final = 0.8
 _SHOWN_MIN: Final = 0.005  # a part of a score that is less is no reason
 _REASON_CHARS_MAX: Final = 40
 _SAME_NAMED_MAX: Final = 8  # of those that a hit stands for; a filter by tag or time finds the others
-_ID_TOKENS: Final = 10
-_ALIKE: Final = 0.9  # two texts that share so much of their words say the same
-_ALIKE_WORDS_MIN: Final = 5
-_ALIKE_WORDS_MAX: Final = 500  # of longer texts the beginnings are compared
+_ALIKE_CHARS_MIN: Final = 20  # what is shorter is hardly a statement: "yes", said twice, answers two questions
+_ALIKE_CHARS_FIRST: Final = 2_000  # the rest of longer texts is compared where these are the same
+_OPENING: Final = "\"'`([\u201c\u2018\u201e\u00ab"
+_CLOSING: Final = ".,;:!\u2026\u3002\"'`)]\u201d\u2019\u201c\u00bb"
+"""Signs at the edges of words that change nothing. Others may: "-5", "C++", "ready?"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,57 +72,14 @@ def assemble(
     A long record gets a quarter of the budget at first, so that others have room, then what they leave; in a compact
     answer each gets a line.
     """
-    if detail is Detail.COMPACT:
-        opened = _opened(op, page, seen, plan, evidence)
-        return _lines(op, page, opened, limit=limit, max_tokens=max_tokens)
-    shown: list[_Shown] = []
-    said = _Said()
-    left, consumed = max_tokens - _ANSWER_OVERHEAD_TOKENS, len(page)
+    answer = _Answer(op, max_tokens, compact=detail is Detail.COMPACT)
+    consumed = len(page)
     for position, hit in _opened(op, page, seen, plan, evidence):
-        if len(shown) == limit:
+        if len(answer.shown) == limit or not answer.take(hit):
             consumed = position
             break
-        if (same := said.like(hit)) is not None:
-            left -= shown[same].fold(hit)
-            continue
-        overhead = _HIT_OVERHEAD_TOKENS + estimate_tokens(" ".join((*hit.tags, *hit.why, hit.record.session_id)))
-        room = left - overhead
-        if shown and room < _CLIP_TOKENS_MIN and _fitting(op, hit.content, room) is None:
-            consumed = position
-            break
-        share = max(max_tokens // _SHARES - overhead, _CLIP_TOKENS_MIN)
-        shown.append(_within(op, hit, hit.content, max(min(room, share), _SHOWN_TOKENS_MIN)))
-        left -= overhead + shown[-1].tokens
-    for cut in (entry for entry in shown if entry.hit.clipped):
-        if left > 0:
-            before = cut.tokens
-            cut.take(_within(op, cut.hit, cut.whole, before + left))
-            left -= cut.tokens - before
-    return Assembled(tuple(entry.hit for entry in shown), consumed, max_tokens - left)
-
-
-def _lines(
-    op: Operation, page: Sequence[Ranked], opened: Iterator[tuple[int, Hit]], *, limit: int, max_tokens: int
-) -> Assembled:
-    """Show a line of each record."""
-    shown: list[_Shown] = []
-    said = _Said()
-    left, consumed = max_tokens - _ANSWER_OVERHEAD_TOKENS, len(page)
-    for position, hit in opened:
-        if len(shown) == limit:
-            consumed = position
-            break
-        if (same := said.like(hit)) is not None:
-            left -= shown[same].fold(hit)
-            continue
-        line, clipped = _line(hit.content)
-        tokens = op.count_tokens(line)
-        if shown and _LINE_OVERHEAD_TOKENS + tokens > left:
-            consumed = position
-            break
-        shown.append(_Shown(replace(hit, content=line, clipped=clipped, tags=(), why=()), hit.content, tokens))
-        left -= _LINE_OVERHEAD_TOKENS + tokens
-    return Assembled(tuple(entry.hit for entry in shown), consumed, max_tokens - left)
+    answer.use_up()
+    return Assembled(tuple(entry.hit for entry in answer.shown), consumed, max_tokens - answer.left)
 
 
 @dataclass(slots=True)
@@ -122,51 +87,128 @@ class _Shown:
     """A hit as it is shown."""
 
     hit: Hit
-    whole: str
+    whole: Hit
     tokens: int
     """Of the content that is shown."""
-
-    def take(self, other: "_Shown") -> None:
-        """Show it as another one."""
-        self.hit, self.tokens = other.hit, other.tokens
-
-    def fold(self, other: Hit) -> int:
-        """Take another hit that says nearly the same into this one; gives the tokens that naming it takes."""
-        if len(self.hit.same_ids) == _SAME_NAMED_MAX:
-            return 0
-        self.hit = replace(self.hit, same_ids=(*self.hit.same_ids, other.record.id))
-        return _ID_TOKENS
+    overhead: int
+    """Of what stands around it, the ids of those that say the same left out."""
 
 
-class _Said:
-    """The texts that an answer shows already."""
+class _Answer:
+    """The hits that are shown, within a budget of tokens."""
 
-    def __init__(self) -> None:
-        self._texts: list[tuple[Level, frozenset[str]]] = []
+    def __init__(self, op: Operation, max_tokens: int, *, compact: bool) -> None:
+        self.shown: list[_Shown] = []
+        self.left = max_tokens - _ANSWER_OVERHEAD_TOKENS
+        self._op = op
+        self._share = max_tokens // _SHARES
+        self._compact = compact
+        self._places: dict[tuple[Level, str], list[int]] = {}
 
-    def like(self, hit: Hit) -> int | None:
-        """Give the place of the hit shown that says nearly the same words; where there is none, note its words."""
-        said = _text_words(hit)
-        first = self._before(hit.record.level, said)
-        if first is None:
-            self._texts.append((hit.record.level, said))
-        return first
+    def take(self, hit: Hit) -> bool:
+        """Show a hit, or fold it into one that says the same; False where there is no room for it."""
+        begins = _compared(hit.content[:_ALIKE_CHARS_FIRST])
+        places = self._places.setdefault((hit.record.level, begins), [])
+        if len(begins) >= _ALIKE_CHARS_MIN:
+            for place in places:
+                if _alike(self.shown[place].whole.content, hit.content):
+                    return self._fold(place, hit)
+        fitted = self._line(hit, self.left) if self._compact else self._content(hit, self.left)
+        if fitted is None:
+            return False
+        places.append(len(self.shown))
+        self._show(len(self.shown), fitted)
+        return True
 
-    def _before(self, level: Level, asked: frozenset[str]) -> int | None:
-        """Give the place of a text of the same level that says nearly the same words; None where there is none."""
-        if len(asked) < _ALIKE_WORDS_MIN:
+    def use_up(self) -> None:
+        """Give cut contents what the others leave."""
+        for place, cut in enumerate(self.shown):
+            if cut.hit.clipped and not self._compact and self.left > 0:
+                fitted = self._within(cut.whole, cut.tokens + self.left, cut.overhead)
+                hit = replace(fitted.hit, score=cut.hit.score, same_ids=cut.hit.same_ids)
+                self._show(place, replace(fitted, hit=hit))
+
+    def _fold(self, place: int, hit: Hit) -> bool:
+        """Fold a hit into one that says the same, and show the newer; False where the other's id has no room."""
+        old = self.shown[place]
+        named = len(old.hit.same_ids) < _SAME_NAMED_MAX
+        room = self.left - _ID_TOKENS * named
+        if room < 0:
+            return False
+        new, other = old, hit
+        if hit.record.created_at > old.hit.record.created_at:
+            room += old.overhead + old.tokens
+            fitted = self._line(hit, room) if self._compact else self._content(hit, room)
+            if fitted is None:
+                return False
+            new, other = fitted, old.hit
+        same_ids = (*old.hit.same_ids, other.record.id) if named else old.hit.same_ids
+        self.left -= _ID_TOKENS * named
+        self._show(place, replace(new, hit=replace(new.hit, score=old.hit.score, same_ids=same_ids)))
+        return True
+
+    def _show(self, place: int, shown: _Shown) -> None:
+        """Show a hit at a place, in place of what is shown there."""
+        for old in self.shown[place : place + 1]:
+            self.left += old.overhead + old.tokens
+        self.left -= shown.overhead + shown.tokens
+        self.shown[place : place + 1] = [shown]
+
+    def _content(self, hit: Hit, room: int) -> _Shown | None:
+        """Fit a hit into tokens with as much of its content as its share; None where that is too little to show."""
+        overhead = _overhead(hit)
+        if room - overhead < _SHOWN_TOKENS_MIN and not self.shown:  # something must be shown
+            hit = replace(hit, tags=(), why=(), clipped=True)
+            overhead = _overhead(hit)
+        room -= overhead
+        if self.shown and room < _CLIP_TOKENS_MIN and _fitting(self._op, hit.content, room) is None:
             return None
-        least, most = len(asked) * _ALIKE, len(asked) / _ALIKE
-        for place, (its_level, held) in enumerate(self._texts):
-            if level is its_level and least <= len(held) <= most:
-                shared = len(asked & held)
-                if shared >= _ALIKE * (len(asked) + len(held) - shared):
-                    return place
-        return None
+        return self._within(hit, min(room, max(self._share - overhead, _CLIP_TOKENS_MIN)), overhead)
+
+    def _within(self, hit: Hit, tokens: int, overhead: int) -> _Shown:
+        """Show as much of a hit's content as tokens allow."""
+        counted = _fitting(self._op, hit.content, tokens)
+        if counted is not None:
+            return _Shown(hit, hit, counted, overhead)
+        cut, counted = _clip(self._op, hit.content, max(tokens, 1))
+        return _Shown(replace(hit, content=cut, clipped=True), hit, counted, overhead)
+
+    def _line(self, hit: Hit, room: int) -> _Shown | None:
+        """Fit a line of a hit into tokens; None where there is no room for it."""
+        line, clipped = _line(hit.content)
+        tokens = self._op.count_tokens(line)
+        overhead = _LINE_OVERHEAD_TOKENS + _FIELD_TOKENS * clipped + _around((hit.record.owner_id, hit.record.type))
+        if self.shown and overhead + tokens > room:
+            return None
+        return _Shown(replace(hit, content=line, clipped=clipped, tags=(), why=()), hit, tokens, overhead)
 
 
-def _text_words(hit: Hit) -> frozenset[str]:
-    return frozenset(words(hit.content, limit=_ALIKE_WORDS_MAX))
+def _overhead(hit: Hit) -> int:
+    """Count the tokens of what stands around a content."""
+    record = hit.record
+    fields = _FIELD_TOKENS * (bool(record.session_id) + bool(hit.granted_by) + bool(hit.tags))
+    texts = (record.owner_id, record.type, record.session_id, hit.granted_by, *hit.tags, *hit.why)
+    return _HIT_OVERHEAD_TOKENS + fields + _around(texts)
+
+
+def _around(texts: Iterable[str]) -> int:
+    """Count the tokens of texts in quotes."""
+    return estimate_tokens('","'.join(filter(None, texts)))
+
+
+def _alike(first: str, second: str) -> bool:
+    """Tell whether two texts that begin alike go on alike."""
+    if len(first) <= _ALIKE_CHARS_FIRST >= len(second):
+        return True
+    return _compared(first) == _compared(second)
+
+
+def _compared(text: str) -> str:
+    """Give a text as it is compared: its words in their order, without case and without signs that change nothing.
+
+    Nothing else is left out: a number, a "not" or another order makes it another statement.
+    """
+    return " ".join([word.lstrip(_OPENING).rstrip(_CLOSING) or word for word in normalised(text).split()])
 
 
 def _opened(
@@ -192,41 +234,47 @@ def _hit(op: Operation, entry: Ranked, item: VisibleRecord, plan: Plan, evidence
         content=readable(item.record.kind, body),
         tags=tuple(body.get("tags", ())),
         score=round(entry.score, 4),
-        why=tuple(_reasons(entry, item, plan, evidence)),
+        why=tuple(_reasons(op, entry, item, plan, evidence)),
         granted_by=item.granted_by,
     )
 
 
-def _reasons(entry: Ranked, item: VisibleRecord, plan: Plan, evidence: Evidence) -> Iterator[str]:
-    """Say why a record is there, with the parts of its score."""
+def _reasons(op: Operation, entry: Ranked, item: VisibleRecord, plan: Plan, evidence: Evidence) -> Iterator[str]:
+    """Say why a record is there: the parts of its score, and what they are for."""
+    part = parts(entry, plan, evidence, op.settings.search)
+    mixed = (("importance", part.importance), ("recency", part.recency))
     if plan.has_text:
-        yield from _text_reasons(entry.candidate.id, plan, evidence)
+        yield from _text_reasons(entry.candidate.id, part, plan, evidence)
     elif plan.understood.no_words:
         yield "recent and important first: the query has no searchable word"
     else:
         yield "recent and important first"
     if entry.timely and plan.understood.period is not None:
-        yield f"of that time: {' '.join(plan.understood.period.words)}"
-    if item.record.importance >= _IMPORTANT:
-        yield f"important {item.record.importance:.2f}"
-    if entry.recency >= _RECENT:
-        yield "recent"
+        yield f"period {_short(part.period)}: {' '.join(plan.understood.period.words)}"
+    if told := [f"{name} {_short(value)}" for name, value in mixed if value >= _SHOWN_MIN]:
+        yield ", ".join(told)
+    if entry.named:
+        yield f"by {item.record.owner_id}, who is named {_short(part.name)}"
     if item.granted_by:
-        yield f"shared by {item.granted_by}"
+        yield f"shared by {item.granted_by} {_short(part.grant)}"
 
 
-def _text_reasons(record_id: RecordId, plan: Plan, evidence: Evidence) -> Iterator[str]:
-    own, around = evidence.scores.get(record_id, NOTHING), evidence.context.get(record_id, 0.0)
-    lexical = own.score / evidence.lexical_max
-    if lexical >= _SHOWN_MIN or own.held:
-        yield f"lexical {lexical:.2f}: {', '.join(_held_words(own.held, plan))}"
+def _text_reasons(record_id: RecordId, part: Parts, plan: Plan, evidence: Evidence) -> Iterator[str]:
+    held = evidence.scores.get(record_id, NOTHING).held
+    if held:
+        yield f"lexical {_short(part.lexical)}: {', '.join(_held_words(held, plan))}"
     elif plan.understood.phrases:
-        yield "lexical 0.00: the quoted words"
-    if around / evidence.lexical_max >= _SHOWN_MIN:
-        yield f"context {around / evidence.lexical_max:.2f}: beside or linked with another hit"
-    semantic = evidence.semantic.get(record_id, 0.0)
-    if semantic > 0:
-        yield f"semantic {semantic:.2f}"
+        yield "lexical .00: the quoted words"
+    for name, value in (("context", part.context), ("link", part.link)):
+        if value >= _SHOWN_MIN:
+            yield f"{name} {_short(value)}"
+    if record_id in evidence.semantic:  # by which it is found, even where it is the farthest of them
+        yield f"semantic {_short(part.semantic)}"
+
+
+def _short(part: float) -> str:
+    """Give a part of a score in few tokens: ".05"."""
+    return f"{part:.2f}".removeprefix("0")
 
 
 def _held_words(held: int, plan: Plan) -> Iterable[str]:
@@ -235,15 +283,6 @@ def _held_words(held: int, plan: Plan) -> Iterable[str]:
     asked = (*plan.understood.words, *(word for phrase in plan.understood.phrases for word in phrase))
     found = [word for word in dict.fromkeys(asked) if word in places and held >> places[word] & 1]
     return [word[:_REASON_CHARS_MAX] for word in found[:_REASON_WORDS_SHOWN]]
-
-
-def _within(op: Operation, hit: Hit, content: str, tokens: int) -> _Shown:
-    """Show as much of a hit's content as tokens allow."""
-    counted = _fitting(op, content, tokens)
-    if counted is not None:
-        return _Shown(replace(hit, content=content, clipped=False), content, counted)
-    cut, counted = _clip(op, content, max(tokens, 1))
-    return _Shown(replace(hit, content=cut, clipped=True), content, counted)
 
 
 def _fitting(op: Operation, content: str, tokens: int) -> int | None:

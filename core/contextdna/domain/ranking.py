@@ -5,14 +5,16 @@ ones. The weights are settings; docs/decisions/0021 has what they were measured 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import sqrt
 from typing import Final, NamedTuple
 
 from contextdna.domain.frequencies import rarity
 from contextdna.domain.planning import Plan
+from contextdna.domain.stop_words import STOP_WORDS
 from contextdna.domain.tokens import words
+from contextdna.domain.understanding import Understood
 from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.level import ENCRYPTED_LEVELS
 from contextdna.values.search import Candidate, Neighbour
@@ -46,6 +48,24 @@ class Ranked(NamedTuple):
     """From 1 (now) down to 0."""
     timely: bool
     """It is of the time that the question states."""
+    named: bool
+    """It is of an agent that the question names."""
+
+
+class Parts(NamedTuple):
+    """What a score is the sum of."""
+
+    lexical: float
+    context: float
+    """For what stands before and after."""
+    link: float
+    """For what is linked."""
+    semantic: float
+    importance: float
+    recency: float
+    period: float
+    name: float
+    grant: float
 
 
 class Said(NamedTuple):
@@ -53,9 +73,8 @@ class Said(NamedTuple):
 
     norm: float
     """BM25's regard for the record's length."""
-    times: tuple[tuple[int, int], ...]
+    times: Sequence[tuple[int, int]]
     """(place in ``Plan.terms``, how often)."""
-    held: int
 
 
 def reader_of(plan: Plan) -> Callable[[Candidate], Said]:
@@ -64,15 +83,9 @@ def reader_of(plan: Plan) -> Callable[[Candidate], Said]:
     open_marks, sealed_marks = plan.open_marks, plan.sealed_marks
 
     def said(candidate: Candidate) -> Said:
-        sketch = candidate.sketch
-        times = []
-        held = 0
-        for mark, place in sealed_marks if candidate.level in ENCRYPTED_LEVELS else open_marks:
-            count = sketch.count(mark)
-            if count:
-                times.append((place, count))
-                held |= 1 << place
-        return Said(base + slope * candidate.words, tuple(times), held)
+        count = candidate.sketch.count
+        marks = sealed_marks if candidate.level in ENCRYPTED_LEVELS else open_marks
+        return Said(base + slope * candidate.words, [(place, times) for mark, place in marks if (times := count(mark))])
 
     return said
 
@@ -84,6 +97,8 @@ class Weights:
     rarities: tuple[float, ...]
     coverage: float
     """What each unit of rarity that a record holds adds to its score, as a share of it."""
+    weighed: dict[int, float] = field(default_factory=dict)
+    """What words weigh together that were asked for: most records hold the same few."""
 
     @classmethod
     def of(cls, plan: Plan, found: Collection[Said], search: SearchSettings, *, complete: bool) -> "Weights":
@@ -112,23 +127,39 @@ class Weights:
 
     def lexical(self, said: Said) -> Lexical:
         """Score a record by its own words."""
-        total, weight, held = 0.0, 0.0, 0
+        rarities, norm = self.rarities, said.norm
+        total, held = 0.0, 0
         for place, times in said.times:  # the loop of each question that takes longest
-            value = self.rarities[place]
-            total += value * times * (K1 + 1) / (times + said.norm)
-            if not held >> place & 1:
-                weight += value
-                held |= 1 << place
-        return Lexical(total * (1 + self.coverage * weight), said.held)
+            total += rarities[place] * times * (K1 + 1) / (times + norm)
+            held |= 1 << place
+        return Lexical(total * (1 + self.coverage * self.of_held(held)), held)
 
     def of_held(self, held: int) -> float:
         """Weigh some words together, given as a bit for each place."""
-        return sum(weight for place, weight in enumerate(self.rarities) if held >> place & 1)
+        weight = self.weighed.get(held)
+        if weight is None:
+            weight = sum(rarity for place, rarity in enumerate(self.rarities) if held >> place & 1)
+            self.weighed[held] = weight
+        return weight
+
+
+class Context(NamedTuple):
+    """What records get for what is beside them."""
+
+    given: Mapping[RecordId, float] = {}
+    """In the measure of ``Lexical.score``."""
+    linked: Mapping[RecordId, float] = {}
+    """The share of it that comes from links, where there is any."""
+
+    def only(self, record_ids: Collection[RecordId]) -> "Context":
+        """Give what some records get."""
+        given = {record_id: self.given[record_id] for record_id in record_ids if record_id in self.given}
+        return Context(given, {record_id: self.linked[record_id] for record_id in given if record_id in self.linked})
 
 
 def context(
     weights: Weights, scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
-) -> dict[RecordId, float]:
+) -> Context:
     """Give what records get for standing beside good ones: the root of the squares of what each neighbour gives.
 
     So a record between two good ones gets more than beside one, but not twice as much. Words that it holds itself
@@ -141,14 +172,21 @@ def context(
         search: The weights.
     """
     squares: dict[RecordId, float] = {}
+    linked: dict[RecordId, float] = {}
     for neighbour in beside:
-        source, own = scores.get(neighbour.of, NOTHING), scores.get(neighbour.candidate.id, NOTHING)
+        record_id = neighbour.candidate.id
+        source, own = scores.get(neighbour.of, NOTHING), scores.get(record_id, NOTHING)
         place = abs(neighbour.distance)
         share = search.context_weight * _PLACES[place - 1] if place else search.link_weight
         said = weights.of_held(source.held & own.held) / (weights.of_held(source.held) or 1.0)
         given = share * source.score * (1 - said / 2)
-        squares[neighbour.candidate.id] = squares.get(neighbour.candidate.id, 0.0) + given * given
-    return {record_id: sqrt(square) for record_id, square in squares.items() if square}
+        squares[record_id] = squares.get(record_id, 0.0) + given * given
+        if not place:
+            linked[record_id] = linked.get(record_id, 0.0) + given * given
+    return Context(
+        {record_id: sqrt(square) for record_id, square in squares.items() if square},
+        {record_id: square / squares[record_id] for record_id, square in linked.items() if square},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +194,8 @@ class Evidence:
     """How well candidates answer a question."""
 
     scores: Mapping[RecordId, Lexical]
-    context: Mapping[RecordId, float]
-    """What their neighbours add, in the measure of ``Lexical.score``."""
+    context: Context
+    """What their neighbours add."""
     semantic: Mapping[RecordId, float]
     """Cosines to the question, of the records that are near it; empty where nothing was searched by meaning."""
     lexical_max: float = 1.0
@@ -168,11 +206,9 @@ class Evidence:
     """From the least cosine to the greatest."""
 
     @classmethod
-    def of(
-        cls, scores: Mapping[RecordId, Lexical], context: Mapping[RecordId, float], semantic: Mapping[RecordId, float]
-    ) -> "Evidence":
+    def of(cls, scores: Mapping[RecordId, Lexical], context: Context, semantic: Mapping[RecordId, float]) -> "Evidence":
         """Weigh evidence by the best there is of each sort."""
-        sums = (lexical.score + context.get(record_id, 0.0) for record_id, lexical in scores.items())
+        sums = [lexical.score + context.given.get(record_id, 0.0) for record_id, lexical in scores.items()]
         least, most = min(semantic.values(), default=0.0), max(semantic.values(), default=0.0)
         return cls(scores, context, semantic, max(sums, default=0.0) or 1.0, least, most - least or 1.0)
 
@@ -180,19 +216,21 @@ class Evidence:
         """Give what there is on some records, weighed as before."""
         ids = tuple(record_ids)
         scores = {record_id: self.scores[record_id] for record_id in ids if record_id in self.scores}
-        context = {record_id: self.context[record_id] for record_id in ids if record_id in self.context}
-        return replace(self, scores=scores, context=context)
+        return replace(self, scores=scores, context=self.context.only(ids))
 
     def text(self, record_id: RecordId, semantic_weight: float) -> float:
         """Give how well a record's text answers, from 0 to 1."""
-        lexical = self.scores.get(record_id, NOTHING).score + self.context.get(record_id, 0.0)
+        lexical = self.scores.get(record_id, NOTHING).score + self.context.given.get(record_id, 0.0)
         if not self.semantic:
             return lexical / self.lexical_max
-        semantic = max(self.semantic.get(record_id, 0.0) - self.semantic_min, 0.0) / self.semantic_span
-        return (1 - semantic_weight) * lexical / self.lexical_max + semantic_weight * semantic
+        return (1 - semantic_weight) * lexical / self.lexical_max + semantic_weight * self.nearness(record_id)
+
+    def nearness(self, record_id: RecordId) -> float:
+        """Give a record's place between the farthest and the nearest in meaning, from 0 to 1."""
+        return max(self.semantic.get(record_id, 0.0) - self.semantic_min, 0.0) / self.semantic_span
 
 
-NO_EVIDENCE: Final = Evidence({}, {}, {})
+NO_EVIDENCE: Final = Evidence({}, Context(), {})
 
 
 def rank(
@@ -207,41 +245,70 @@ def rank(
         search: The weights.
         now_s: The time of the question, in seconds since the epoch.
     """
-    named, period = _Named(plan.understood.words), plan.understood.period
+    agents, period = _Named(plan.understood), plan.understood.period
     half_life_s = search.recency_half_life_days * 86_400
-    text_weight = search.lexical_weight if plan.has_text else 0.0
-    weights = text_weight + search.importance_weight + search.recency_weight or 1.0
+    text_weight, weights = _weights(plan, search)
     ranked = []
     for candidate in candidates:
         created_s = candidate.created_us / 1_000_000
         recency = 0.5 ** (max(0.0, now_s - created_s) / half_life_s)
         timely = period is not None and period.holds(datetime.fromtimestamp(created_s, UTC))
         mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
-        if plan.has_text:
+        if text_weight:
             mixed += text_weight * evidence.text(candidate.id, search.semantic_weight)
         score = mixed / weights
         if timely:
             score += search.period_weight
-        if candidate.owner_id in named:
+        named = candidate.owner_id in agents
+        if named:
             score += search.name_weight
         if candidate.granted:
             score += search.grant_weight
-        ranked.append(Ranked((-score, -created_s, candidate.id), candidate, score, recency, timely))
+        ranked.append(Ranked((-score, -created_s, candidate.id), candidate, score, recency, timely, named))
     ranked.sort()
     return ranked
 
 
-class _Named(dict[AgentId, bool]):
-    """Which agents a question names: those whose id is made of words that it says."""
+def parts(entry: Ranked, plan: Plan, evidence: Evidence, search: SearchSettings) -> Parts:
+    """Give what the score of a ranked candidate is the sum of."""
+    record_id = entry.candidate.id
+    text_weight, weights = _weights(plan, search)
+    semantic_weight = search.semantic_weight if evidence.semantic else 0.0
+    words_share = (1 - semantic_weight) * text_weight / weights / evidence.lexical_max
+    around = words_share * evidence.context.given.get(record_id, 0.0)
+    link = around * evidence.context.linked.get(record_id, 0.0)
+    return Parts(
+        lexical=words_share * evidence.scores.get(record_id, NOTHING).score,
+        context=around - link,
+        link=link,
+        semantic=semantic_weight * evidence.nearness(record_id) * text_weight / weights,
+        importance=search.importance_weight * entry.candidate.importance / weights,
+        recency=search.recency_weight * entry.recency / weights,
+        period=search.period_weight * entry.timely,
+        name=search.name_weight * entry.named,
+        grant=search.grant_weight * bool(entry.candidate.granted),
+    )
 
-    def __init__(self, said: Iterable[str]) -> None:
+
+def _weights(plan: Plan, search: SearchSettings) -> tuple[float, float]:
+    """Give the weight of the text, and of all that is mixed."""
+    text_weight = search.lexical_weight if plan.has_text else 0.0
+    return text_weight, text_weight + search.importance_weight + search.recency_weight or 1.0
+
+
+class _Named(dict[AgentId, bool]):
+    """Which agents a question names: those whose id is made of words that it says, stop words among them."""
+
+    def __init__(self, understood: Understood) -> None:
         super().__init__()
-        self._said = frozenset(said)
+        self._said = understood.said
+        self._stop_words = STOP_WORDS[understood.language]
 
     def __contains__(self, agent_id: object) -> bool:
         return bool(self._said) and self[AgentId(str(agent_id))]
 
     def __missing__(self, agent_id: AgentId) -> bool:
         parts = words(agent_id)
-        named = self[agent_id] = bool(parts) and self._said.issuperset(parts)
+        named = self._said.issuperset(parts) and not self._stop_words.issuperset(parts)  # "will" names nobody
+        self[agent_id] = named
         return named

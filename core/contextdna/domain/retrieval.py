@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from contextdna.domain import ranking
-from contextdna.domain.assembly import Assembled, assemble
+from contextdna.domain.assembly import ANSWER_TOKENS_MIN, Assembled, assemble
 from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.empty_answers import explain
 from contextdna.domain.held_rankings import HeldRankings
@@ -47,7 +47,8 @@ def check_query(query: ContextQuery, op: Operation) -> None:
             hint="Ask in fewer words.",
         )
     check_count(query.limit, name="limit", maximum=limits.hits_max)
-    check_count(query.max_tokens, name="max_tokens", maximum=limits.answer_tokens_max, minimum=50)
+    least = min(ANSWER_TOKENS_MIN, limits.answer_tokens_max)
+    check_count(query.max_tokens, name="max_tokens", maximum=limits.answer_tokens_max, minimum=least)
     check_score(query.min_importance, name="min_importance")
     check_period(query.since, query.until)
 
@@ -112,7 +113,8 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
     read = ranking.reader_of(asked)
     said = {candidate.id: read(candidate) for candidate in matching}
     weights = Weights.of(asked, said.values(), search, complete=False)
-    evidence = Evidence.of({record_id: weights.lexical(words) for record_id, words in said.items()}, {}, {})
+    scores = {record_id: weights.lexical(words) for record_id, words in said.items()}
+    evidence = Evidence.of(scores, ranking.Context(), {})
     best = sorted(matching, key=lambda candidate: (-evidence.scores[candidate.id].score, candidate.id))
     ranked = _ranked(op, best[: max(limit, search.candidates_max)], asked, evidence)[:limit]
     return [(entry.candidate, evidence.text(entry.candidate.id, 0.0)) for entry in ranked]
@@ -227,7 +229,8 @@ async def _answers(
     unseen = [record_id for record_id in alike if record_id not in candidates]
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
-        candidates.update({one.id: one for one in close if not (found.more and read(one).held)})  # found on later pages
+        later = found.more  # what says a word is found on later pages
+        candidates.update({one.id: one for one in close if not (later and read(one).times)})
     counted = {candidate.id: read(candidate) for candidate in (*found.shown, *found.candidates)}
     weights = Weights.of(asked, counted.values(), search, complete=not found.more and not cursor.found)
     scores = {
@@ -242,7 +245,7 @@ async def _answers(
         least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
         for record_id, own in around.items():
             said = own.score > 0 and not found.more
-            if said or (not own.score and context.get(record_id, 0.0) >= least):
+            if said or (not own.score and context.given.get(record_id, 0.0) >= least):
                 candidates[record_id], scores[record_id] = near[record_id], own
     evidence = Evidence.of(scores, context, alike)
     text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}

@@ -23,6 +23,8 @@ class Understood:
     """The quoted phrases, each as its normalised words, stop words included."""
     words: tuple[str, ...]
     """The normalised words outside of quotes, in order, without stop words and without a second form of a word."""
+    said: frozenset[str]
+    """All its words, normalised: quoted ones, stop words and every form of a word."""
     forms: Mapping[str, tuple[str, ...]]
     """The different stems of each word to ask for: one for each language in which it has a stem of its own."""
     phrase_forms: tuple[tuple[tuple[str, ...], ...], ...]
@@ -62,6 +64,7 @@ def understand(
     return Understood(
         phrases=phrases,
         words=tuple(forms),
+        said=frozenset(said).union(*phrases),
         forms=forms,
         phrase_forms=tuple(tuple(phrase_stems(phrase, asked)) for phrase in phrases),
         period=find_period(rest, now=now),
