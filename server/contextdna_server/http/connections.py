@@ -59,7 +59,7 @@ class GatedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # whatever is not taken at once is waited for
+        transport.set_write_buffer_limits(high=1, low=0)  # what is not taken at once is waited for; TLS pauses at high=0
         _probe(transport.get_extra_info("socket"), self.http.write_timeout_s)
         if len(self.connections) > self.http.connections_max + _SPARE_CONNECTIONS:
             transport.abort()

@@ -73,6 +73,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     Raises:
         SettingsInvalid: ``address_unusable``.
     """
+    listening: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -82,6 +83,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(BACKLOG)
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise SettingsInvalid(
             f"the address {host}:{port} cannot be used: {error.strerror or error}",
             code="address_unusable",

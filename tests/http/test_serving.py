@@ -1,0 +1,139 @@
+"""Real server processes: addresses, workers, TLS, and how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from contextdna import SettingsInvalid
+from contextdna_server.commands.serve_http import serve_http
+from contextdna_server.settings import load_settings
+
+RETRIEVE = {
+    "jsonrpc": "2.0",
+    "id": 2,
+    "method": "tools/call",
+    "params": {"name": "retrieve_context", "arguments": {"query": "release"}},
+}
+HEADERS = {"accept": "application/json, text/event-stream"}
+
+
+@contextmanager
+def served(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server as an operator does, on a free port; gives the process and its address."""
+    command = [sys.executable, "-m", "contextdna_server", "serve", "--http", "127.0.0.1:0", "--data", str(data)]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            address = re.search(r"https?://\S+(?=/mcp)", line)
+            assert address, line + process.stderr.read()
+            yield process, address[0]
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Give the processes that a server started."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)  # noqa: S607
+    return [int(pid) for pid in found.stdout.split()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers share a socket")
+def test_workers_share_the_port_and_one_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    with served(tmp_path, "--anonymous", "--workers", "2") as (process, address):
+        with httpx2.Client(base_url=address, headers=HEADERS, timeout=20) as http:
+            assert http.get("/readyz").json() == {"status": "ready"}
+            first = workers_of(process)
+            assert len(first) == 2
+            os.kill(first[0], signal.SIGKILL)
+        for _ in range(5):  # each on a connection of its own
+            answer = httpx2.post(f"{address}/mcp", json=RETRIEVE, headers=HEADERS, timeout=20)
+            assert answer.status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert len(list((tmp_path / "run").glob("*.sock"))) <= 1, "at most that of the killed one, which others sweep"
+
+
+def test_a_signal_ends_a_server_with_open_streams(tmp_path: Path) -> None:
+    with served(tmp_path, "--anonymous") as (process, address):
+        with httpx2.Client(base_url=address, headers=HEADERS, timeout=20) as http, http.stream("GET", "/sse") as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "event: endpoint"
+            process.send_signal(signal.SIGTERM)
+            assert not [line for line in lines if line.startswith("event")]
+        assert process.wait(20) == 0
+
+
+def test_tls_files_make_it_https(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    with served(tmp_path / "data", "--anonymous", "--tls-certificate", str(certificate), "--tls-key", str(key)) as (
+        _,
+        address,
+    ):
+        assert address.startswith("https://")
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        answer = httpx2.post(f"{address}/mcp", json=RETRIEVE, headers=HEADERS, verify=trusted, timeout=20)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "http", "code"),
+    [
+        ("nowhere", {}, "address_invalid"),
+        ("127.0.0.1:99999", {}, "address_invalid"),
+        ("192.0.2.1:8000", {}, "address_unusable"),
+        ("0.0.0.0:0", {}, "hosts_missing"),
+        ("192.0.2.1:0", {"anonymous": True}, "anonymous_exposed"),
+        ("127.0.0.1:0", {"tls_key": "key.pem"}, "tls_incomplete"),
+    ],
+)
+def test_what_is_not_safe_or_possible_does_not_start(
+    tmp_path: Path, address: str, http: dict[str, object], code: str
+) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        serve_http(load_settings({"data": tmp_path / "data", "http": http}), address, workers=1, descriptor=None)
+    assert refused.value.code == code
+    assert not (tmp_path / "data").exists()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1 and its key."""
+    import ipaddress
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
