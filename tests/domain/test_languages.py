@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextdna import Language
-from contextdna.domain.languages import MARKED_LANGUAGES, detect, stem, stems
+from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, stem, stems
 from contextdna.domain.stop_words import STOP_WORDS
 from contextdna.domain.tokens import Tokeniser, normalised, words
 
@@ -30,6 +30,10 @@ SENTENCES: Final = {
     Language.SPANISH: "Los despliegues del servicio de pagos fallaron el viernes",
     Language.SWEDISH: "Driftsättningen av betaltjänsten misslyckades i fredags och vi måste göra om den",
 }
+
+
+def detect(text: str, default: Language) -> Language:
+    return detect_words(words(text), default)
 
 
 def test_every_language_is_told() -> None:

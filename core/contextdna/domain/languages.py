@@ -4,7 +4,6 @@ A word is stemmed by its own looks where they tell, so that names and identifier
 in Cyrillic letters as Russian, one with a digit as English; other words in the language of their text.
 """
 
-import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -18,10 +17,8 @@ from contextdna.values.language import Language
 MARKED_LANGUAGES: Final = tuple(one for one in Language if one not in (Language.ENGLISH, Language.RUSSIAN))
 """Languages whose records say so in the index: a query cannot tell by a word's looks that it is in one of them."""
 
-_WORD: Final = re.compile(r"[^\W_]+")
 _WORD_CHARS_MAX: Final = 64
 _SAMPLE_WORDS: Final = 80
-_SAMPLE_CHARS: Final = 800
 _CYRILLIC: Final = ("\u0400", "\u052f")
 
 # How sure one must be. Tuned on questions and answers of a sentence or two, and on code, logs and lists of names.
@@ -44,16 +41,11 @@ _SPEAKERS: Final = _speakers()
 _ONLY_ENGLISH: Final = frozenset(word for word, spoken in _SPEAKERS.items() if spoken == (Language.ENGLISH,))
 
 
-def detect(text: str, default: Language) -> Language:
-    """Tell the language of a text by its first words; the default where they leave doubt.
+def detect_words(words: Sequence[str], default: Language) -> Language:
+    """Tell the language of a text by its first normalised words; the default where they leave doubt.
 
     Short texts, code and texts of several languages are in the default language.
     """
-    return detect_words(_WORD.findall(text[:_SAMPLE_CHARS].casefold()), default)
-
-
-def detect_words(words: Sequence[str], default: Language) -> Language:
-    """Tell the language of a text by its normalised words, see ``detect``."""
     sample = words[:_SAMPLE_WORDS]
     if sum(map(_ONLY_ENGLISH.__contains__, sample)) > _SHARE_ENGLISH * len(sample):
         return Language.ENGLISH if default is Language.ENGLISH or len(sample) > _HITS_MIN else default

@@ -146,8 +146,11 @@ def find_period(text: str, *, now: datetime) -> Period | None:
             told = match.groupdict(default="")
             try:
                 span = read(told, now)
+                moved = _moved(span, told.get("at", ""), text[: match.start()], match[0]) if span else None
             except (ValueError, OverflowError):  # no such day, or a time outside of the calendar
                 continue
+            if moved:
+                return moved
             if span is not None:
                 return _opened(span, told.get("at", ""), tuple(words(match[0])))
     return None
@@ -164,6 +167,37 @@ def _opened(span: _Span, at: str, said: tuple[str, ...]) -> Period:
     if at in _UNTIL:
         return Period(None, span.until, said)
     return Period(span.since, span.until, said)
+
+
+def _moved(span: _Span, at: str, before: str, told: str) -> Period | None:
+    """Give the time that is so far from a span: "two days before yesterday", "the week after 3 May"."""
+    match = _distance().search(before) if at in _BEFORE | _AFTER else None
+    if match is None or not (match["whole"] or match["count"]):
+        return None
+    unit, sign = _UNITS[match["unit"]], -1 if at in _BEFORE else 1
+    by = sign * (_count(match.groupdict()) if match["count"] else 1)
+    said = tuple(words(match[0] + told))
+    if match["whole"]:
+        edge = span.since if sign < 0 else span.until
+        far = _away(edge, unit, by)
+        return Period(min(edge, far), max(edge, far), said)
+    since, length = _away(span.since, unit, by), span.until - span.since
+    return Period(since, since + length if length <= _LENGTHS["week"] else _away(span.until, unit, by), said)
+
+
+def _away(at: datetime, unit: str, by: int) -> datetime:
+    """Move a time by so many units; where a month has no such day, by months of 30 days."""
+    try:
+        return _shifted(at, unit, by)
+    except ValueError:
+        return at + by * _LENGTHS[unit]
+
+
+@cache
+def _distance() -> re.Pattern[str]:
+    """Compile what stands before "before" and "after" where it tells a distance."""
+    whole = r"(?P<whole>the|d(?:er|ie|as|en|em)|les?|la|el|los|las)"
+    return re.compile(rf"(?<![\w-])(?:{whole}\s+)?(?:{_COUNT}\s+)?{_UNIT}\s+$")
 
 
 def _date(told: _Told, now: datetime) -> _Span | None:

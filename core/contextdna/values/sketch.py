@@ -1,7 +1,8 @@
 """A record's words as its row keeps them: enough to score the record, without opening it and without its text.
 
-A sketch is one mark of five bytes for each word of the record, made of the word's keyed token; a word that stands
-there more than ``TIMES_MAX`` times has no more marks than that. A mark is looked for at any place, and not only at
+A sketch is one mark of five bytes for each word of the record, made of the word's keyed token. A record of up to 256
+words has all of them; in a longer one a word that stands there more than ``TIMES_MAX`` times has no more marks than
+that. A mark is looked for at any place, and not only at
 every fifth byte: one that is not there is found in one of a million million places, so that whatever the keys, a corpus
 ranks the same.
 """
@@ -13,7 +14,7 @@ from typing import Final
 
 MARK_BYTES: Final = 5
 TIMES_MAX: Final = 8  # with BM25's k1 of 1.2 the ninth time adds a hundredth
-_SHORT: Final = 256  # as many words are written as they come
+_SHORT: Final = 256  # so few words are written as they come: to count them would take longer than it saves
 
 
 @lru_cache(maxsize=100_000)
