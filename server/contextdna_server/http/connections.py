@@ -59,7 +59,8 @@ class GatedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=1, low=0)  # what is not taken at once is waited for; TLS pauses at high=0
+        # What is not taken at once is waited for; TLS pauses at high=0.
+        transport.set_write_buffer_limits(high=1, low=0)
         _probe(transport.get_extra_info("socket"), self.http.write_timeout_s)
         if len(self.connections) > self.http.connections_max + _SPARE_CONNECTIONS:
             transport.abort()
@@ -81,6 +82,10 @@ class GatedProtocol(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._head_begun = False
             self._stop_head_timer()
+
+    def _should_upgrade(self) -> bool:
+        """Stay with HTTP/1.1, whatever is asked for; uvicorn would warn each time. Source: RFC 9110, 7.8: it may."""
+        return False
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not take what is written."""
