@@ -1,9 +1,12 @@
 """Fixtures of the tests over HTTP."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from contextdna_server.commands.serve import TALKATIVE
+from tests.http.attacked import Attacked, attacked
 from tests.http.issuer import Issuer, local_issuer
 
 
@@ -12,3 +15,22 @@ async def issuer(anyio_backend: str) -> AsyncIterator[Issuer]:
     """Serve an OAuth issuer."""
     async with local_issuer() as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+async def shared_target(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attacked]:
+    """Serve one whole server to all attacks of a module."""
+    async with attacked(tmp_path_factory.mktemp("data")) as served:
+        yield served
+
+
+@pytest.fixture
+def target(shared_target: Attacked, caplog: pytest.LogCaptureFixture) -> Iterator[Attacked]:
+    """Give the server to attack, and see that no log holds a secret at the level that tells most."""
+    caplog.set_level(logging.DEBUG)
+    for name, least in TALKATIVE.items():  # as the product sets them
+        caplog.set_level(least, logger=name)
+    yield shared_target
+    shown = "\n".join(f"{record.getMessage()} {record.exc_text or ''}" for record in caplog.records)
+    told = {secret for secret in shared_target.secrets if secret in shown}
+    assert not told

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskStatus
 
-_TALKATIVE: Final = {
+TALKATIVE: Final = {
     "mcp": "INFO",
     "aiosqlite": "INFO",
     "sse_starlette": "INFO",
@@ -144,5 +144,5 @@ async def _cancel_at_signal(scope: anyio.CancelScope, *, task_status: TaskStatus
 def log_to_stderr(level: str) -> None:
     """Send the log to standard error: standard output belongs to the protocol."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name, least in _TALKATIVE.items():
+    for name, least in TALKATIVE.items():
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.getLevelName(least)))
