@@ -1,16 +1,25 @@
-"""The least that an MCP server on this SDK can cost: one tool, `echo`, over stdio.
+"""The least that an MCP server on this SDK can cost: one tool, `echo`, over stdio or HTTP.
 
 `python -m benchmarks.floor_server [--own-pipes]`: with the SDK's own stdio transport, or with the product's.
+`python -m benchmarks.floor_server --http HOST:PORT`: Streamable HTTP in both eras, and HTTP+SSE, as the SDK has them.
 """
 
 import argparse
-from typing import Any
+import socket
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, TextContent, Tool
+
+if TYPE_CHECKING:
+    from mcp.server.sse import SseServerTransport
+    from starlette.applications import Starlette
+    from starlette.types import Receive, Scope, Send
 
 ECHO = Tool(
     name="echo",
@@ -43,10 +52,50 @@ async def serve_own_pipes() -> None:
     await serve_stdio(floor_server())
 
 
+class SseStreams:
+    """Serves the streams of HTTP+SSE."""
+
+    def __init__(self, server: Server[Any], transport: "SseServerTransport") -> None:
+        self._server = server
+        self._transport = transport
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async with self._transport.connect_sse(scope, receive, send) as (received, sent):
+            await self._server.run(received, sent, self._server.create_initialization_options())
+
+
+def http_app() -> "Starlette":
+    from mcp.server.sse import SseServerTransport
+    from starlette.routing import Mount, Route
+
+    server = floor_server()
+    transport = SseServerTransport("/messages/")
+    streams = Route("/sse", endpoint=SseStreams(server, transport))
+    messages = Mount("/messages/", app=transport.handle_post_message)
+    return server.streamable_http_app(custom_starlette_routes=[streams, messages])  # type: ignore[list-item]  # a Mount serves
+
+
+async def serve_http(address: str) -> None:
+    import uvicorn  # not for the floor on stdio
+
+    host, _, port = address.rpartition(":")
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio asks for the protocol
+    listening.bind((host, int(port)))
+    listening.listen(2048)
+    print(f"floor listens on http://{host}:{listening.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
+    config = uvicorn.Config(http_app(), http="h11", ws="none", log_config=None, access_log=False)
+    await uvicorn.Server(config).serve([listening])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--own-pipes", action="store_true", help="use contextdna's stdio transport")
-    anyio.run(serve_own_pipes if parser.parse_args().own_pipes else serve_default)
+    parser.add_argument("--http", metavar="HOST:PORT", help="serve over HTTP in place of stdio")
+    options = parser.parse_args()
+    if options.http:
+        anyio.run(partial(serve_http, options.http))
+    else:
+        anyio.run(serve_own_pipes if options.own_pipes else serve_default)
 
 
 if __name__ == "__main__":
