@@ -19,7 +19,8 @@ from contextdna.ports.database import Transaction
 from contextdna.values.embedding import Embedding, VectorCodec
 from contextdna.values.ids import ProjectId, RecordId
 from contextdna.values.project import Link
-from contextdna.values.search import RecordFilter
+from contextdna.values.record import Kind
+from contextdna.values.search import Match, RecordFilter, Stretch
 from tests.backends.samples import ANNA, NOW, PROJECT, T0, indexed
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +93,36 @@ async def test_a_record_that_much_is_linked_with_costs_no_more_than_its_newest_l
     before = await steps(tmp_path, lambda tx: beside(Records(tx)))
     await database.write(lambda tx: tx.records.add_links(rest))
     assert await steps(tmp_path, lambda tx: beside(Records(tx))) < before * 1.1
+
+
+async def test_a_list_costs_nothing_by_what_is_older_or_newer_than_its_time(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    time = RecordFilter(types=("none",), since=T0, until=T0 + timedelta(seconds=1))
+
+    async def look(executor: ReadingExecutor) -> None:
+        await Records(executor).list_recent(ANNA, time, now=NOW, limit=10)
+        await Records(executor).list_recent(ANNA, RecordFilter(kinds=(Kind.ARTIFACT,)), now=NOW, limit=10)
+        await Records(executor).count_visible(ANNA, now=NOW, since=T0 + timedelta(seconds=2))
+
+    await many(database, PROJECT, created_at=T0 - timedelta(seconds=1))
+    await many(database, OTHER, created_at=T0)
+    assert await steps(tmp_path, look) < 1_000
+
+
+async def test_a_search_costs_nothing_by_what_matches_outside_of_its_stretch(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    match, nothing = Match((("word",),)), RecordFilter(types=("none",))
+
+    async def look(executor: ReadingExecutor) -> None:
+        records = Records(executor)
+        oldest = await records.arrival(PROJECT, match, place=100)
+        await records.search(ANNA, nothing, match, now=NOW, limit=10, within=Stretch(oldest=oldest))
+
+    await many(database, PROJECT, 200)
+    before = await steps(tmp_path, look)
+    await many(database, OTHER, 10)
+    items = [indexed(f"more_{number}", "word") for number in range(MANY)]
+    await database.write(lambda tx: tx.records.insert(items))
+    assert await steps(tmp_path, look) < before * 1.1

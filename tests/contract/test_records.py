@@ -577,6 +577,35 @@ async def test_count_visible_groups_by_kind_level_and_type(database: Database) -
     }
 
 
+async def test_counts_may_begin_at_a_time(database: Database) -> None:
+    await insert(database, *(make_indexed(f"m{n}", created_at=minutes(-n)) for n in range(5)))
+    counts = await database.read(lambda tx: tx.records.count_visible(make_reader(), now=NOW, since=minutes(-2)))
+    assert sum(counts.values()) == 3
+
+
+async def test_a_moment_is_that_of_the_newest_the_one_before_it_and_so_on(database: Database) -> None:
+    others = [make_indexed(f"o{n}", created_at=minutes(-n), project_id=OTHER_PROJECT) for n in range(9)]
+    mine = [make_indexed(f"m{n}", created_at=minutes(-n), owner_id=BOB, level=Level.PRIVATE) for n in range(5)]
+    await insert(database, *mine, *others)
+
+    async def moment(place: int, **within: datetime) -> datetime | None:
+        return await database.read(lambda tx: tx.records.moment(PROJECT, place=place, **within))
+
+    assert [await moment(place) for place in (1, 3, 5, 6)] == [minutes(0), minutes(-2), minutes(-4), None]
+    assert await moment(1, until=minutes(-1)) == minutes(-2)
+    assert await moment(2, since=minutes(-1)) == minutes(-1)
+    assert await moment(3, since=minutes(-1)) is None
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_a_list_of_one_kind_is_newest_first_whatever_the_kind(database: Database, kind: Kind) -> None:
+    items = [make_indexed(f"{of}{n}", kind=of, created_at=minutes(-n)) for of in Kind for n in range(3)]
+    await insert(database, *items)
+    assert await listed(database, RecordFilter(kinds=(kind,))) == [f"{kind}{n}" for n in range(3)]
+    within = RecordFilter(kinds=(kind,), since=minutes(-1), until=minutes(0))
+    assert await listed(database, within) == [f"{kind}1"]
+
+
 # Conversations, positions, subjects
 
 

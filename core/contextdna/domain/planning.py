@@ -48,6 +48,8 @@ class Sought(NamedTuple):
     match: Match
     limit: int
     """So many that match are enough: the last that arrived."""
+    most: int
+    """No more than so many can match, visible or not."""
 
 
 Stage: TypeAlias = tuple[Sought, ...]
@@ -170,18 +172,21 @@ def _stages(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], recor
     """Give what is looked for, and what is looked for when that finds too little."""
     search = op.settings.search
     if quoted:
-        yield (Sought(Match((), tuple(quoted)), search.found_max),)
+        yield (Sought(Match((), tuple(quoted)), search.found_max, records),)
         return
     rare = _rare_first(op, terms)
     room = search.found_max  # for words that go together; they crowd out no rare one
     if rare:
         room = max(search.matches_max - sum(term.records for term in terms[:rare]), search.matches_max // 4)
     groups = tuple(_groups(terms[rare:][:_GROUPED_MAX], records, matches_max=room))
-    narrow = (Sought(Match(_any(terms[:rare])), search.found_max), Sought(Match((), together=groups), room))
+    narrow = (
+        Sought(Match(_any(terms[:rare])), search.found_max, _records(terms[:rare])),
+        Sought(Match((), together=groups), room, _GROUP_STEPS_MAX),
+    )
     yield tuple(sought for sought in narrow if sought.match)
     wide = max(_rare(terms, search.matches_wide_max), 1)
     if wide > rare:
-        common = Sought(Match(_any(terms[rare:wide])), search.found_max)
+        common = Sought(Match(_any(terms[rare:wide])), search.found_max, _records(terms[rare:wide]))
         yield tuple(sought for sought in (*narrow, common) if sought.match)
 
 
@@ -189,6 +194,10 @@ def _rare_first(op: Operation, terms: Sequence[Term]) -> int:
     """Count the words that find by themselves; the rarest one does where it stands in no more than can be scored."""
     search = op.settings.search
     return _rare(terms, search.matches_max) or _rare(terms[:1], search.found_max)
+
+
+def _records(terms: Sequence[Term]) -> int:
+    return sum(term.records for term in terms)
 
 
 def _any(terms: Sequence[Term]) -> tuple[tuple[str, ...], ...]:

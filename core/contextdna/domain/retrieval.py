@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from contextdna.domain import ranking
+from contextdna.domain import ranking, stretches
 from contextdna.domain.assembly import ANSWER_TOKENS_MIN, Assembled, assemble
 from contextdna.domain.cursors import bad_cursor, pack_cursor, unpack_cursor
 from contextdna.domain.empty_answers import explain
@@ -66,13 +66,14 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
     page = await _page(op, where, asked, cursor, limit=query.limit)
     answer = await _shown(op, query, page, asked)
     more = page.more or answer.consumed < len(page.entries)
+    go_on = page.cursor.behind(answer.consumed) if more else _Cursor(passed=page.cursor.passed + 1)
     op.note([hit.record.id for hit in answer.hits], hits=len(answer.hits), query_words=len(asked.understood.words))
     return Context(
         hits=answer.hits,
         tokens=answer.tokens,
-        cursor=_write_cursor(query, page.cursor.behind(answer.consumed), op) if more else "",
-        truncated=more or any(hit.clipped for hit in answer.hits),
-        empty=None if answer.hits else await explain(op, query, has_text=asked.has_text),
+        cursor=_write_cursor(query, go_on, op) if more or page.beyond else "",
+        truncated=more or page.beyond or any(hit.clipped for hit in answer.hits),
+        empty=None if answer.hits else await explain(op, query, has_text=asked.has_text, beyond=page.beyond),
     )
 
 
@@ -107,6 +108,7 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
     asked = await plan(op, text)
     search = op.settings.search
     if not asked.has_text:
+        where, _ = await stretches.of_records(op, where)
         found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=search.candidates_max)
         return [(entry.candidate, 0.0) for entry in _ranked(op, found, asked, ranking.NO_EVIDENCE)[:limit]]
     matching = (await _search(op, where, asked, _Cursor(), need=limit)).candidates
@@ -129,6 +131,13 @@ class _Cursor(NamedTuple):
     """How many hits of what is ranked lie before the page."""
     wide: bool | None = None
     """Whether the first page looked for commoner words: later ones are pages of the same ranking."""
+    passed: int = 0
+    """How many stretches lie before, see ``stretches``."""
+
+    @property
+    def later(self) -> bool:
+        """Tell whether what is ranked together here is not the first that was."""
+        return bool(self.found or self.passed)
 
     def behind(self, consumed: int) -> "_Cursor":
         """Give where the page after so many entries begins."""
@@ -146,6 +155,8 @@ class _Page:
     """Where it began."""
     more: bool
     """Another block comes behind."""
+    beyond: bool = False
+    """No more of this stretch comes behind, but another stretch."""
 
 
 async def _page(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor, *, limit: int) -> _Page:
@@ -157,15 +168,17 @@ async def _page(op: Operation, where: RecordFilter, asked: Plan, cursor: _Cursor
     size = op.settings.search.candidates_max
     block, offset = divmod(cursor.offset, size)
     if not asked.has_text:
+        where, beyond = await stretches.of_records(op, where, passed=cursor.passed)
         found = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=size + 1, offset=block * size)
         ranked = _ranked(op, found[:size], asked, ranking.NO_EVIDENCE)
-        return _Page(ranked[offset:], ranking.NO_EVIDENCE, cursor, more=len(found) > size)
+        return _Page(ranked[offset:], ranking.NO_EVIDENCE, cursor, more=len(found) > size, beyond=beyond)
     answers = await _block(op, where, asked, cursor, need=limit)
     ranked = _ranked(op, answers.candidates, asked, answers.evidence)
     begun = cursor._replace(wide=answers.wide)
     if offset >= len(ranked) and answers.more:  # all that was ranked has been shown: go on with what arrived earlier
-        return await _page(op, where, asked, _Cursor(cursor.found + answers.walked, 0, answers.wide), limit=limit)
-    return _Page(ranked[offset:], answers.evidence, begun, answers.behind or answers.more)
+        behind = begun._replace(found=cursor.found + answers.walked, offset=0)
+        return await _page(op, where, asked, behind, limit=limit)
+    return _Page(ranked[offset:], answers.evidence, begun, answers.behind or answers.more, answers.beyond)
 
 
 def _ranked(op: Operation, found: Sequence[Candidate], asked: Plan, evidence: Evidence) -> list[Ranked]:
@@ -184,6 +197,8 @@ class _Answers:
     more: bool
     """More match than are ranked at once."""
     wide: bool
+    beyond: bool = False
+    """Of what matches, only a stretch was looked at, and there is another one."""
     behind: bool = False
     """They are one block of a ranking, and another one comes behind it."""
 
@@ -204,11 +219,11 @@ async def _block(op: Operation, where: RecordFilter, asked: Plan, cursor: _Curso
     """Give the block of a ranking in which a page begins: the one that is held, while nothing can have changed it."""
     size = op.settings.search.candidates_max
     number = cursor.offset // size
-    alike = {} if cursor.found else await _alike(op, asked, where)
+    alike = {} if cursor.later else await _alike(op, asked, where)
     held: HeldRankings[_Answers] | None = op.rankings if asked.event else None
     if held is None:
         return (await _answers(op, where, asked, cursor, alike, need=need)).block(number, size)
-    searched = (cursor.found, cursor.wide, need if cursor.wide is None else 0)
+    searched = (cursor.found, cursor.passed, cursor.wide, need if cursor.wide is None else 0)
     key = (op.actor.reader, where, asked.looked_for, tuple(alike.items()), searched, number)
     block = held.find(key, event=asked.event, now=op.now)
     if block is None:
@@ -232,7 +247,7 @@ async def _answers(
         later = found.more  # what says a word is found on later pages
         candidates.update({one.id: one for one in close if not (later and read(one).times)})
     counted = {candidate.id: read(candidate) for candidate in (*found.shown, *found.candidates)}
-    weights = Weights.of(asked, counted.values(), search, complete=not found.more and not cursor.found)
+    weights = Weights.of(asked, counted.values(), search, complete=not (found.more or found.beyond or cursor.later))
     scores = {
         record_id: weights.lexical(counted.get(record_id) or read(candidate))
         for record_id, candidate in candidates.items()
@@ -241,16 +256,16 @@ async def _answers(
     near = {one.candidate.id: one.candidate for one in beside if one.candidate.id not in candidates}
     around = {record_id: weights.lexical(read(candidate)) for record_id, candidate in near.items()}
     context = ranking.context(weights, {**scores, **around}, beside, search)
-    if not asked.understood.phrases and not cursor.found:  # what is quoted must be there; nothing comes twice
+    if not asked.understood.phrases and not cursor.later:  # what is quoted must be there; nothing comes twice
         least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
         for record_id, own in around.items():
-            said = own.score > 0 and not found.more
+            said = own.score > 0 and not (found.more or found.beyond)
             if said or (not own.score and context.given.get(record_id, 0.0) >= least):
                 candidates[record_id], scores[record_id] = near[record_id], own
     evidence = Evidence.of(scores, context, alike)
     text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}
     best = sorted(candidates.values(), key=lambda candidate: (-text[candidate.id], candidate.id))
-    return _Answers(best, evidence, found.walked, found.more, found.wide)
+    return _Answers(best, evidence, found.walked, found.more, found.wide, found.beyond)
 
 
 async def _alike(op: Operation, asked: Plan, where: RecordFilter) -> dict[RecordId, float]:
@@ -270,6 +285,8 @@ class _Found(NamedTuple):
     """How many the last part of the stage gave: later pages begin behind them."""
     more: bool = False
     """Behind them there are more."""
+    beyond: bool = False
+    """That was only a stretch of what matches, and there is another one."""
     wide: bool = False
     shown: Sequence[Candidate] = ()
     """What earlier pages have shown of the other parts."""
@@ -282,26 +299,32 @@ async def _search(op: Operation, where: RecordFilter, asked: Plan, cursor: _Curs
         last = wide == len(asked.stages) - 1
         if cursor.wide and not last:
             continue
-        found = (await _look(op, where, stage, offset=cursor.found))._replace(wide=bool(wide))
+        found = (await _look(op, where, stage, cursor))._replace(wide=bool(wide))
         if last or cursor.wide is False or len(found.candidates) >= need:
             break
     return found
 
 
-async def _look(op: Operation, where: RecordFilter, stage: Stage, *, offset: int) -> _Found:
-    """Find what one stage looks for; behind an offset, only what its last part still adds."""
-    reader, (*firm, tail) = op.actor.reader, stage
+async def _look(op: Operation, where: RecordFilter, stage: Stage, cursor: _Cursor) -> _Found:
+    """Find what one stage looks for; on later pages, only what its last part still adds."""
+    reader, search, (*firm, tail) = op.actor.reader, op.tx.records.search, stage
+    filtered = where != RecordFilter()
     found: dict[RecordId, Candidate] = {}
-    for match, limit in firm:
-        some = await op.tx.records.search(reader, where, match, now=op.now, limit=limit)
+    for sought in firm:
+        within, _ = await stretches.of_matches(op, sought, filtered=filtered)
+        some = await search(reader, where, sought.match, now=op.now, limit=sought.limit, within=within)
         found.update({candidate.id: candidate for candidate in some})
-    walked = await op.tx.records.search(reader, where, tail.match, now=op.now, limit=tail.limit + 1, offset=offset)
+    within, behind = await stretches.of_matches(op, tail, filtered=filtered, passed=cursor.passed)
+    walked = await search(
+        reader, where, tail.match, now=op.now, limit=tail.limit + 1, offset=cursor.found, within=within
+    )
     added = [candidate for candidate in walked[: tail.limit] if candidate.id not in found]
     firm_ones = tuple(found.values())
     more = len(walked) > tail.limit
-    if offset:
-        return _Found(added, min(len(walked), tail.limit), more, shown=firm_ones)
-    return _Found((*firm_ones, *added), min(len(walked), tail.limit), more)
+    last = _Found(added, min(len(walked), tail.limit), more, behind and not more)
+    if cursor.later:
+        return last._replace(shown=firm_ones)
+    return last._replace(candidates=(*firm_ones, *added))
 
 
 async def _beside(
@@ -350,12 +373,12 @@ def _read_cursor(query: ContextQuery, op: Operation) -> _Cursor:
     if not query.cursor:
         return _Cursor()
     try:
-        found, offset, wide, key = unpack_cursor(query.cursor)
+        found, offset, wide, passed, key = unpack_cursor(query.cursor)
     except ValueError as error:
         raise bad_cursor() from error
     if key != _cursor_key(query, op) or not (wide is None or isinstance(wide, bool)):
         raise bad_cursor()
-    return _Cursor(_place(found), _place(offset), wide)
+    return _Cursor(_place(found), _place(offset), wide, _place(passed))
 
 
 def _place(value: object) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from contextdna.domain import stretches
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.operation import Operation
 from contextdna.domain.recall import Recall
@@ -135,6 +136,7 @@ async def _from_the_other_side(
     op: Operation, where: RecordFilter, asked: Floats, near: Sequence[tuple[RecordId, float]], *, limit: int
 ) -> list[tuple[RecordId, float]]:
     """Compare the newest visible records that pass the filter: where few do, that is all of them."""
+    where, _ = await stretches.of_records(op, where)
     newest = await op.tx.records.list_recent(op.actor.reader, where, now=op.now, limit=_NEWEST)
     found = dict(near) | await _compared(op, asked, [candidate.id for candidate in newest])
     best = sorted(found.items(), key=lambda pair: -pair[1])

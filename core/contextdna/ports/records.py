@@ -19,7 +19,16 @@ from contextdna.values.ids import ProjectId, RecordId, SessionId
 from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
-from contextdna.values.search import Candidate, IndexStatistics, Match, Neighbour, Phrase, RecordFilter
+from contextdna.values.search import (
+    EVERYTHING,
+    Candidate,
+    IndexStatistics,
+    Match,
+    Neighbour,
+    Phrase,
+    RecordFilter,
+    Stretch,
+)
 from contextdna.values.turn import ConversationSummary
 
 
@@ -61,12 +70,39 @@ class RecordTable(Protocol):
         ...
 
     async def search(
-        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int, offset: int = 0
+        self,
+        reader: Reader,
+        where: RecordFilter,
+        match: Match,
+        *,
+        now: datetime,
+        limit: int,
+        offset: int = 0,
+        within: Stretch = EVERYTHING,
     ) -> list[Candidate]:
-        """List visible records that match, in the order of their arrival, the last first.
+        """List visible records of a stretch that match, in the order of their arrival, the last first.
 
         Raises:
             ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
+        """
+        ...
+
+    async def arrival(self, project_id: ProjectId, match: Match, *, place: int) -> int:
+        """Give where in the order of arrival the last record that matches stands (place 1), the one before it, …
+
+        Visible or not, to bound what a search looks at; 0 where fewer match.
+
+        Raises:
+            ValueError: As for ``search``.
+        """
+        ...
+
+    async def moment(
+        self, project_id: ProjectId, *, place: int, since: datetime | None = None, until: datetime | None = None
+    ) -> datetime | None:
+        """Give when the newest record of a time was created (place 1), the one before it, …
+
+        Visible or not, to bound what a list looks at; None where there are fewer.
         """
         ...
 
@@ -112,8 +148,10 @@ class RecordTable(Protocol):
         """Count the records of a project."""
         ...
 
-    async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
-        """Count living, visible records by kind, level label and type."""
+    async def count_visible(
+        self, reader: Reader, *, now: datetime, since: datetime | None = None
+    ) -> dict[tuple[Kind, str, str], int]:
+        """Count living, visible records that were created since, by kind, level label and type."""
         ...
 
     async def conversation(

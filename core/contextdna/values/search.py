@@ -48,6 +48,16 @@ class RecordFilter:
     """Superseded, no longer and not yet valid records too: whatever is kept."""
 
 
+class Stretch(NamedTuple):
+    """A part of a project's records in the order of their arrival, within which a search looks."""
+
+    newest: int = 2**63 - 1
+    oldest: int = 0
+    """The place before its first."""
+
+
+EVERYTHING: Final = Stretch()
+
 Forms: TypeAlias = tuple[Phrase, ...]
 """One word or quoted phrase as it may stand in the index: in each token space, in each language."""
 
@@ -189,6 +199,8 @@ class EmptyReason:
     by_level: tuple[ScopeCount, ...]
     by_type: tuple[ScopeCount, ...]
     suggestions: tuple[str, ...]
+    newest: int = 0
+    """So many newest records of the project were counted; 0 where all were."""
 
 
 @dataclass(frozen=True, slots=True)

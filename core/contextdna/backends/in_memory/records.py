@@ -14,6 +14,7 @@ from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, Tier, VisibleRecord
 from contextdna.values.search import (
+    EVERYTHING,
     NEIGHBOURS_MAX,
     Candidate,
     IndexStatistics,
@@ -21,6 +22,7 @@ from contextdna.values.search import (
     Neighbour,
     Phrase,
     RecordFilter,
+    Stretch,
     placed,
 )
 from contextdna.values.sketch import sketch
@@ -114,17 +116,44 @@ class InMemoryRecords:
         return self._candidates(reader, rows[offset : offset + limit], now)
 
     async def search(
-        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int, offset: int = 0
+        self,
+        reader: Reader,
+        where: RecordFilter,
+        match: Match,
+        *,
+        now: datetime,
+        limit: int,
+        offset: int = 0,
+        within: Stretch = EVERYTHING,
     ) -> list[Candidate]:
-        """List visible records that match, in the order of their arrival, the last first.
+        """List visible records of a stretch that match, in the order of their arrival, the last first.
 
         Raises:
             ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
         """
         check(match)
-        rows = [row for row in self._filtered(reader, where, now) if matches(row.tokens, match)]
+        rows = [row for row in self._filtered(reader, where, now) if within.oldest < row.serial <= within.newest]
+        rows = [row for row in rows if matches(row.tokens, match)]
         rows.sort(key=lambda row: row.serial, reverse=True)
         return self._candidates(reader, rows[offset : offset + limit], now)
+
+    async def arrival(self, project_id: ProjectId, match: Match, *, place: int) -> int:
+        """Give where in the order of arrival the last record that matches stands (place 1), the one before it, …
+
+        Raises:
+            ValueError: As for ``search``.
+        """
+        check(match)
+        serials = sorted((row.serial for row in self._of(project_id) if matches(row.tokens, match)), reverse=True)
+        return next(iter(serials[place - 1 :]), 0)
+
+    async def moment(
+        self, project_id: ProjectId, *, place: int, since: datetime | None = None, until: datetime | None = None
+    ) -> datetime | None:
+        """Give when the newest record of a time was created (place 1), the one before it, …; None for none."""
+        times = [row.record.created_at for row in self._of(project_id)]
+        within = (at for at in times if (since is None or at >= since) and (until is None or at < until))
+        return next(iter(sorted(within, reverse=True)[place - 1 :]), None)
 
     async def candidates(
         self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime
@@ -218,9 +247,12 @@ class InMemoryRecords:
         """Count the records of a project, deleted ones too."""
         return sum(1 for _ in self._of(project_id))
 
-    async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
-        """Count living, visible records by kind, level label and type."""
+    async def count_visible(
+        self, reader: Reader, *, now: datetime, since: datetime | None = None
+    ) -> dict[tuple[Kind, str, str], int]:
+        """Count living, visible records that were created since, by kind, level label and type."""
         records = [row.record for row, _ in self._visible(reader, now) if _living(row.record, now, at=now)]
+        records = [record for record in records if since is None or record.created_at >= since]
         return dict(Counter((record.kind, record.level.label, record.type) for record in records))
 
     async def conversation(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from contextdna.backends.relational.columns import (
     RECORD_COLUMNS,
@@ -26,18 +26,25 @@ from contextdna.values.principal import Reader
 from contextdna.values.project import Link
 from contextdna.values.record import IndexedRecord, Kind, Record, RecordRef, VisibleRecord
 from contextdna.values.search import (
+    EVERYTHING,
     Candidate,
     IndexStatistics,
     Match,
     Neighbour,
     Phrase,
     RecordFilter,
+    Stretch,
     placed,
 )
 from contextdna.values.sketch import sketch
 from contextdna.values.turn import ConversationSummary
 
 _BEHIND_ALL = 2**63 - 1
+_RECENT_OF_KIND: Final[Mapping[tuple[Kind, ...], str]] = {
+    (Kind.ARTIFACT,): "records_recent_of_artifacts",
+    (Kind.LOOP,): "records_recent_of_loops",
+    (Kind.TASK,): "records_recent_of_tasks",
+}
 
 
 class Records:
@@ -122,7 +129,7 @@ class Records:
         self, reader: Reader, where: RecordFilter, *, now: datetime, limit: int, offset: int = 0
     ) -> list[Candidate]:
         """List visible records, newest first."""
-        name = "records_recent"
+        name = _RECENT_OF_KIND.get(where.kinds, "records_recent")
         if where.session_id:
             name = "records_recent_of_session"
         elif where.subject:
@@ -131,17 +138,43 @@ class Records:
         return [_candidate_of(row) for row in rows]
 
     async def search(
-        self, reader: Reader, where: RecordFilter, match: Match, *, now: datetime, limit: int, offset: int = 0
+        self,
+        reader: Reader,
+        where: RecordFilter,
+        match: Match,
+        *,
+        now: datetime,
+        limit: int,
+        offset: int = 0,
+        within: Stretch = EVERYTHING,
     ) -> list[Candidate]:
-        """List visible records that match, in the order of their arrival, the last first.
+        """List visible records of a stretch that match, in the order of their arrival, the last first.
 
         Raises:
             ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
         """
         if not match:
             return []
-        params = (*_filter_params(reader, where, now), limit, offset, *self._match_params(match))
+        place = (limit, offset, within.newest, within.oldest)
+        params = (*_filter_params(reader, where, now), *place, *self._match_params(match))
         return [_candidate_of(row) for row in await self._rows("records_search", params)]
+
+    async def arrival(self, project_id: ProjectId, match: Match, *, place: int) -> int:
+        """Give where in the order of arrival the last record that matches stands (place 1), the one before it, …
+
+        Raises:
+            ValueError: As for ``search``.
+        """
+        rows = await self._rows("records_arrival", (project_id, place - 1, *self._match_params(match))) if match else ()
+        return int(rows[0][0]) if rows else 0
+
+    async def moment(
+        self, project_id: ProjectId, *, place: int, since: datetime | None = None, until: datetime | None = None
+    ) -> datetime | None:
+        """Give when the newest record of a time was created (place 1), the one before it, …; None for none."""
+        params = (project_id, micros_or_none(since), micros_or_none(until), place - 1)
+        rows = await self._rows("records_moment", params)
+        return moment(rows[0][0]) if rows else None
 
     async def candidates(
         self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime
@@ -186,9 +219,11 @@ class Records:
         """Count the records of a project."""
         return int((await self._rows("records_total", (project_id,)))[0][0])
 
-    async def count_visible(self, reader: Reader, *, now: datetime) -> dict[tuple[Kind, str, str], int]:
-        """Count living, visible records by kind, level label and type."""
-        params = (*reader_params(reader, now), micros(now))
+    async def count_visible(
+        self, reader: Reader, *, now: datetime, since: datetime | None = None
+    ) -> dict[tuple[Kind, str, str], int]:
+        """Count living, visible records that were created since, by kind, level label and type."""
+        params = (*reader_params(reader, now), micros(now), micros_or_none(since))
         rows = await self._rows("records_visible_counts", params)
         return {(kind_of(kind), level_of(level).label, type_): count for kind, level, type_, count in rows}
 

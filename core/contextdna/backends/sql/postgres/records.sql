@@ -90,6 +90,30 @@ FROM records r
 WHERE {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT $20 OFFSET $21
 
+-- name: records_recent_of_artifacts
+SELECT {candidate}
+FROM records r
+WHERE r.kind = 'artifact' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT $20 OFFSET $21
+
+-- name: records_recent_of_loops
+SELECT {candidate}
+FROM records r
+WHERE r.kind = 'loop' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT $20 OFFSET $21
+
+-- name: records_recent_of_tasks
+SELECT {candidate}
+FROM records r
+WHERE r.kind = 'task' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT $20 OFFSET $21
+
+-- name: records_moment
+-- 2 since, 3 until (or null), 4 how many newer ones there are
+SELECT r.created_at FROM records r
+WHERE r.project_id = $1 AND ($2::timestamptz IS NULL OR r.created_at >= $2) AND ($3::timestamptz IS NULL OR r.created_at < $3)
+ORDER BY r.created_at DESC LIMIT 1 OFFSET $4
+
 -- name: records_recent_of_session
 SELECT {candidate}
 FROM records r
@@ -103,17 +127,24 @@ WHERE r.subject = $15 AND r.subject <> '' AND {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT $20 OFFSET $21
 
 -- name: records_search
--- 22 the words, 23 the phrases among them as JSON, or null. The last that arrived first. What matches is found by the
+-- 22 the last seq to look at, 23 the one before the first, 24 the words, 25 the phrases among them as JSON, or null. The last that arrived first. What matches is found by the
 -- words alone before anything else is looked at: the planner must not walk all records instead.
 WITH found AS MATERIALIZED (
   SELECT i.seq FROM records_index i
-  WHERE i.project_id = $1 AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $22::tsquery
-    AND ($23::jsonb IS NULL OR holds_phrases(i.content, $23::jsonb))
+  WHERE i.project_id = $1 AND i.seq <= $22 AND i.seq > $23 AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $24::tsquery
+    AND ($25::jsonb IS NULL OR holds_phrases(i.content, $25::jsonb))
 )
 SELECT {candidate}
 FROM found JOIN records r ON r.project_id = $1 AND r.seq = found.seq
 WHERE {visible} AND {filtered}
 ORDER BY r.seq DESC LIMIT $20 OFFSET $21
+
+-- name: records_arrival
+-- 2 how many later ones there are, 3 the words, 4 the phrases among them as JSON, or null
+SELECT i.seq FROM records_index i
+WHERE i.project_id = $1 AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $3::tsquery
+  AND ($4::jsonb IS NULL OR holds_phrases(i.content, $4::jsonb))
+ORDER BY i.seq DESC LIMIT 1 OFFSET $2
 
 -- name: records_candidates
 SELECT {candidate} FROM records r WHERE r.id = ANY($20::text[]) AND {visible} AND {filtered}
@@ -273,7 +304,9 @@ SELECT min(at) FROM (
 SELECT count(*) FROM records WHERE project_id = $1
 
 -- name: records_visible_counts
-SELECT r.kind, r.level, r.type, count(*) FROM records r WHERE {visible} AND {living} GROUP BY 1, 2, 3
+-- 7 now, 8 since (or null)
+SELECT r.kind, r.level, r.type, count(*) FROM records r
+WHERE ($8::timestamptz IS NULL OR r.created_at >= $8) AND {visible} AND {living} GROUP BY 1, 2, 3
 
 -- name: conversation
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)

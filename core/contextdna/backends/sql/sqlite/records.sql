@@ -90,8 +90,32 @@ ORDER BY r.seq LIMIT 1
 -- name: records_recent
 SELECT {candidate}
 FROM records r INDEXED BY records_by_recency
-WHERE {visible} AND {filtered}
+WHERE r.created_at >= coalesce(?16, -(1 << 62)) AND r.created_at < coalesce(?17, 1 << 62) AND {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_recent_of_artifacts
+SELECT {candidate}
+FROM records r INDEXED BY records_by_artifact
+WHERE r.kind = 'artifact' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_recent_of_loops
+SELECT {candidate}
+FROM records r INDEXED BY records_by_loop
+WHERE r.kind = 'loop' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_recent_of_tasks
+SELECT {candidate}
+FROM records r INDEXED BY records_by_task
+WHERE r.kind = 'task' AND {visible} AND {filtered}
+ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_moment
+-- 2 since, 3 until (or null), 4 how many newer ones there are
+SELECT r.created_at FROM records r INDEXED BY records_by_recency
+WHERE r.project_id = ?1 AND r.created_at >= coalesce(?2, -(1 << 62)) AND r.created_at < coalesce(?3, 1 << 62)
+ORDER BY r.created_at DESC LIMIT 1 OFFSET ?4
 
 -- name: records_recent_of_session
 SELECT {candidate}
@@ -106,11 +130,16 @@ WHERE r.subject = ?15 AND r.subject <> '' AND {visible} AND {filtered}
 ORDER BY r.created_at DESC, r.seq DESC LIMIT ?20 OFFSET ?21
 
 -- name: records_search
+-- 22 the last seq to look at, 23 the one before the first, 24 the words.
 -- The last that arrived first: FTS5 walks its lists in that order, so a common word costs no more than the limit.
 SELECT {candidate}
 FROM records_index f CROSS JOIN records r ON r.seq = f.rowid
-WHERE f.records_index MATCH ?22 AND {visible} AND {filtered}
+WHERE f.records_index MATCH ?24 AND f.rowid <= ?22 AND f.rowid > ?23 AND {visible} AND {filtered}
 ORDER BY f.rowid DESC LIMIT ?20 OFFSET ?21
+
+-- name: records_arrival
+-- 1 the project, which the index need not know, 2 how many later ones there are, 3 the words
+SELECT f.rowid FROM records_index f WHERE f.records_index MATCH ?3 AND ?1 IS NOT NULL ORDER BY f.rowid DESC LIMIT 1 OFFSET ?2
 
 -- name: records_candidates
 SELECT {candidate} FROM records r WHERE r.id IN (SELECT value FROM json_each(?20)) AND {visible} AND {filtered}
@@ -253,7 +282,9 @@ SELECT min(at) FROM (
 SELECT count(*) FROM records INDEXED BY records_by_recency WHERE project_id = ?1
 
 -- name: records_visible_counts
-SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_recency WHERE {visible} AND {living} GROUP BY 1, 2, 3
+-- 7 now, 8 since (or null)
+SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_recency
+WHERE r.created_at >= coalesce(?8, -(1 << 62)) AND {visible} AND {living} GROUP BY 1, 2, 3
 
 -- name: conversation
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)

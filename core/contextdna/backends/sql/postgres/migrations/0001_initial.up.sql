@@ -161,6 +161,7 @@ CREATE INDEX records_by_owner ON records (project_id, owner_id, session_id, leve
 CREATE INDEX records_by_hash ON records (project_id, content_hash);
 CREATE INDEX records_by_session ON records (project_id, session_id, kind, position, seq) WHERE session_id <> '';
 CREATE INDEX records_by_subject ON records (project_id, subject, kind, position, seq) WHERE subject <> '';
+CREATE INDEX records_by_artifact ON records (project_id, created_at, seq) WHERE kind = 'artifact';
 CREATE INDEX records_by_loop ON records (project_id, created_at, seq) WHERE kind = 'loop';
 CREATE INDEX records_by_task ON records (project_id, created_at, id) WHERE kind = 'task';
 CREATE INDEX records_by_priority ON records (project_id, importance DESC, created_at, id) WHERE kind = 'task';
