@@ -1,6 +1,7 @@
 """Contract of what a search asks of ``RecordTable``: what matches, what stands beside it, and how common words are."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -373,35 +374,31 @@ def keyed(project: str, some: Sequence[Sequence[str]]) -> tuple[tuple[str, ...],
     return tuple(tuple(f"{project}{token}" for token in phrase) for phrase in some)
 
 
-@given(
-    texts=st.lists(st.tuples(TEXT, st.integers(-3, 0), st.booleans()), max_size=12),
-    changed=st.lists(st.tuples(st.integers(0, 11), TEXT), max_size=3),
-    removed=st.sets(st.integers(0, 11), max_size=3),
-    queries=st.lists(st.tuples(PHRASES, REQUIRED, GROUPS), min_size=1, max_size=5),
-)
-@settings(max_examples=80)
-async def test_both_backends_find_the_same(
-    texts: list[tuple[list[str], int, bool]],
-    changed: list[tuple[int, list[str]]],
-    removed: set[int],
-    queries: list[tuple[list[list[str]], list[list[list[str]]], list[list[list[list[str]]]]]],
-) -> None:
-    async def build(tx: Transaction) -> None:
-        for number, (tokens, age, elsewhere) in enumerate(texts):
+@dataclass(frozen=True)
+class Corpus:
+    """What is indexed, changed and removed, and what is then asked."""
+
+    texts: list[tuple[list[str], int, bool]]
+    changed: list[tuple[int, list[str]]]
+    removed: set[int]
+    queries: list[tuple[list[list[str]], list[list[list[str]]], list[list[list[list[str]]]]]]
+
+    async def build(self, tx: Transaction) -> None:
+        for number, (tokens, age, elsewhere) in enumerate(self.texts):
             project = OTHER_PROJECT if elsewhere else PROJECT
             [words] = keyed(project, [tokens])
             await tx.records.insert(
                 [make_indexed(f"mem_{number}", tokens=words, project_id=project, created_at=minutes(age))]
             )
-        for number, tokens in changed:
+        for number, tokens in self.changed:
             [words] = keyed(PROJECT, [tokens])
             new = make_indexed(f"mem_{number}", tokens=words, version=2)
             await tx.records.replace(new, expected_version=1, reindex=True)
-        await tx.records.delete(PROJECT, [RecordId(f"mem_{number}") for number in removed])
+        await tx.records.delete(PROJECT, [RecordId(f"mem_{number}") for number in self.removed])
 
-    async def ask(tx: Transaction) -> list[object]:
+    async def ask(self, tx: Transaction) -> list[object]:
         answers: list[object] = []
-        for any_of, all_of, groups in queries:
+        for any_of, all_of, groups in self.queries:
             for project in (PROJECT, OTHER_PROJECT):
                 reader = make_reader(project_id=project, role=Role.SYSTEM)
                 together = tuple(tuple(keyed(project, forms) for forms in group) for group in groups)
@@ -413,14 +410,37 @@ async def test_both_backends_find_the_same(
                 answers += [found, sorted(near), counted.records, counted.words, counted.counts]
         return answers
 
+
+CORPORA = st.builds(
+    Corpus,
+    texts=st.lists(st.tuples(TEXT, st.integers(-3, 0), st.booleans()), max_size=12),
+    changed=st.lists(st.tuples(st.integers(0, 11), TEXT), max_size=3),
+    removed=st.sets(st.integers(0, 11), max_size=3),
+    queries=st.lists(st.tuples(PHRASES, REQUIRED, GROUPS), min_size=1, max_size=5),
+)
+
+
+async def check_found(name: str, corpus: Corpus) -> None:
     with TemporaryDirectory() as folder:
         async with (
             open_database("in_memory", Path(folder)) as model,
-            open_database("sqlite", Path(folder)) as sqlite,
+            open_database(name, Path(folder)) as other,
         ):
-            await model.write(build)
-            await sqlite.write(build)
-            assert await sqlite.read(ask) == await model.read(ask)
+            await model.write(corpus.build)
+            await other.write(corpus.build)
+            assert await other.read(corpus.ask) == await model.read(corpus.ask)
+
+
+@given(corpus=CORPORA)
+@settings(max_examples=80)
+async def test_both_backends_find_the_same(corpus: Corpus) -> None:
+    await check_found("sqlite", corpus)
+
+
+@given(corpus=CORPORA)
+@settings(max_examples=30)
+async def test_a_server_finds_the_same(corpus: Corpus) -> None:
+    await check_found("postgres", corpus)
 
 
 async def test_statistics_tell_the_newest_event_of_the_project(database: Database) -> None:
