@@ -1,12 +1,15 @@
 """A hub for each test, on every backend, whose clock the test turns."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from contextdna import Hub, HubSettings, open_hub
 from tests.hub.rig import Clock, settings_in
+from tests.servers.postgres import empty_database_url
 
 
 @pytest.fixture
@@ -14,9 +17,22 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["in_memory", "sqlite"])
+ON_A_SERVER: Final = ("test_audit", "test_grants", "test_memories")
+"""Modules that are run on PostgreSQL, too; all are with ``CONTEXTDNA_TEST_EVERYWHERE`` set, which takes minutes."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for settings once for each backend."""
+    if "settings" in metafunc.fixturenames:
+        everywhere = os.environ.get("CONTEXTDNA_TEST_EVERYWHERE") or metafunc.module.__name__.endswith(ON_A_SERVER)
+        metafunc.parametrize("settings", ["in_memory", "sqlite", *(["postgres"] if everywhere else [])], indirect=True)
+
+
+@pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> HubSettings:
-    """Give settings, once for each backend."""
+    """Give settings of one of the backends."""
+    if request.param == "postgres":
+        return settings_in(tmp_path / "data", database=empty_database_url())
     return settings_in(tmp_path / "data" if request.param == "sqlite" else None)
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import asyncpg
 import pytest
 
 from contextdna import (
@@ -104,7 +105,10 @@ class Stored:
 async def stored(hub: Hub) -> Stored:
     """Read all tables past the door: through a second connection, or the rows of a read unit."""
     folder = hub.settings.data_dir
-    tables = await _sheets(hub) if folder is None else _tables(folder)
+    if hub.settings.database:
+        tables = await _rows(hub.settings.database)
+    else:
+        tables = await _sheets(hub) if folder is None else _tables(folder)
     audit = tables.pop("audit_log", None) or tables.pop("audit", [])
     tables.pop("audit_heads", None)
     tables.pop("heads", None)
@@ -117,6 +121,16 @@ async def _sheets(hub: Hub) -> dict[str, list[Any]]:
         return {field.name: list(getattr(sheets, field.name).rows.items()) for field in dataclasses.fields(sheets)}
 
     return await hub._door.database.read(unit)
+
+
+async def _rows(url: str) -> dict[str, list[Any]]:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SELECT set_config('contextdna.project', '*', false)")
+        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+        return {name: sorted(map(tuple, await connection.fetch(f"TABLE {name}")), key=repr) for (name,) in names}
+    finally:
+        await connection.close()
 
 
 def _tables(folder: Path) -> dict[str, list[Any]]:

@@ -225,37 +225,34 @@ def _run_elsewhere(url: str, script: Sequence[str]) -> None:
         thread.submit(asyncio.run, run()).result()
 
 
-async def wipe() -> None:
-    """Empty this process's database of all rows that tests have left."""
-    connection = await asyncpg.connect(database_url())
-    try:
-        await connection.execute(WIPE)
-    finally:
-        await connection.close()
+def empty_database_url() -> str:
+    """Give the URL of this process's own database, without a row that earlier tests have left."""
+    _run_elsewhere(database_url(), [WIPE])
+    return database_url()
 
 
 WIPE: Final = """
 DO $$
 DECLARE
   of_schema record;
-  has_rows boolean;
 BEGIN
   PERFORM set_config('contextdna.project', '*', true);
+  IF to_regclass('audit_log') IS NOT NULL THEN
+    ALTER TABLE audit_log DISABLE TRIGGER audit_log_keeps;
+    ALTER TABLE agent_history DISABLE TRIGGER agent_history_keeps;
+  END IF;
   FOR of_schema IN
     SELECT relname AS name FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'schema_migrations'
   LOOP
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I)', of_schema.name) INTO has_rows;
-    IF has_rows THEN
-      EXECUTE format('ALTER TABLE %I DISABLE TRIGGER USER', of_schema.name);
-      EXECUTE format('DELETE FROM %I', of_schema.name);
-      EXECUTE format('ALTER TABLE %I ENABLE TRIGGER USER', of_schema.name);
-    END IF;
+    EXECUTE format('DELETE FROM %I', of_schema.name);
   END LOOP;
   PERFORM setval(of_class.oid, 1, false) FROM pg_class of_class
   WHERE relnamespace = 'public'::regnamespace AND relkind = 'S';
-  ALTER TABLE IF EXISTS audit_log ENABLE ALWAYS TRIGGER audit_log_keeps;
-  ALTER TABLE IF EXISTS agent_history ENABLE ALWAYS TRIGGER agent_history_keeps;
+  IF to_regclass('audit_log') IS NOT NULL THEN
+    ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_keeps;
+    ALTER TABLE agent_history ENABLE ALWAYS TRIGGER agent_history_keeps;
+  END IF;
 END
 $$
 """

@@ -94,7 +94,4 @@ def _key(name: str) -> int:
 ALL_PROJECTS: Final = _key("all projects")
 """Held shared by who writes in some projects, and alone by who looks at all of them to write."""
 
-EVENT_ORDER: Final = _key("event order")
-"""Held from the first event of a transaction to its commit: places of events are in the order of commit."""
-
 MIGRATION: Final = _key("migration")

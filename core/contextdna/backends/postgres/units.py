@@ -7,7 +7,6 @@ from typing import Any, Final
 from contextdna.backends.postgres.driver import Link
 from contextdna.backends.postgres.scopes import (
     ALL_PROJECTS,
-    EVENT_ORDER,
     Catalogue,
     Scope,
     Wide,
@@ -113,7 +112,6 @@ class WritingExecutor(_Executor):
         self._scopes = scopes
         self._has_looked = False
         self._events: list[Params] = []
-        self._orders_events = False
         self.tables: RelationalTransaction = tables_over(self)
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
@@ -175,14 +173,11 @@ class WritingExecutor(_Executor):
     async def _write_events(self) -> None:
         """Write the events that are held back.
 
-        Their places are drawn one by one with others' until the commit, so this comes as late as may be.
+        The first one keeps all others from writing events until the commit, so this comes as late as may be.
         """
         events, self._events = self._events, []
         for event in events:
             await self._enter(_EVENTS, event)
-        if not self._orders_events:
-            self._orders_events = True
-            await self._link.script(f"SELECT pg_advisory_xact_lock({EVENT_ORDER})")
         await self._link.run_many(_EVENTS, events)
 
     async def before_commit(self) -> None:

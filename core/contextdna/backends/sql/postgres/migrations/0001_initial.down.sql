@@ -35,3 +35,4 @@ DROP FUNCTION empty_embedding();
 DROP FUNCTION drop_embedding();
 DROP FUNCTION count_gone_embedding();
 DROP FUNCTION refuse_change();
+DROP FUNCTION order_events();

@@ -400,6 +400,18 @@ CREATE TABLE events (
   UNIQUE (project_id, id)
 );
 
+-- Whoever writes events draws their places, and commits, before the next one draws any. The lock is taken before the first
+-- row is made, so no transaction can get a place that is before one that others can see already.
+CREATE FUNCTION order_events() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended('contextdna event order', 0));
+  RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER events_in_order BEFORE INSERT ON events
+FOR EACH STATEMENT EXECUTE FUNCTION order_events();
+
 CREATE INDEX events_by_place ON events (seq);
 CREATE INDEX events_by_age ON events (at);
 
