@@ -87,7 +87,8 @@ class OpenCalls:
 def goes_on(method: str, params: Mapping[str, Any] | None, waiting_tools: Collection[str]) -> bool:
     """Tell whether a call goes on until something happens, or its connection ends."""
     if method == "tools/call":
-        return (params or {}).get("name") in waiting_tools
+        name = (params or {}).get("name")
+        return isinstance(name, str) and name in waiting_tools
     return method in UNANSWERED_METHODS
 
 

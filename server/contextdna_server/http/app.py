@@ -18,6 +18,7 @@ from contextdna import ContextDnaError, Hub, IntegrityFault, InvalidInput, NotFo
 from contextdna_server.http.affinity import Peers, TransportSessions, new_server_name
 from contextdna_server.http.authentication import AuthenticationLayer
 from contextdna_server.http.bodies import BodyLayer
+from contextdna_server.http.boundary import BoundaryLayer
 from contextdna_server.http.challenges import Challenges
 from contextdna_server.http.failures import FailureLayer
 from contextdna_server.http.hosts import HostLayer, check_hosts, is_loopback
@@ -164,7 +165,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = FailureLayer(app, settings.http)
     app = MetadataLayer(_OpenRoutes(app, readiness), settings)
     app = HostLayer(app, check_hosts(settings.http, host))
-    app = SlowClientLayer(app, settings.http)
+    app = SlowClientLayer(BoundaryLayer(app), settings.http)
     return HttpApp(app, name, streamable, sse, peers, open_requests, readiness, note)
 
 
