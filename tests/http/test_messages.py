@@ -1,11 +1,13 @@
 """Which bodies are messages, and what is said of the others."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp_types import jsonrpc_message_adapter
 
 from contextdna_server.http.messages import DEPTH_MAX, VALUES_MAX, MessageRefused, read_message
 
@@ -41,6 +43,13 @@ def test_messages_are_read(message: dict[str, Any]) -> None:
         (b'{"jsonrpc":"2.0","id":3,"method":4}', -32600, "message_invalid", 3),
         (b'{"jsonrpc":"2.0","id":3,"method":"m","params":[1]}', -32600, "message_invalid", 3),
         (b'{"jsonrpc":"2.0","id":3}', -32600, "message_invalid", 3),
+        (b'{"jsonrpc":"2.0","id":3,"method":"m","params":[]}', -32600, "message_invalid", 3),
+        (b'{"jsonrpc":"2.0","id":3,"result":"text"}', -32600, "message_invalid", 3),
+        (b'{"jsonrpc":"2.0","result":{}}', -32600, "message_invalid", None),
+        (b'{"jsonrpc":"2.0","id":1.5,"result":{}}', -32600, "message_invalid", None),
+        (b'{"jsonrpc":"2.0","id":3,"error":"text"}', -32600, "message_invalid", 3),
+        (b'{"jsonrpc":"2.0","id":3,"error":{"code":"a","message":"b"}}', -32600, "message_invalid", 3),
+        (b'{"jsonrpc":"2.0","error":{"code":1,"message":"b"}}', -32600, "message_invalid", None),
         (b'{"jsonrpc":"2.0","id":3,"method":"m"', -32700, "message_invalid", 3),
         (b'{"method":"m","params":{"a":[[[,"id":5,"jsonrpc":"2.0"}', -32700, "message_invalid", 5),
         (b'{"jsonrpc":"2.0","id":"x","id":"y","method":"m"}', -32700, "message_invalid", "x"),
@@ -72,6 +81,28 @@ def test_what_is_no_message_is_refused(body: bytes, rpc_code: int, code: str, ca
 
 def test_a_pair_of_surrogates_is_a_character() -> None:
     assert read_message(in_params('"\\ud83e\\uddec"'))["params"] == {"a": "\U0001f9ec"}
+
+
+MEMBERS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"jsonrpc": st.just("2.0")},
+    optional={
+        "id": st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+        "method": st.sampled_from(["ping", "initialize", ""]) | st.none() | st.integers(),
+        "params": st.none() | st.just({}) | st.just([]) | st.integers(),
+        "result": st.none() | st.just({}) | st.just([]) | st.text(max_size=3),
+        "error": st.none()
+        | st.fixed_dictionaries(
+            {}, optional={"code": st.integers() | st.text(max_size=1), "message": st.text() | st.none()}
+        ),
+    },
+)
+
+
+@given(MEMBERS)
+def test_what_is_read_the_sdk_takes(said: dict[str, Any]) -> None:
+    """What it does not take it would repeat in its answer and, over HTTP+SSE, in a log."""
+    with suppress(MessageRefused):
+        jsonrpc_message_adapter.validate_python(read_message(json.dumps(said).encode()), by_name=False)
 
 
 @given(st.binary(max_size=60) | st.text('{}[]",:\\u0dnull1 .eE', max_size=60).map(str.encode))

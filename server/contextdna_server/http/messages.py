@@ -149,8 +149,20 @@ def _is_message(message: object) -> TypeGuard[dict[str, Any]]:
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or asks_under_an_odd_id(message):
         return False
     if "method" in message:
-        return isinstance(message["method"], str) and isinstance(message.get("params") or {}, dict)
-    return bool(message.keys() & {"result", "error"})
+        return isinstance(message["method"], str) and isinstance(message.get("params"), dict | None)
+    return _is_answer(message)
+
+
+def _is_answer(message: dict[str, Any]) -> bool:
+    """Tell an answer in MCP's form: others would come back in the SDK's refusal and, over HTTP+SSE, in its log."""
+    call_id, error = message.get("id"), message.get("error")
+    is_named = isinstance(call_id, int | str) and not isinstance(call_id, bool)
+    if isinstance(message.get("result"), dict):
+        return is_named
+    if not isinstance(error, dict) or "id" not in message or "result" in message:
+        return False
+    is_told = isinstance(error.get("code"), int) and isinstance(error.get("message"), str)
+    return is_told and (is_named or call_id is None)
 
 
 def _id_in(message: object) -> int | str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import anyio
 from mcp.server.lowlevel import Server
@@ -34,6 +36,7 @@ MCP_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
 MESSAGES_PATH: Final = "/messages"
 
+_STREAM_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DELETED_MAX: Final = 10_000
 _SDK_BODY_BYTES_MAX: Final = 1 << 40  # the body layer before us has the limit
 
@@ -267,6 +270,9 @@ class HttpSse:
                 await self._refuse(scope, send)
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _names_stream(scope):
+            await self._refuse(scope, send)
+            return
         is_missing = False
 
         async def send_unless_missing(message: Message) -> None:
@@ -286,6 +292,12 @@ class HttpSse:
         )
         await self._note(scope["state"]["credential"].principal, error)
         await answer(Refusal(error, 404), send)
+
+
+def _names_stream(scope: Scope) -> bool:
+    """Tell whether a message names a stream in the one form that names are given in: the SDK would log any other."""
+    named = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [])
+    return len(named) == 1 and _STREAM_NAME.fullmatch(named[0]) is not None
 
 
 async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, send: Send, *, body: bytes) -> None:
