@@ -245,6 +245,9 @@ def _reasons(op: Operation, entry: Ranked, item: VisibleRecord, plan: Plan, evid
     mixed = (("importance", part.importance), ("recency", part.recency))
     if plan.has_text:
         yield from _text_reasons(entry.candidate.id, part, plan, evidence)
+    elif plan.understood.only_time:
+        yield from _text_reasons(entry.candidate.id, part, plan, evidence)
+        yield "of its time first, then recent and important: the query states only a time"
     elif plan.understood.no_words:
         yield "recent and important first: the query has no searchable word"
     else:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from contextdna.domain.access import Action
+from contextdna.domain.begun_answers import BegunAnswers
 from contextdna.domain.encryption import Binding, ProjectKeys
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.held_rankings import HeldRankings
@@ -48,6 +49,8 @@ class Operation:
     """What ``semantics`` searches by meaning with; None without an embedder."""
     rankings: HeldRankings[Any] | None = None
     """What was ranked lately, for a call that only reads; None where nothing is to be held."""
+    begun: BegunAnswers[Any] | None = None
+    """Answers of which pages were given; None where nothing is to be held."""
     count_tokens: Callable[[str], int] = estimate_tokens
     """Counts the tokens of a text as a language model does, or estimates them, erring high."""
 

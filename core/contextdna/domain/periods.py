@@ -6,7 +6,7 @@ clear is none: what is found here only prefers records, so that a wrong guess co
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
@@ -22,6 +22,8 @@ class Period:
     until: datetime | None
     words: tuple[str, ...]
     """The words that say it, normalised. They are searched for, too: dates stand in texts."""
+    is_dated: bool = False
+    """It is a date in figures, as it may stand in texts: not "yesterday", nor "in May"."""
 
     def holds(self, at: datetime) -> bool:
         """Tell whether a time is within."""
@@ -152,7 +154,9 @@ def find_period(text: str, *, now: datetime) -> Period | None:
             if moved:
                 return moved
             if span is not None:
-                return _opened(span, told.get("at", ""), tuple(words(match[0])))
+                said = tuple(words(match[0]))
+                is_dated = read in _DATED and any(word[-1].isdecimal() for word in said)
+                return replace(_opened(span, told.get("at", ""), said), is_dated=is_dated)
     return None
 
 
@@ -382,6 +386,9 @@ def _rules() -> Iterator[tuple[str, _Read]]:
     yield rf"(?:{_AT}|letzten\s+){_WEEKDAY}", _weekday
     yield rf"{_IN}{_MONTH}(?!\s+\d)", _date
     yield rf"{_IN}(?:jahr\s+)?{_YEAR}{_SENTENCE_GOES_ON}", _date
+
+
+_DATED: Final = frozenset({_date, _quarter, _between})
 
 
 @cache

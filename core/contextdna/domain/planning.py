@@ -88,8 +88,8 @@ class Plan:
 
     @property
     def has_text(self) -> bool:
-        """Tell whether the question has words to look for, held by the index or not."""
-        return bool(self.understood.words or self.understood.phrases)
+        """Tell whether the question has words that decide what is found, held by the index or not."""
+        return bool(self.understood.words or self.understood.phrases) and not self.understood.only_time
 
 
 async def plan(op: Operation, text: str) -> Plan:
@@ -100,6 +100,7 @@ async def plan(op: Operation, text: str) -> Plan:
     quoted = [_phrase_forms(op, stems) for stems in understood.phrase_forms]
     most = max(op.settings.search.query_terms_max - len(quoted), 1)  # a long text costs no more than a long question
     terms = tuple(sorted(_terms(op, understood, statistics))[:most])
+    stages = _dated(op, understood, terms) if understood.only_time else _stages(op, quoted, terms, statistics.records)
     return Plan(
         text,
         understood,
@@ -109,8 +110,8 @@ async def plan(op: Operation, text: str) -> Plan:
         open_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.open),
         sealed_marks=tuple((mark(token), place) for place, term in enumerate(terms) for token in term.sealed),
         words_mean=max(statistics.words / max(statistics.records, 1), 1.0),
-        stages=tuple(stage for stage in _stages(op, quoted, terms, statistics.records) if stage),
-        event=statistics.event,
+        stages=tuple(stage for stage in stages if stage),
+        event=0 if understood.only_time else statistics.event,  # what is of a time is no ranking to hold
     )
 
 
@@ -188,6 +189,14 @@ def _stages(op: Operation, quoted: Sequence[Forms], terms: Sequence[Term], recor
     if wide > rare:
         common = Sought(Match(_any(terms[rare:wide])), search.found_max, _records(terms[rare:wide]))
         yield tuple(sought for sought in (*narrow, common) if sought.match)
+
+
+def _dated(op: Operation, understood: Understood, terms: Sequence[Term]) -> Iterator[Stage]:
+    """Give what to look for where only a date is asked for: records that hold all of its words."""
+    if terms and len(terms) == len(understood.words):
+        yield (
+            Sought(Match((), tuple(term.forms for term in terms)), op.settings.search.candidates_max, terms[0].records),
+        )
 
 
 def _rare_first(op: Operation, terms: Sequence[Term]) -> int:

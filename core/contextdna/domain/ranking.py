@@ -24,6 +24,8 @@ from contextdna.values.settings import SearchSettings
 # Source: the formula, S. Robertson, H. Zaragoza (2009), 3.15; the values, measured, see docs/decisions/0021.
 K1: Final = 1.2
 B: Final = 0.3
+_TIME_ALONE: Final = 0.75
+"""What being of the time is worth where nothing else is asked for, of what a text is that holds the date itself."""
 _PLACES: Final = (1.0, 0.8)  # of what the next one gets, those one and two places off; as measured
 
 
@@ -132,7 +134,8 @@ class Weights:
         for place, times in said.times:  # the loop of each question that takes longest
             total += rarities[place] * times * (K1 + 1) / (times + norm)
             held |= 1 << place
-        return Lexical(total * (1 + self.coverage * self.of_held(held)), held)
+        weight = self.weighed.get(held)
+        return Lexical(total * (1 + self.coverage * (self.of_held(held) if weight is None else weight)), held)
 
     def of_held(self, held: int) -> float:
         """Weigh some words together, given as a bit for each place."""
@@ -248,6 +251,7 @@ def rank(
     agents, period = _Named(plan.understood), plan.understood.period
     half_life_s = search.recency_half_life_days * 86_400
     text_weight, weights = _weights(plan, search)
+    period_weight = _period_weight(plan, search)
     ranked = []
     for candidate in candidates:
         created_s = candidate.created_us / 1_000_000
@@ -258,7 +262,7 @@ def rank(
             mixed += text_weight * evidence.text(candidate.id, search.semantic_weight)
         score = mixed / weights
         if timely:
-            score += search.period_weight
+            score += period_weight
         named = candidate.owner_id in agents
         if named:
             score += search.name_weight
@@ -284,7 +288,7 @@ def parts(entry: Ranked, plan: Plan, evidence: Evidence, search: SearchSettings)
         semantic=semantic_weight * evidence.nearness(record_id) * text_weight / weights,
         importance=search.importance_weight * entry.candidate.importance / weights,
         recency=search.recency_weight * entry.recency / weights,
-        period=search.period_weight * entry.timely,
+        period=_period_weight(plan, search) * entry.timely,
         name=search.name_weight * entry.named,
         grant=search.grant_weight * bool(entry.candidate.granted),
     )
@@ -292,8 +296,13 @@ def parts(entry: Ranked, plan: Plan, evidence: Evidence, search: SearchSettings)
 
 def _weights(plan: Plan, search: SearchSettings) -> tuple[float, float]:
     """Give the weight of the text, and of all that is mixed."""
-    text_weight = search.lexical_weight if plan.has_text else 0.0
+    text_weight = search.lexical_weight if plan.has_text or plan.understood.only_time else 0.0
     return text_weight, text_weight + search.importance_weight + search.recency_weight or 1.0
+
+
+def _period_weight(plan: Plan, search: SearchSettings) -> float:
+    """Give what being of the time adds: little, but where the question asks for nothing else."""
+    return search.period_weight + (_TIME_ALONE * search.lexical_weight if plan.understood.only_time else 0.0)
 
 
 class _Named(dict[AgentId, bool]):

@@ -182,3 +182,32 @@ STOP_WORDS: Final[Mapping[Language, frozenset[str]]] = {
             ты у уж уже хорошо хоть чего чем через что чтоб чтобы чуть эти этого этой этом этот эту я""",
     }.items()
 }
+FILLERS: Final[Mapping[Language, frozenset[str]]] = {
+    language: frozenset(listed.split())
+    for language, listed in {
+        Language.ENGLISH: """add added anything change changed changes create created decide decided discuss discussed
+            done everything find found go going gone happen happened happening happens know known learn learned
+            learning learnt list log logged made make much new news note noted occur occurred please record recorded
+            records remember remembered save saved say said show something store stored talk talked talking tell
+            thing things told update updated updates us want went work worked working yet""",
+        Language.GERMAN: """änderte änderungen ändern ablief besprach besprachen besprochen bitte entschied entschieden
+            ereignet ereignisse erfahren erledigt erledigten gab geändert geben gefunden gelaufen gelernt gemacht
+            gemerkt gesagt geschah geschehen gesichert gespeichert getan gewusst gezeigt gibt ging lernte lernten lief
+            los machte machten neu neue neuem neuen neuer neues neuigkeiten notiert passieren passiert passierte tat
+            taten tun wissen zeig zeige""",
+        Language.FRENCH: """ajouté apprenons appris arrivé arrivée avancé changé changements chose choses connu créé
+            décidé dit discuté enregistré enregistrée enregistrées enregistrés fait faire faites faits mémorisé modifié
+            neuf neuve noté nouveau nouveaux nouveautés nouvel nouvelle nouvelles parlé passe passé passée produit
+            quelque quoi rien savoir stocké stockée stockées stockés su tout travaillé trouvé""",
+        Language.SPANISH: """almacenado almacenó añadido aprendido aprendimos aprendió cambió cambiado cambios cosa
+            cosas creado decidido decidieron decidimos decidió dicho discutido discutimos dijo grabado guardado guardó
+            guardó hablamos hablado hace hacer hecho hicieron hicimos hizo novedades nueva nuevas nuevo nuevos ocurre
+            ocurrido ocurrió pasa pasado pasó registrado registró sabemos sucedido sucedió trabajado trabajamos
+            visto""",
+    }.items()
+}
+"""What a question says that asks for all there is, in the languages whose times are understood.
+
+Verbs of happening, doing and keeping, those of deciding and telling, and what is new of things: they say nothing of
+what it is about.
+"""

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from contextdna.domain.languages import MARKED_LANGUAGES, detect_words, phrase_stems, stems
 from contextdna.domain.periods import Period, find_period
-from contextdna.domain.stop_words import STOP_WORDS
+from contextdna.domain.stop_words import FILLERS, STOP_WORDS
 from contextdna.domain.tokens import Tokeniser, quoted_phrases, words
 from contextdna.values.language import Language
 from contextdna.values.search import Phrase
@@ -35,6 +35,11 @@ class Understood:
     """The language of the question."""
     languages: tuple[Language, ...]
     """The languages that its words are looked for in, its own first."""
+    only_time: bool
+    """It states a time and asks for nothing in particular: answer with what is of that time.
+
+    Its words are those of a date, where it is one that texts may hold.
+    """
     no_words: bool
     """It says something, but only in stop words and signs: answer as if it were empty, and say so."""
 
@@ -53,8 +58,12 @@ def understand(
     """
     quoted, rest = quoted_phrases(text)
     phrases = tuple(tuple(words(phrase)) for phrase in quoted)
-    said = words(rest)
+    said = all_said = words(rest)
     language = detect_words(said, default_language)
+    period = find_period(rest, now=now)
+    only_time = not phrases and period is not None and _asks_for_all(said, period)
+    if only_time:
+        said = _date_words(period)
     asked = tuple(dict.fromkeys((language, default_language, Language.ENGLISH, *languages)))
     first_words: dict[tuple[str, ...], str] = {}
     for word in said:
@@ -64,14 +73,28 @@ def understand(
     return Understood(
         phrases=phrases,
         words=tuple(forms),
-        said=frozenset(said).union(*phrases),
+        said=frozenset(all_said).union(*phrases),
         forms=forms,
         phrase_forms=tuple(tuple(phrase_stems(phrase, asked)) for phrase in phrases),
-        period=find_period(rest, now=now),
+        period=period,
         language=language,
         languages=asked,
+        only_time=only_time,
         no_words=not forms and not phrases and bool(text.strip()),
     )
+
+
+def _date_words(period: Period | None) -> list[str]:
+    """Give the words of a date that texts may hold, without the prepositions of any language."""
+    if period is None or not period.is_dated:
+        return []
+    return [word for word in period.words if not any(word in STOP_WORDS[language] for language in FILLERS)]
+
+
+def _asks_for_all(said: Sequence[str], period: Period) -> bool:
+    """Tell whether a question says nothing beside its time but what one language asks for all there is with."""
+    rest = set(said).difference(period.words)
+    return any(rest <= STOP_WORDS[language] | fillers for language, fillers in FILLERS.items())
 
 
 async def spoken(spaces: Iterable[Tokeniser], count: Count) -> tuple[Language, ...]:

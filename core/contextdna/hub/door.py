@@ -18,6 +18,7 @@ from contextdna.domain.access import (
     require_unretired,
     resolve_actor,
 )
+from contextdna.domain.begun_answers import BegunAnswers
 from contextdna.domain.encryption import ProjectKeys, Vault
 from contextdna.domain.frequencies import Frequencies
 from contextdna.domain.held_rankings import HeldRankings
@@ -84,6 +85,7 @@ class Door:
         self._sightings = Sightings(settings.work.coordinator_silence_s)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
         self._rankings: dict[ProjectId, HeldRankings[Any]] = {}
+        self._begun: dict[ProjectId, BegunAnswers[Any]] = {}
 
     async def write(self, caller: Caller, action: Action, run: Run[R]) -> R:
         """Run a changing operation: row, audit entry and event commit together, or nothing does.
@@ -148,6 +150,7 @@ class Door:
         async def unit(tx: Transaction) -> tuple[R, ReadTrace]:
             op = await self._begin(tx, caller, action, attempt)
             op.rankings = self._rankings_of(op.project_id)
+            op.begun = self._begun_of(op.project_id)
             answer = await run(op)
             attempt.missed = _missed(op)
             attempt.is_unseen = action not in OF_NO_PROJECT and not await self._sightings.has_seen(op)
@@ -233,6 +236,13 @@ class Door:
         held = self._rankings.get(project_id)
         if held is None and (most := self.settings.search.rankings_held_max):
             held = self._rankings.setdefault(project_id, HeldRankings(most))
+        return held
+
+    def _begun_of(self, project_id: ProjectId) -> BegunAnswers[Any] | None:
+        """Give what is held of a project's answers whose pages are being given."""
+        held = self._begun.get(project_id)
+        if held is None and self.settings.search.rankings_held_max:
+            held = self._begun.setdefault(project_id, BegunAnswers())
         return held
 
     async def _audit_refusal(self, caller: Caller, action: Action, attempt: _Attempt, error: ContextDnaError) -> None:
