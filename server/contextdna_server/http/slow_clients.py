@@ -29,7 +29,8 @@ TARGET_BYTES_MAX: Final = 8192
 LINGER_S: Final = 1.0
 """How long the rest of a body is taken, and thrown away, so that its sender reads the answer. Source: RFC 9112, 9.6."""
 
-LINGER_BYTES_MAX: Final = 1024 * 1024
+LINGER_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Well over ``http.body_bytes_max``: a proxy that cannot write on takes that for a fault of the server."""
 
 logger = logging.getLogger(__name__)
 
