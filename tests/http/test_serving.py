@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from contextdna import SettingsInvalid
 from contextdna_server.commands.serve_http import serve_http
+from contextdna_server.http.serving import DrainingServer
 from contextdna_server.settings import load_settings
 
 RETRIEVE = {
@@ -137,3 +139,20 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
     paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return paths
+
+
+@pytest.mark.parametrize(
+    ("numbers", "hurries"),
+    [
+        ((signal.SIGTERM, signal.SIGTERM), False),
+        ((signal.SIGINT, signal.SIGTERM), False),
+        ((signal.SIGTERM, signal.SIGINT), True),
+        ((signal.SIGINT, signal.SIGINT), True),
+    ],
+)
+def test_only_an_interrupt_hurries_a_server_that_ends(numbers: tuple[signal.Signals, ...], hurries: bool) -> None:
+    server = DrainingServer(uvicorn.Config("unused"), on_drain=lambda: None, with_signals=True)
+    with server.capture_signals():
+        for number in numbers:
+            signal.raise_signal(number)
+    assert (server.should_exit, server.force_exit) == (True, hurries)

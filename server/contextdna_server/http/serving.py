@@ -50,7 +50,11 @@ class DrainingServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at SIGTERM and SIGINT, hurry at a second one; unlike uvicorn, do not raise them again at the end."""
+        """Stop at SIGTERM and SIGINT, hurry at SIGINT after that; unlike uvicorn, do not raise them again at the end.
+
+        A worker gets two in an orderly end: of a terminal or service manager, which reach all processes, and of its
+        supervisor.
+        """
         if not self._with_signals:
             yield
             return
@@ -62,8 +66,8 @@ class DrainingServer(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _stop(self, _number: int, _frame: object) -> None:
-        self.force_exit = self.should_exit
+    def _stop(self, number: int, _frame: object) -> None:
+        self.force_exit = self.should_exit and number == signal.SIGINT
         self.should_exit = True
 
 
