@@ -435,7 +435,7 @@ def test_signal_after_end_of_input_cancels_at_once(start: Callable[..., Program]
     program.initialize()
     program.start_slow_call(2)
     program.stdin.close()
-    assert any(b"input ended: 1 calls" in line for line in program.stderr)
+    assert any(b"the connection ends: 1 calls" in line for line in program.stderr)
     program.process.send_signal(signal.SIGTERM)
     program.assert_ended_well()
     assert (program.notes / "cancelled").exists()
