@@ -186,7 +186,7 @@ async def test_a_host_is_named_once(target: Attacked) -> None:
     assert await only_answer(target, head("x", b"Host: localhost\r\n", LENGTH) + PING) == (400, "http_invalid")
     unnamed = head("x", LENGTH).replace(b"Host: localhost\r\n", b"") + PING
     assert await only_answer(target, unnamed) == (400, "http_invalid")
-    assert await only_answer(target, b"GET /healthz HTTP/1.0\r\n\r\n") == (421, "host_not_allowed")
+    assert await only_answer(target, b"GET /mcp HTTP/1.0\r\n\r\n") == (421, "host_not_allowed")
 
 
 async def test_an_address_that_names_another_host_is_not_followed(target: Attacked) -> None:

@@ -173,6 +173,13 @@ async def test_nobody_calls_without_a_token(tmp_path: Path) -> None:
         assert (await http.get("/readyz")).status_code == 200
 
 
+async def test_health_is_told_by_whatever_name_a_load_balancer_asks(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        for path in ("/healthz", "/readyz"):
+            assert (await http.get(path, headers={"Host": "10.0.0.7:8000"})).status_code == 200
+        assert (await http.post("/mcp", json=RETRIEVE, headers={"Host": "10.0.0.7:8000"})).status_code == 421
+
+
 async def test_open_requests_end_when_their_token_is_revoked(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         token = await server.token("maria")

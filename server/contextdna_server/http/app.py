@@ -109,8 +109,8 @@ def check_http(settings: Settings, host: str) -> None:
 def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, run_folder: Path) -> HttpApp:
     """Put the transports and every layer around a server.
 
-    A request passes, from outside in: time limits on the wire, host and origin, what needs no credential, its
-    credential, limits per caller, its body, scopes, and the watch over open requests.
+    A request passes, from outside in: time limits on the wire, health, host and origin, what else needs no credential,
+    its credential, limits per caller, its body, scopes, and the watch over open requests.
 
     Args:
         server: What is served; its identity is ``caller``.
@@ -163,14 +163,15 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = LimitLayer(app, settings.http, callers=callers, note=note)
     app = AuthenticationLayer(app, authenticator, note, challenges)
     app = FailureLayer(app, settings.http)
-    app = MetadataLayer(_OpenRoutes(app, readiness), settings)
+    app = MetadataLayer(app, settings)
     app = HostLayer(app, check_hosts(settings.http, host))
+    app = _HealthRoutes(app, readiness)
     app = SlowClientLayer(BoundaryLayer(app), settings.http)
     return HttpApp(app, name, streamable, sse, peers, open_requests, readiness, note)
 
 
-class _OpenRoutes:
-    """Serves what needs no credential."""
+class _HealthRoutes:
+    """Tells load balancers and containers, which ask by address, how the server is; it gives nothing else away."""
 
     def __init__(self, app: ASGIApp, readiness: _Readiness) -> None:
         self._app = app
