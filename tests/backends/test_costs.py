@@ -103,6 +103,7 @@ async def test_a_list_costs_nothing_by_what_is_older_or_newer_than_its_time(
     async def look(executor: ReadingExecutor) -> None:
         await Records(executor).list_recent(ANNA, time, now=NOW, limit=10)
         await Records(executor).list_recent(ANNA, RecordFilter(kinds=(Kind.ARTIFACT,)), now=NOW, limit=10)
+        await Records(executor).count_visible_tasks(ANNA, now=NOW)
         await Records(executor).count_visible(ANNA, now=NOW, since=T0 + timedelta(seconds=2))
 
     await many(database, PROJECT, created_at=T0 - timedelta(seconds=1))

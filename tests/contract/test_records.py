@@ -577,6 +577,19 @@ async def test_count_visible_groups_by_kind_level_and_type(database: Database) -
     }
 
 
+async def test_tasks_are_counted_by_status(database: Database) -> None:
+    statuses = {"a": "open", "b": "open", "c": "done"}
+    tasks = [make_indexed(name, kind=Kind.TASK, type=status, tier="") for name, status in statuses.items()]
+    hidden = make_indexed("d", kind=Kind.TASK, type="open", tier="", level=Level.PRIVATE, owner_id=BOB)
+    await insert(database, *tasks, hidden, make_indexed("e", type="open"))
+    counts = await database.read(lambda tx: tx.records.count_visible_tasks(make_reader(), now=NOW))
+    assert counts == {"open": 2, "done": 1}
+    assert await database.read(lambda tx: tx.records.count_visible_tasks(make_reader(BOB), now=NOW)) == {
+        "open": 3,
+        "done": 1,
+    }
+
+
 async def test_counts_may_begin_at_a_time(database: Database) -> None:
     await insert(database, *(make_indexed(f"m{n}", created_at=minutes(-n)) for n in range(5)))
     counts = await database.read(lambda tx: tx.records.count_visible(make_reader(), now=NOW, since=minutes(-2)))

@@ -216,6 +216,7 @@ READS = st.one_of(
     calls("records.candidates", READERS, LOOSE_FILTERS, RECORD_ID_LISTS, now=TIMES),
     calls("records.neighbours", READERS, LOOSE_FILTERS, RECORD_ID_LISTS, now=TIMES, within_s=st.sampled_from([60, 90])),
     calls("records.count_visible", READERS, now=TIMES, since=st.none() | TIMES),
+    calls("records.count_visible_tasks", READERS, now=TIMES),
     calls("records.moment", PROJECTS, place=st.integers(1, 3), since=st.none() | TIMES, until=st.none() | TIMES),
     calls(
         "records.conversation",

@@ -1,7 +1,6 @@
 """Tasks as their reader may see them: one, or a page of many."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -66,13 +65,11 @@ async def _explain(op: Operation, query: TaskQuery, assignee: AgentId) -> str:
     """Say why there are no tasks: what was searched, what is visible there, and who may have been meant."""
     if query.cursor:
         return "There are no further tasks."
-    counts: Counter[str] = Counter()
-    for (kind, _, status), records in (await op.tx.records.count_visible(op.actor.reader, now=op.now)).items():
-        counts[status] += records if kind is Kind.TASK else 0
+    counts = await op.tx.records.count_visible_tasks(op.actor.reader, now=op.now)
     scope = f"project {op.project_id}, as agent {op.actor.agent_id}"
-    if not counts.total():
+    if not counts:
         return f"No task is visible in {scope} yet."
-    by_status = ", ".join(f"{records} {status}" for status, records in sorted(counts.items()) if records)
+    by_status = ", ".join(f"{records} {status}" for status, records in sorted(counts.items()))
     said = f"No task matches in {scope}; visible there: {by_status}."
     near = await near_agents(op, assignee) if assignee else ()
     return f"{said} No agent of that name is known; near: {', '.join(near)}." if near else said

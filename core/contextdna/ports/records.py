@@ -154,6 +154,10 @@ class RecordTable(Protocol):
         """Count living, visible records that were created since, by kind, level label and type."""
         ...
 
+    async def count_visible_tasks(self, reader: Reader, *, now: datetime) -> dict[str, int]:
+        """Count living, visible tasks by status: what ``count_visible`` says of them."""
+        ...
+
     async def conversation(
         self,
         reader: Reader,

@@ -255,6 +255,13 @@ class InMemoryRecords:
         records = [record for record in records if since is None or record.created_at >= since]
         return dict(Counter((record.kind, record.level.label, record.type) for record in records))
 
+    async def count_visible_tasks(self, reader: Reader, *, now: datetime) -> dict[str, int]:
+        """Count living, visible tasks by status."""
+        counts: Counter[str] = Counter()
+        for (kind, _, status), records in (await self.count_visible(reader, now=now)).items():
+            counts[status] += records if kind is Kind.TASK else 0
+        return dict(+counts)
+
     async def conversation(
         self,
         reader: Reader,

@@ -227,6 +227,10 @@ class Records:
         rows = await self._rows("records_visible_counts", params)
         return {(kind_of(kind), level_of(level).label, type_): count for kind, level, type_, count in rows}
 
+    async def count_visible_tasks(self, reader: Reader, *, now: datetime) -> dict[str, int]:
+        """Count living, visible tasks by status."""
+        return dict(await self._rows("tasks_visible_counts", (*reader_params(reader, now), micros(now))))
+
     async def conversation(
         self,
         reader: Reader,

@@ -308,6 +308,9 @@ SELECT count(*) FROM records WHERE project_id = $1
 SELECT r.kind, r.level, r.type, count(*) FROM records r
 WHERE ($8::timestamptz IS NULL OR r.created_at >= $8) AND {visible} AND {living} GROUP BY 1, 2, 3
 
+-- name: tasks_visible_counts
+SELECT r.type, count(*) FROM records r WHERE r.kind = 'task' AND {visible} AND {living} GROUP BY 1
+
 -- name: conversation
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
 FROM records r LEFT JOIN record_access a ON a.project_id = r.project_id AND a.seq = r.seq

@@ -286,6 +286,10 @@ SELECT count(*) FROM records INDEXED BY records_by_recency WHERE project_id = ?1
 SELECT r.kind, r.level, r.type, count(*) FROM records r INDEXED BY records_by_recency
 WHERE r.created_at >= coalesce(?8, -(1 << 62)) AND {visible} AND {living} GROUP BY 1, 2, 3
 
+-- name: tasks_visible_counts
+SELECT r.type, count(*) FROM records r INDEXED BY records_by_task
+WHERE r.kind = 'task' AND {visible} AND {living} GROUP BY 1
+
 -- name: conversation
 SELECT {record}, {granted_by}, coalesce(a.access_count, 0)
 FROM records r INDEXED BY records_by_session LEFT JOIN record_access a ON a.seq = r.seq
