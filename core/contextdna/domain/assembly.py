@@ -6,8 +6,9 @@ from typing import Final
 
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan
-from contextdna.domain.ranking import NOTHING, Evidence, Parts, Ranked, parts
+from contextdna.domain.ranking import Evidence, Ranked
 from contextdna.domain.readable import one_line, readable
+from contextdna.domain.reasons import Reasons
 from contextdna.domain.tokens import estimate_tokens, normalised
 from contextdna.errors import IntegrityFault
 from contextdna.values.ids import RecordId
@@ -25,6 +26,8 @@ Source: about 160 characters of JSON, 21 tokens of them the id, counted as docs/
 """
 _LINE_OVERHEAD_TOKENS: Final = 50
 """The same in a compact answer. Source: about 120 characters of JSON, counted likewise."""
+_WHY_TOKENS: Final = 25
+"""Of reasons, which every hit has, at least."""
 _FIELD_TOKENS: Final = 4
 """Of a field that not every hit has, beside its text."""
 _ID_TOKENS: Final = 24
@@ -32,18 +35,17 @@ _ID_TOKENS: Final = 24
 _SHOWN_TOKENS_MIN: Final = 20  # of the first hit's content
 _LINE_CHARS: Final = 120
 _CHARS_PER_TOKEN_MAX: Final = 8  # no text has more on average: a longer one does not fit, and is not counted
-_REASON_WORDS_SHOWN: Final = 12
 _CLIP_TOKENS_MIN: Final = 80  # below this a cut content says too little
 _SHARES: Final = 4  # as many long records at least share an answer
 _CUT: Final = " …"
-_SHOWN_MIN: Final = 0.005  # a part of a score that is less is no reason
-_REASON_CHARS_MAX: Final = 40
 _SAME_NAMED_MAX: Final = 8  # of those that a hit stands for; a filter by tag or time finds the others
-_ALIKE_CHARS_MIN: Final = 20  # what is shorter is hardly a statement: "yes", said twice, answers two questions
-_ALIKE_CHARS_FIRST: Final = 2_000  # the rest of longer texts is compared where these are the same
+_ALIKE_BYTES_MIN: Final = 16  # what is shorter is hardly a statement: "yes", said twice, answers two questions
+_ALIKE_CHARS_FIRST: Final = 2_000  # texts that begin alike are compared whole
 _OPENING: Final = "\"'`([\u201c\u2018\u201e\u00ab"
 _CLOSING: Final = ".,;:!\u2026\u3002\"'`)]\u201d\u2019\u201c\u00bb"
 """Signs at the edges of words that change nothing. Others may: "-5", "C++", "ready?"."""
+_SPACES_AND_SIGNS: Final = bytes(code for code in range(0x80) if not chr(code).isalnum())
+_SMALL: Final = bytes(range(256)).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class Assembled:
     consumed: int
     """Entries of the page that are shown, folded or unreadable; the next page begins behind them."""
     tokens: int
+
+
+def likely_hits_max(max_tokens: int, detail: Detail) -> int:
+    """Give how many hits of few words fit an answer, so that no more records are read at first."""
+    overhead = _LINE_OVERHEAD_TOKENS if detail is Detail.COMPACT else _HIT_OVERHEAD_TOKENS + _WHY_TOKENS
+    return max(max_tokens - _ANSWER_OVERHEAD_TOKENS, 0) // overhead + 1
 
 
 def assemble(
@@ -103,15 +111,16 @@ class _Answer:
         self._op = op
         self._share = max_tokens // _SHARES
         self._compact = compact
-        self._places: dict[tuple[Level, str], list[int]] = {}
+        self._places: dict[tuple[Level, bytes], list[int]] = {}
 
     def take(self, hit: Hit) -> bool:
         """Show a hit, or fold it into one that says the same; False where there is no room for it."""
-        begins = _compared(hit.content[:_ALIKE_CHARS_FIRST])
+        begins = _begins(hit.content)
         places = self._places.setdefault((hit.record.level, begins), [])
-        if len(begins) >= _ALIKE_CHARS_MIN:
+        if places and len(begins) >= _ALIKE_BYTES_MIN:
+            compared = _compared(hit.content)
             for place in places:
-                if _alike(self.shown[place].whole.content, hit.content):
+                if compared == _compared(self.shown[place].whole.content):
                     return self._fold(place, hit)
         fitted = self._line(hit, self.left) if self._compact else self._content(hit, self.left)
         if fitted is None:
@@ -196,11 +205,11 @@ def _around(texts: Iterable[str]) -> int:
     return estimate_tokens('","'.join(filter(None, texts)))
 
 
-def _alike(first: str, second: str) -> bool:
-    """Tell whether two texts that begin alike go on alike."""
-    if len(first) <= _ALIKE_CHARS_FIRST >= len(second):
-        return True
-    return _compared(first) == _compared(second)
+def _begins(text: str) -> bytes:
+    """Give the letters and digits that a text begins with: few texts share them, and these are compared."""
+    text = text[:_ALIKE_CHARS_FIRST]
+    text = text if text.isascii() else normalised(text)
+    return text.encode("utf-8", "surrogatepass").translate(_SMALL, _SPACES_AND_SIGNS)
 
 
 def _compared(text: str) -> str:
@@ -216,76 +225,28 @@ def _opened(
 ) -> Iterator[tuple[int, Hit]]:
     """Open the records of a page one by one, each with its place on it."""
     unreadable = 0
+    reasons = Reasons(plan, evidence, op.settings.search)
     for position, entry in enumerate(page):
         item = seen.get(entry.candidate.id)
         if item is None:
             continue
         try:
-            yield position, _hit(op, entry, item, plan, evidence)
+            yield position, _hit(op, entry, item, reasons)
         except IntegrityFault:  # one damaged record must not hide the others; the audit entry tells
             unreadable += 1
             op.note(unreadable=unreadable)
 
 
-def _hit(op: Operation, entry: Ranked, item: VisibleRecord, plan: Plan, evidence: Evidence) -> Hit:
+def _hit(op: Operation, entry: Ranked, item: VisibleRecord, reasons: Reasons) -> Hit:
     body = op.open(item.record)
     return Hit(
         record=item.record,
         content=readable(item.record.kind, body),
         tags=tuple(body.get("tags", ())),
         score=round(entry.score, 4),
-        why=tuple(_reasons(op, entry, item, plan, evidence)),
+        why=tuple(reasons.of(entry, item.granted_by)),
         granted_by=item.granted_by,
     )
-
-
-def _reasons(op: Operation, entry: Ranked, item: VisibleRecord, plan: Plan, evidence: Evidence) -> Iterator[str]:
-    """Say why a record is there: the parts of its score, and what they are for."""
-    part = parts(entry, plan, evidence, op.settings.search)
-    mixed = (("importance", part.importance), ("recency", part.recency))
-    if plan.has_text:
-        yield from _text_reasons(entry.candidate.id, part, plan, evidence)
-    elif plan.understood.only_time:
-        yield from _text_reasons(entry.candidate.id, part, plan, evidence)
-        yield "of its time first, then recent and important: the query states only a time"
-    elif plan.understood.no_words:
-        yield "recent and important first: the query has no searchable word"
-    else:
-        yield "recent and important first"
-    if entry.timely and plan.understood.period is not None:
-        yield f"period {_short(part.period)}: {' '.join(plan.understood.period.words)}"
-    if told := [f"{name} {_short(value)}" for name, value in mixed if value >= _SHOWN_MIN]:
-        yield ", ".join(told)
-    if entry.named:
-        yield f"by {item.record.owner_id}, who is named {_short(part.name)}"
-    if item.granted_by:
-        yield f"shared by {item.granted_by} {_short(part.grant)}"
-
-
-def _text_reasons(record_id: RecordId, part: Parts, plan: Plan, evidence: Evidence) -> Iterator[str]:
-    held = evidence.scores.get(record_id, NOTHING).held
-    if held:
-        yield f"lexical {_short(part.lexical)}: {', '.join(_held_words(held, plan))}"
-    elif plan.understood.phrases:
-        yield "lexical .00: the quoted words"
-    for name, value in (("context", part.context), ("link", part.link)):
-        if value >= _SHOWN_MIN:
-            yield f"{name} {_short(value)}"
-    if record_id in evidence.semantic:  # by which it is found, even where it is the farthest of them
-        yield f"semantic {_short(part.semantic)}"
-
-
-def _short(part: float) -> str:
-    """Give a part of a score in few tokens: ".05"."""
-    return f"{part:.2f}".removeprefix("0")
-
-
-def _held_words(held: int, plan: Plan) -> Iterable[str]:
-    """Name the words that a record holds, in the order of the question."""
-    places = {term.word: place for place, term in enumerate(plan.terms)}
-    asked = (*plan.understood.words, *(word for phrase in plan.understood.phrases for word in phrase))
-    found = [word for word in dict.fromkeys(asked) if word in places and held >> places[word] & 1]
-    return [word[:_REASON_CHARS_MAX] for word in found[:_REASON_WORDS_SHOWN]]
 
 
 def _fitting(op: Operation, content: str, tokens: int) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from contextdna.domain import answers, ranking
-from contextdna.domain.assembly import ANSWER_TOKENS_MIN, Assembled, assemble
+from contextdna.domain.assembly import ANSWER_TOKENS_MIN, Assembled, assemble, likely_hits_max
 from contextdna.domain.empty_answers import explain
 from contextdna.domain.memories import without_hidden_successors
 from contextdna.domain.names import meant_agent
@@ -65,7 +65,7 @@ async def retrieve(op: Operation, query: ContextQuery) -> Context:
 
 async def _shown(op: Operation, query: ContextQuery, page: Page, asked: Plan) -> Assembled:
     """Read and put together what a page shows; where records fold into one, more of them are read."""
-    taken = query.limit
+    taken = min(query.limit, likely_hits_max(query.max_tokens, query.detail))
     while True:
         entries = page.entries[:taken]
         items = await op.tx.records.read(op.actor.reader, [entry.candidate.id for entry in entries], now=op.now)
