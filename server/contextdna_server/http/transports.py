@@ -38,6 +38,9 @@ MESSAGES_PATH: Final = "/messages"
 
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DELETED_MAX: Final = 10_000
+_MISSING: Final = 404
+_GONE: Final = (_MISSING, 500)
+"""What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
 _SDK_BODY_BYTES_MAX: Final = 1 << 40  # the body layer before us has the limit
 
 
@@ -136,22 +139,25 @@ class StreamableHttp:
 
     async def _serve_here(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request on its connection; where that is gone, by itself."""
-        is_missing = False
+        withheld = 0
 
-        async def send_unless_missing(message: Message) -> None:
-            nonlocal is_missing
-            is_missing = is_missing or (message["type"] == "http.response.start" and message["status"] == 404)
-            if not is_missing:
+        async def send_unless_gone(message: Message) -> None:
+            nonlocal withheld
+            if message["type"] == "http.response.start" and message["status"] in _GONE:
+                withheld = message["status"]
+            if not withheld:
                 await send(message)
 
         body = await _body_of(receive) if scope["method"] == "POST" else b""
         inner = with_header(scope, SESSION_HEADER, session.connection)
-        named = self._naming(scope, send_unless_missing)
+        named = self._naming(scope, send_unless_gone)
         with self._held.using(session.connection):
             await self._connected.handle_request(inner, _replayed(body, receive), named)
-        if is_missing:
+        if withheld == _MISSING:
             self._held.forget(session.connection)
             await self._serve_alone(scope, _replayed(body, receive), send)
+        elif withheld:
+            await answer(_unknown_session(), send, call_id=_id_in(scope))  # its own client ended it meanwhile
         elif scope["method"] == "DELETE":
             self._held.forget(session.connection)
             self._deleted[session.connection] = None
@@ -176,11 +182,9 @@ class StreamableHttp:
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
         """Answer a made-up, a deleted and a stolen id alike."""
-        error = NotFound(
-            "no such transport session", code="transport_session_unknown", hint="Initialize a new one, without the id."
-        )
-        await self._note(scope["state"]["credential"].principal, error)
-        await answer(Refusal(error, 404), send)
+        refusal = _unknown_session()
+        await self._note(scope["state"]["credential"].principal, refusal.error)
+        await answer(refusal, send)
 
     def _naming(self, scope: Scope, send: Send) -> Send:
         """Put our id in place of the SDK's in the answer."""
@@ -292,6 +296,18 @@ class HttpSse:
         )
         await self._note(scope["state"]["credential"].principal, error)
         await answer(Refusal(error, 404), send)
+
+
+def _unknown_session() -> Refusal:
+    error = NotFound(
+        "no such transport session", code="transport_session_unknown", hint="Initialize a new one, without the id."
+    )
+    return Refusal(error, 404)
+
+
+def _id_in(scope: Scope) -> int | str | None:
+    message = scope["state"].get("message")
+    return message.get("id") if isinstance(message, dict) else None
 
 
 def _names_stream(scope: Scope) -> bool:
