@@ -25,7 +25,7 @@ from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
 from contextdna.values.ids import INSTALLATION
-from contextdna_server.installation import look_at
+from contextdna_server.installation import facts_of, is_installed, look_at, look_into, newest_entry_at
 from contextdna_server.settings import Settings
 
 
@@ -62,7 +62,12 @@ class Patient:
     @property
     def has_database(self) -> bool:
         """Whether there is an installation."""
-        return (self.data / DATABASE_FILE).exists()
+        return is_installed(self.settings)
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the database is PostgreSQL."""
+        return bool(self.settings.storage.database.get_secret_value())
 
 
 Result = tuple[Verdict, str, str]
@@ -79,20 +84,20 @@ def examine(settings: Settings, *, deep: bool = False, now: datetime | None = No
     """Run the checks, one after the other; ``deep`` also reads every page and every audit entry."""
     patient = Patient(settings, now or datetime.now(UTC))
     causes: dict[str, str] = {}
-    for name, check in checks(deep=deep).items():
+    for name, check in checks(deep=deep, on_server=patient.on_server).items():
         finding = _run(name, check, patient)
         cause = causes.setdefault(finding.detail, name) if finding.verdict is Verdict.FAIL else name
         yield finding if cause == name else Finding(name, Verdict.FAIL, f"not checked: see {cause}")
 
 
-def checks(*, deep: bool = False) -> dict[str, Check]:
+def checks(*, deep: bool = False, on_server: bool = False) -> dict[str, Check]:
     """Give the checks by name."""
     thorough: dict[str, Check] = {"database": _database_deep, "audit": _audit} if deep else {"database": _database}
+    engine: dict[str, Check] = {"postgres": _postgres} if on_server else {"sqlite": _sqlite, "fts5": _fts5}
     return {
         "python": _python,
         "mcp": _mcp,
-        "sqlite": _sqlite,
-        "fts5": _fts5,
+        **engine,
         "folder": _folder,
         "disk": _disk,
         "schema": _schema,
@@ -157,6 +162,22 @@ def _fts5(_patient: Patient) -> Result:
     return _ok("available")
 
 
+def _postgres(patient: Patient) -> Result:
+    found = facts_of(patient.settings)
+    detail = f"PostgreSQL {found.version} as {found.role}, {'by TLS' if found.is_secure else 'without TLS'}"
+    if found.bypasses_policies:
+        remedy = "Let a role without SUPERUSER and BYPASSRLS own the tables, and name that in storage.database."
+        return Verdict.WARN, f"{detail}; row-level security does not hold for this role", remedy
+    return _ok(detail)
+
+
+def _sound_server(patient: Patient) -> Result:
+    found = facts_of(patient.settings)
+    if found.faults:
+        return Verdict.FAIL, f"the server has met {found.faults} damaged pages", "Restore a backup to another disk."
+    return _ok(f"no damaged pages met ({found.size_bytes / 1024**2:.1f} MiB)")
+
+
 def _folder(patient: Patient) -> Result:
     folder = patient.data
     if not folder.exists():
@@ -197,7 +218,7 @@ def _nearest(folder: Path) -> Path:
 def _schema(patient: Patient) -> Result:
     if not patient.has_database:
         return _absent("`contextdna serve` makes the newest")
-    with look_at(patient.data) as view:
+    with look_at(patient.settings) as view:
         status = view.schema()
     if status.pending:
         detail = f"version {status.current} of {status.latest}: {len(status.pending)} migrations pending"
@@ -219,7 +240,7 @@ def _key(patient: Patient) -> Result:
         source = "the setting master_key"
     if not patient.has_database:
         return _ok(f"{ring.current_id} from {source}")
-    with look_at(patient.data) as view:
+    with look_at(patient.settings) as view:
         if view.schema().current:
             view.ask(lambda tx: _unwrap(tx, ring))
     return _ok(f"{ring.current_id} from {source} opens the data")
@@ -249,9 +270,11 @@ def _database_deep(patient: Patient) -> Result:
 def _sound(patient: Patient, pragma: str) -> Result:
     path = patient.data / DATABASE_FILE
     if not patient.has_database:
-        return _absent(f"`contextdna serve` makes {path}")
-    with look_at(patient.data) as view:
-        found = str(view.value(f"PRAGMA {pragma}(1)"))
+        return _absent("`contextdna serve` makes it")
+    if patient.on_server:
+        return _sound_server(patient)
+    with look_into(patient.data) as file:
+        found = str(file.value(f"PRAGMA {pragma}(1)"))
     if found != "ok":
         remedy = "Stop all servers, keep a copy of the folder, and restore a backup."
         return Verdict.FAIL, f"{path} is damaged ({pragma})", remedy
@@ -274,9 +297,8 @@ def _clock(patient: Patient) -> Result:
 def _newest_entry(patient: Patient) -> datetime | None:
     if not patient.has_database:
         return None
-    with look_at(patient.data) as view:
-        newest = view.value("SELECT max(at) FROM audit_log") if view.schema().current else None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest) if newest else None
+    with look_at(patient.settings) as view:
+        return newest_entry_at(view) if view.schema().current else None
 
 
 def _audit(patient: Patient) -> Result:
@@ -288,7 +310,7 @@ def _audit(patient: Patient) -> Result:
         entries, chains, faults = await audit.verify_all(tx, Vault(ring))
         return AuditReport(entries, chains, tuple(faults))
 
-    with look_at(patient.data) as view:
+    with look_at(patient.settings) as view:
         report = view.ask(unit)
     if not report.intact:
         remedy = "Run `contextdna audit verify` for the entries; restore a backup, and find out who changed the file."

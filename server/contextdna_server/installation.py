@@ -1,12 +1,15 @@
-"""Looking at a data folder without touching it: for doctor, and for commands that must not make an installation."""
+"""Looking at an installation without touching it: for doctor, and for commands that must not make one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from contextdna.backends.migrations import SchemaStatus, load_migrations
 from contextdna.backends.relational.statements import load_statements
@@ -15,19 +18,35 @@ from contextdna.backends.sqlite.driver import library, mapped_error
 from contextdna.backends.sqlite.schema import DIALECT, read_status
 from contextdna.backends.sqlite.units import ReadingExecutor, drive
 from contextdna.errors import StorageUnavailable
-from contextdna.hub.opening import DATABASE_FILE
-from contextdna.ports.database import Unit
+from contextdna.hub.opening import DATABASE_FILE, require_driver
+from contextdna.ports.database import Transaction, Unit
 from contextdna.values.ids import ProjectId
 from contextdna.values.key import WrappedKey
+from contextdna_server.settings import Settings
+
+if TYPE_CHECKING:
+    from contextdna.backends.postgres import Server, ServerFacts
 
 R = TypeVar("R")
 
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Protocol):
     """A database opened for looking only."""
+
+    def ask(self, unit: Unit[R]) -> R:
+        """Run a reading unit on one snapshot."""
+        ...
+
+    def schema(self) -> SchemaStatus:
+        """Compare the schema with the migrations of this version."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """An SQLite file."""
 
     connection: Any
 
@@ -71,65 +90,170 @@ class View:
         except library.Error as error:
             raise mapped_error(error) from error
 
-    def project_ids(self) -> tuple[ProjectId, ...]:
-        """List the projects."""
 
-        async def unit(tx: Any) -> tuple[ProjectId, ...]:
-            return tuple(sorted(project.id for project in await tx.projects.all()))
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """A PostgreSQL database. Each look is a connection, on a thread of its own: a loop may be running in this one."""
 
-        return self.ask(unit)
+    server: Server
 
-    def keys(self) -> list[WrappedKey]:
-        """List the wrapped project keys."""
+    def ask(self, unit: Unit[R]) -> R:
+        """Run a reading unit on one snapshot.
 
-        async def unit(tx: Any) -> list[WrappedKey]:
-            rows: list[WrappedKey] = await tx.keys.all()
-            return rows
+        Raises:
+            ContextDnaError: What the server's error means.
+        """
+        from contextdna.backends.postgres import read_once
 
-        return self.ask(unit)
+        return _finished(read_once(self.server, unit))
+
+    def schema(self) -> SchemaStatus:
+        """Compare the schema with the migrations of this version.
+
+        Raises:
+            StorageUnavailable: ``schema_newer``, or the server is away.
+            IntegrityFault: ``migration_changed``.
+        """
+        from contextdna.backends.postgres import postgres_schema_status
+
+        return _finished(postgres_schema_status(self.server))
+
+
+def _finished(answer: Coroutine[Any, Any, R]) -> R:
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, answer).result()
+
+
+def project_ids(view: View) -> tuple[ProjectId, ...]:
+    """List the projects."""
+
+    async def unit(tx: Transaction) -> tuple[ProjectId, ...]:
+        return tuple(sorted(project.id for project in await tx.projects.all()))
+
+    return view.ask(unit)
+
+
+def wrapped_keys(view: View) -> list[WrappedKey]:
+    """List the wrapped project keys."""
+
+    async def unit(tx: Transaction) -> list[WrappedKey]:
+        return await tx.keys.all()
+
+    return view.ask(unit)
+
+
+def newest_entry_at(view: View) -> datetime | None:
+    """Give the time of the newest entry among the ends of all audit chains."""
+
+    async def unit(tx: Transaction) -> datetime | None:
+        ends = [
+            await tx.audit.latest(chain, before_seq=2**62, limit=1, action="", agent_id="", record_id="")
+            for chain in await tx.audit.chains()
+        ]
+        return max((entry.draft.at for end in ends for entry in end), default=None)
+
+    return view.ask(unit)
+
+
+def server_of(settings: Settings) -> Server:
+    """Give the PostgreSQL server of the settings.
+
+    Raises:
+        SettingsInvalid: ``driver_missing``.
+    """
+    require_driver()
+    from contextdna.backends.postgres import Server
+
+    own = settings.storage.postgres
+    return Server(settings.storage.database.get_secret_value(), own.acquire_timeout_s, own.statement_timeout_s)
+
+
+def facts_of(settings: Settings) -> ServerFacts:
+    """Ask the PostgreSQL server of the settings about itself.
+
+    Raises:
+        ContextDnaError: It cannot be asked.
+    """
+    from contextdna.backends.postgres import server_facts
+
+    return _finished(server_facts(server_of(settings)))
 
 
 @contextmanager
-def look_at(data_dir: Path) -> Iterator[View]:
+def look_at(settings: Settings) -> Iterator[View]:
+    """Open the database of an installation for reading, leaving everything as it is.
+
+    Raises:
+        StorageUnavailable: ``no_installation``, or it cannot be read.
+        IntegrityFault: ``not_a_database``.
+    """
+    if settings.storage.database.get_secret_value():
+        server = ServerView(server_of(settings))
+        if not server.schema().current:
+            raise no_installation("the database that storage.database names")
+        yield server
+        return
+    with look_into(settings.data) as file:
+        yield file
+
+
+@contextmanager
+def look_into(data_dir: Path) -> Iterator[FileView]:
     """Open the database of a data folder for reading, leaving every file as it is.
 
     Raises:
         StorageUnavailable: ``no_installation``, or the file cannot be read.
         IntegrityFault: ``not_a_database``.
     """
-    path = require_installation(data_dir)
+    path = _database_file(data_dir)
     try:
         connection = library.connect(_uri(path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     except library.Error as error:
         raise mapped_error(error) from error
     try:
         connection.execute("PRAGMA query_only = 1")
-        yield View(connection)
+        yield FileView(connection)
     except library.Error as error:
         raise mapped_error(error) from error
     finally:
         connection.close()
 
 
-def require_installation(data_dir: Path) -> Path:
-    """Give the database file of a data folder.
+def is_installed(settings: Settings) -> bool:
+    """Tell whether there is an installation.
+
+    Raises:
+        ContextDnaError: Its database cannot be asked.
+    """
+    if settings.storage.database.get_secret_value():
+        return ServerView(server_of(settings)).schema().current > 0
+    return (settings.data / DATABASE_FILE).exists()
+
+
+def require_installation(settings: Settings) -> None:
+    """Check that there is an installation.
 
     Raises:
         StorageUnavailable: ``no_installation``.
     """
+    if not is_installed(settings):
+        raise no_installation(settings.data)
+
+
+def no_installation(place: Path | str) -> StorageUnavailable:
+    """Make the error for a folder that holds no database, or an empty one."""
+    return StorageUnavailable(
+        f"there is no installation in {place}",
+        code="no_installation",
+        hint="Name its folder with --data DIR; `contextdna serve` makes a new one.",
+    )
+
+
+def _database_file(data_dir: Path) -> Path:
     path = data_dir / DATABASE_FILE
     if not path.exists():
         raise no_installation(data_dir)
     return path
-
-
-def no_installation(data_dir: Path) -> StorageUnavailable:
-    """Make the error for a folder that holds no database, or an empty one."""
-    return StorageUnavailable(
-        f"there is no installation in {data_dir}",
-        code="no_installation",
-        hint="Name its folder with --data DIR; `contextdna serve` makes a new one.",
-    )
 
 
 def _uri(path: Path) -> str:

@@ -6,9 +6,18 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -30,6 +39,7 @@ from contextdna.values.settings import (
     Gates,
     HubSettings,
     Limits,
+    PostgresSettings,
     ReadAudit,
     RetentionSettings,
     SearchSettings,
@@ -41,7 +51,9 @@ from contextdna_server.settings_file import find_settings_file, read_settings_fi
 
 CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
 _MASTER_KEY_CHARS_MAX: Final = 65_536
-_SECRET_VARIABLES: Final = (f"{ENV_PREFIX}MASTER_KEY", f"{ENV_PREFIX}SEARCH__EMBEDDING_KEY")
+_SECRET_VARIABLES: Final = tuple(
+    f"{ENV_PREFIX}{name}" for name in ("MASTER_KEY", "SEARCH__EMBEDDING_KEY", "STORAGE__DATABASE")
+)
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
 """Variables that the project's own tests read."""
 
@@ -73,6 +85,12 @@ def _named(value: str) -> str:
 def _protected(value: str) -> str:
     if value and not is_protected(value):
         raise ValueError("use https://…, or http:// on this machine, without user, password and fragment")
+    return value
+
+
+def _of_postgres(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("use postgresql://user@host:5432/name, or leave it empty for SQLite in the data folder")
     return value
 
 
@@ -232,6 +250,29 @@ class WorkSection(Section):
     wait_max_s: Seconds = _WORK.wait_max_s
 
 
+class PostgresSection(Section):
+    """The connections of each server process to PostgreSQL."""
+
+    pool_min: Few = _HUB.postgres.pool_min
+    pool_max: Few = _HUB.postgres.pool_max
+    acquire_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.postgres.acquire_timeout_s
+    statement_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.postgres.statement_timeout_s
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.pool_min > self.pool_max:
+            raise ValueError("pool_min is greater than pool_max")
+        return self
+
+
+class StorageSection(Section):
+    """Where the data is, when the data folder is not all."""
+
+    database: Annotated[SecretStr, AfterValidator(_of_postgres)] = SecretStr("")
+    """postgresql://…, which may hold a password; empty: SQLite in the data folder."""
+    postgres: PostgresSection = PostgresSection()
+
+
 class SqliteSection(Section):
     """The database file's connections."""
 
@@ -340,6 +381,7 @@ class Settings(BaseSettings):
     search: SearchSection = SearchSection()
     retention: RetentionSection = RetentionSection()
     work: WorkSection = WorkSection()
+    storage: StorageSection = StorageSection()
     sqlite: SqliteSection = SqliteSection()
     http: HttpSection = HttpSection()
     oauth: OAuthSection = OAuthSection()
@@ -376,6 +418,8 @@ class Settings(BaseSettings):
             search=self.search.to_search_settings(),
             retention=RetentionSettings(**self.retention.model_dump()),
             work=self.work.to_work_settings(),
+            database=self.storage.database.get_secret_value(),
+            postgres=PostgresSettings(**self.storage.postgres.model_dump()),
             sqlite_readers=self.sqlite.readers,
             sqlite_busy_timeout_s=self.sqlite.busy_timeout_s,
             sqlite_group_max=self.sqlite.group_max,

@@ -154,7 +154,7 @@ def test_exactly_the_settings_that_there_are_are_documented() -> None:
 
 def test_the_documented_defaults_are_the_defaults() -> None:
     shown = documented_settings()
-    said_in_words = {"data", "master_key", "search.token_file"}
+    said_in_words = {"data", "master_key", "search.token_file", "storage.database"}
     said_in_words |= {"search.embedding_model", "search.embedding_url", "search.embedding_key"}
     different = {
         name: (shown[name], shown_default(default))

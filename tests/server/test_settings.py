@@ -63,6 +63,10 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
         idle_days = 7
         [work]
         confidence_gate = 0.7
+        [storage]
+        database = "postgresql://user@host/name"
+        [storage.postgres]
+        pool_max = 7
         [sqlite]
         readers = 7
         busy_timeout_s = 7

@@ -281,12 +281,7 @@ async def _open_storage(
 
 
 async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, EventChannel]:
-    if find_spec("asyncpg") is None:
-        raise SettingsInvalid(
-            "storage.database names PostgreSQL, but the package asyncpg is not installed",
-            code="driver_missing",
-            hint="Install contextdna[postgres], or leave storage.database empty.",
-        )
+    require_driver()
     from contextdna.backends.postgres import open_postgres
 
     own = settings.postgres
@@ -300,6 +295,20 @@ async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[
         )
     )
     return database, InProcessChannel()
+
+
+def require_driver() -> None:
+    """Check that PostgreSQL can be talked to.
+
+    Raises:
+        SettingsInvalid: ``driver_missing``.
+    """
+    if find_spec("asyncpg") is None:
+        raise SettingsInvalid(
+            "storage.database names PostgreSQL, but the package asyncpg is not installed",
+            code="driver_missing",
+            hint="Install contextdna[postgres], or leave storage.database empty.",
+        )
 
 
 async def _is_in_use(database: Database) -> bool:

@@ -23,7 +23,7 @@ def keys() -> None:
 def make(invocation: Invocation) -> None:
     """Make the key file of a new installation; never overwrites one."""
     from contextdna.backends.key_ring import create_key_file
-    from contextdna.hub.opening import DATABASE_FILE
+    from contextdna_server.installation import is_installed
 
     settings = invocation.settings()
     path = _key_file(settings)
@@ -31,9 +31,9 @@ def make(invocation: Invocation) -> None:
         raise SettingsInvalid(
             f"{path} is there already", code="key_file_exists", hint="Keep it; `keys rotate` adds keys."
         )
-    if (settings.data / DATABASE_FILE).exists():
+    if is_installed(settings):
         raise SettingsInvalid(
-            f"{settings.data} holds a database that a new key would not open",
+            "there is an installation that a new key would not open",
             code="key_missing",
             hint=f"Put {path.name} back from a backup, or set CONTEXTDNA_MASTER_KEY.",
         )
@@ -96,12 +96,12 @@ def _add_master_key(settings: Settings) -> None:
     from contextdna_server.installation import require_installation
 
     if settings.os_keyring and not settings.master_key.get_secret_value():
-        require_installation(settings.data)
+        require_installation(settings)
         ring = add_os_keyring_key()
         click.echo(f"new master key {ring.current_id} in the keyring: back it up, restart running servers", err=True)
         return
     path = _key_file(settings)
-    require_installation(settings.data)
+    require_installation(settings)
     ring = add_master_key(path)
     click.echo(f"new master key {ring.current_id} in {path}: back the file up", err=True)
 
@@ -113,10 +113,10 @@ def show(invocation: Invocation) -> None:
 
     Each with its id, version and date, and the master key that wraps it.
     """
-    from contextdna_server.installation import look_at
+    from contextdna_server.installation import look_at, wrapped_keys
 
-    with look_at(invocation.settings().data) as view:
-        found = view.keys()
+    with look_at(invocation.settings()) as view:
+        found = wrapped_keys(view)
     documents = [
         {
             "project": shown_project(key.project_id),

@@ -7,6 +7,7 @@ import sys
 import click
 
 from contextdna import InvalidInput
+from contextdna.backends.migrations import Step
 from contextdna_server.commands.invocation import Invocation, run_async, table, with_shared_options
 from contextdna_server.settings import Settings
 
@@ -25,7 +26,7 @@ def status(invocation: Invocation) -> None:
     """Show which migrations the database has, and which are pending."""
     from contextdna_server.installation import look_at
 
-    with look_at(invocation.settings().data) as view:
+    with look_at(invocation.settings()) as view:
         found = view.schema()
     document = {
         "current": found.current,
@@ -65,22 +66,33 @@ def _confirm(question: str, *, yes: bool) -> None:
 
 
 def _migrate(invocation: Invocation, settings: Settings, *, target: int | None) -> None:
-    from contextdna.backends.sqlite import migrate_sqlite
-    from contextdna_server.installation import look_at, require_installation
+    from contextdna_server.installation import look_at
 
-    path = require_installation(settings.data)
-    with look_at(settings.data) as view:
+    with look_at(settings) as view:
         before = view.schema()
     _check_way(before.current, before.latest, target)
 
     async def run() -> list[tuple[str, str]]:
-        steps = await migrate_sqlite(path, target=target, busy_timeout_s=settings.sqlite.busy_timeout_s)
+        steps = await _take_steps(settings, target)
         return [("down" if step.back else "up", f"{step.migration.version} {step.migration.name}") for step in steps]
 
     taken = run_async(run)
     version = before.latest if target is None else target
     document = {"current": version, "steps": [{"way": way, "migration": name} for way, name in taken]}
     invocation.answer(document, [*table(taken), f"schema version {version}"])
+
+
+async def _take_steps(settings: Settings, target: int | None) -> tuple[Step, ...]:
+    if settings.storage.database.get_secret_value():
+        from contextdna.backends.postgres import migrate_postgres
+        from contextdna_server.installation import server_of
+
+        return await migrate_postgres(server_of(settings), target=target)
+    from contextdna.backends.sqlite import migrate_sqlite
+    from contextdna.hub.opening import DATABASE_FILE
+
+    path = settings.data / DATABASE_FILE
+    return await migrate_sqlite(path, target=target, busy_timeout_s=settings.sqlite.busy_timeout_s)
 
 
 def _check_way(current: int, latest: int, target: int | None) -> None:

@@ -20,7 +20,7 @@ from contextdna import (
     open_hub,
 )
 from contextdna.values.ids import INSTALLATION
-from contextdna_server.installation import look_at, no_installation
+from contextdna_server.installation import look_at, no_installation, project_ids
 from contextdna_server.settings import Settings
 
 OPERATOR: Final = AgentId("operator")
@@ -57,8 +57,8 @@ async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> 
         StorageUnavailable: ``no_installation``, or it cannot be opened.
         NotFound: ``project_not_found``: one of ``projects`` is not there.
     """
-    with look_at(settings.data) as view:
-        existing = view.project_ids() if view.schema().current else ()
+    with look_at(settings) as view:
+        existing = project_ids(view) if view.schema().current else ()
     if not existing:
         raise no_installation(settings.data)
     chosen = _chosen(existing, projects)

@@ -1,14 +1,18 @@
 """PostgreSQL: one database for several servers, by asyncpg (extra ``postgres``). Imported only when it is used."""
 
-from contextdna.backends.postgres.database import PostgresDatabase, open_postgres
+from contextdna.backends.postgres.database import PostgresDatabase, open_postgres, read_once
 from contextdna.backends.postgres.driver import VERSION_MIN, Server
+from contextdna.backends.postgres.facts import ServerFacts, server_facts
 from contextdna.backends.postgres.schema import migrate_postgres, postgres_schema_status
 
 __all__ = [
     "VERSION_MIN",
     "PostgresDatabase",
     "Server",
+    "ServerFacts",
     "migrate_postgres",
     "open_postgres",
     "postgres_schema_status",
+    "read_once",
+    "server_facts",
 ]

@@ -24,7 +24,7 @@ from contextdna.backends.postgres.driver import (
 from contextdna.backends.postgres.links import Links
 from contextdna.backends.postgres.schema import migrate
 from contextdna.backends.postgres.scopes import DIALECT, Catalogue, load_catalogue
-from contextdna.backends.postgres.units import Again, ReadingExecutor, Scopes, Watched, WritingExecutor
+from contextdna.backends.postgres.units import Again, KnownSessions, ReadingExecutor, Scopes, Watched, WritingExecutor
 from contextdna.errors import ContextDnaError
 from contextdna.ports.database import DatabaseStatus, Unit
 
@@ -43,6 +43,7 @@ class PostgresDatabase:
     def __init__(self, links: Links, catalogue: Catalogue) -> None:
         self._links = links
         self._catalogue = catalogue
+        self._sessions = KnownSessions()
 
     async def write(self, unit: Unit[R]) -> R:
         """Run a unit alone within its project and answer once it is durable.
@@ -59,7 +60,7 @@ class PostgresDatabase:
         while True:
             failure: BaseException
             async with self._links.take(writing=True) as link:
-                executor = WritingExecutor(link, self._catalogue, scopes)
+                executor = WritingExecutor(link, self._catalogue, self._sessions, scopes)
                 try:
                     result: R = await self._run(unit, link, executor)
                     return result
@@ -83,7 +84,7 @@ class PostgresDatabase:
         while True:
             failure: BaseException
             async with self._links.take() as link:
-                executor = ReadingExecutor(link, self._catalogue)
+                executor = ReadingExecutor(link, self._catalogue, self._sessions)
                 try:
                     result: R = await self._run(unit, link, executor)
                     return result
@@ -241,6 +242,25 @@ async def open_postgres(
     finally:
         with anyio.CancelScope(shield=True):
             await links.close()
+
+
+async def read_once(server: Server, unit: Unit[R]) -> R:
+    """Run a reading unit on a database as it is: nothing is made or migrated.
+
+    Raises:
+        StorageUnavailable: It cannot be reached, or has no such tables (``storage_error``).
+        Exception: Whatever the unit raised.
+    """
+    catalogue = load_catalogue()
+
+    async def open_link() -> Link:
+        return Link(await connect(server), catalogue.texts)
+
+    links = Links(open_link, least=0, most=1, acquire_timeout_s=server.connect_timeout_s)
+    try:
+        return await PostgresDatabase(links, catalogue).read(unit)
+    finally:
+        await links.close()
 
 
 async def _migrate(link: Link) -> None:

@@ -22,10 +22,25 @@ from contextdna.values.search import Match
 
 _EVERYWHERE: Final = frozenset({Wide.ALL})
 _EVENTS: Final = "event_append"
+_SESSION_GET: Final = "session_get"
+_SESSIONS_MAX: Final = 10_000
 _SCOPES_MAX: Final = 8
 """So many projects a unit locks one after the other; with more it locks all."""
 
 Scopes = frozenset[Scope]
+
+
+class KnownSessions(dict[str, ProjectId]):
+    """Which project a session is of, as far as it was seen lately: that never changes.
+
+    A session is looked for by its id alone. Where its project is known beforehand, that is locked and seen at once.
+    """
+
+    def keep(self, session_id: str, project_id: ProjectId) -> None:
+        """Note a session, and forget the one that was noted first when there are too many."""
+        self[session_id] = project_id
+        if len(self) > _SESSIONS_MAX:
+            del self[next(iter(self))]
 
 
 class Again(BaseException):
@@ -41,12 +56,37 @@ class Again(BaseException):
 class _Executor:
     """What reading and writing have in common."""
 
-    def __init__(self, link: Link, catalogue: Catalogue) -> None:
+    def __init__(self, link: Link, catalogue: Catalogue, sessions: KnownSessions) -> None:
         self.busy = False
         """Whether the connection is what is waited for."""
         self.begun = False
         self._link = link
         self._catalogue = catalogue
+        self._sessions = sessions
+        self._sight = ""
+
+    def _scope_of(self, name: str, params: Params) -> Scope:
+        if name == _SESSION_GET and params[0] in self._sessions:
+            return self._sessions[params[0]]
+        return scope_of(self._catalogue.places[name], params)
+
+    async def _rows(self, name: str, params: Params) -> list[Row]:
+        rows = await self._link.rows(name, params)
+        if name == _SESSION_GET and rows:
+            self._sessions.keep(params[0], rows[0][1])
+        return rows
+
+    def _sight_for(self, scope: Scope) -> str:
+        """Give what a transaction must say that it sees, for a statement about something."""
+        if isinstance(scope, str):
+            return f"={scope}"
+        return self._sight if scope is Wide.NOTHING else "*"
+
+    async def _see(self, scope: Scope) -> None:
+        """Look at something else from here on."""
+        if (sight := self._sight_for(scope)) != self._sight:
+            self._sight = sight
+            await self._link.script(f"SELECT {_seeing(sight)}")
 
     async def waiting_for(self, answer: Awaitable[Any]) -> Any:
         """Wait for the connection."""
@@ -69,22 +109,31 @@ def _any_form(forms: Sequence[Sequence[str]]) -> str:
     return f"({' | '.join(' & '.join(phrase) for phrase in forms)})"
 
 
+def _seeing(sight: str) -> str:
+    """Give the call that names what row-level security lets through. In hex, no name can end the text that it is in."""
+    return f"set_config('contextdna.project', convert_from('\\x{sight.encode().hex()}', 'UTF8'), true)"
+
+
 class ReadingExecutor(_Executor):
     """Runs queries in one read-only transaction, which begins with the first of them."""
 
-    def __init__(self, link: Link, catalogue: Catalogue) -> None:
-        super().__init__(link, catalogue)
+    def __init__(self, link: Link, catalogue: Catalogue, sessions: KnownSessions) -> None:
+        super().__init__(link, catalogue, sessions)
         self.tables: RelationalTransaction = tables_over(self)
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         """Run a query and fetch all its rows."""
-        return await self.waiting_for(self._rows(name, params))  # type: ignore[no-any-return]
+        return await self.waiting_for(self._ask(name, params))  # type: ignore[no-any-return]
 
-    async def _rows(self, name: str, params: Params) -> list[Row]:
-        if not self.begun:
+    async def _ask(self, name: str, params: Params) -> list[Row]:
+        scope = self._scope_of(name, params)
+        if self.begun:
+            await self._see(scope)
+        else:
             self.begun = True
-            await self._link.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return await self._link.rows(name, params)
+            self._sight = self._sight_for(scope)
+            await self._link.script(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {_seeing(self._sight)}")
+        return await self._rows(name, params)
 
     async def run(self, name: str, params: Params = ()) -> int:  # noqa: ARG002 - the protocol's names
         """Refuse."""
@@ -107,8 +156,8 @@ class WritingExecutor(_Executor):
     each statement sees all that was committed before. Which project it is shows at the first statement that names one.
     """
 
-    def __init__(self, link: Link, catalogue: Catalogue, scopes: Scopes) -> None:
-        super().__init__(link, catalogue)
+    def __init__(self, link: Link, catalogue: Catalogue, sessions: KnownSessions, scopes: Scopes) -> None:
+        super().__init__(link, catalogue, sessions)
         self._scopes = scopes
         self._has_looked = False
         self._events: list[Params] = []
@@ -116,7 +165,7 @@ class WritingExecutor(_Executor):
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         """Run a query and fetch all its rows."""
-        return await self.waiting_for(self._run(self._link.rows, name, params))  # type: ignore[no-any-return]
+        return await self.waiting_for(self._run(self._rows, name, params))  # type: ignore[no-any-return]
 
     async def run(self, name: str, params: Params = ()) -> int:
         """Run a statement and give how many rows it changed."""
@@ -136,37 +185,38 @@ class WritingExecutor(_Executor):
     async def _run_many(self, name: str, params: Sequence[Params]) -> None:
         for one in params:
             await self._enter(name, one)
+        if len({self._scope_of(name, one) for one in params}) > 1:
+            await self._see(Wide.ALL)
         await self._link.run_many(name, params)
 
     async def _enter(self, name: str, params: Params) -> None:
-        """Lock what a statement is about.
+        """Lock what a statement is about, and see it.
 
         Raises:
             Again: Something was read before.
         """
-        wanted = scope_of(self._catalogue.places[name], params)
+        wanted = self._scope_of(name, params)
         if self._events and name in self._catalogue.of_events:
             await self._write_events()
-        if wanted is Wide.NOTHING or wanted in self._scopes or Wide.ALL in self._scopes:
-            await self._begin()
-        elif wanted is Wide.BY_ID:
-            await self._begin()
-            self._has_looked = self._has_looked or not self._scopes
-        elif self._scopes or self._has_looked:
-            many = wanted is Wide.ALL or len(self._scopes) >= _SCOPES_MAX
-            raise Again(_EVERYWHERE if many else self._scopes | {wanted})
-        else:
+        if wanted is Wide.BY_ID:
+            self._has_looked = True
+        elif wanted is not Wide.NOTHING and wanted not in self._scopes and Wide.ALL not in self._scopes:
+            if self._scopes or self._has_looked:
+                many = wanted is Wide.ALL or len(self._scopes) >= _SCOPES_MAX
+                raise Again(_EVERYWHERE if many else self._scopes | {wanted})
             self._scopes = frozenset({wanted})
-            await self._begin(again=self.begun)
-
-    async def _begin(self, *, again: bool = False) -> None:
-        """Begin the transaction where it has not begun, and take the locks with it, in one exchange."""
-        if self.begun and not again:
+            await self._lock(wanted)
             return
-        locks = _locks(self._scopes)
+        if self.begun:
+            await self._see(wanted)
+        else:
+            await self._lock(wanted)
+
+    async def _lock(self, wanted: Scope) -> None:
+        """Take the locks, in one exchange with the beginning of the transaction where it has not begun."""
+        self._sight = self._sight_for(wanted)
         texts = [] if self.begun else ["BEGIN"]
-        if locks:
-            texts.append(f"SELECT {', '.join(locks)}")
+        texts.append(f"SELECT {', '.join([*_locks(self._scopes), _seeing(self._sight)])}")
         self.begun = True
         await self._link.script("; ".join(texts))
 
@@ -176,14 +226,12 @@ class WritingExecutor(_Executor):
         The first one keeps all others from writing events until the commit, so this comes as late as may be.
         """
         events, self._events = self._events, []
-        for event in events:
-            await self._enter(_EVENTS, event)
-        await self._link.run_many(_EVENTS, events)
+        await self._run_many(_EVENTS, events)
 
     async def before_commit(self) -> None:
         """Write what is held back."""
         if self._events:
-            await self._write_events()
+            await self.waiting_for(self._write_events())
 
 
 def _locks(scopes: Scopes) -> list[str]:

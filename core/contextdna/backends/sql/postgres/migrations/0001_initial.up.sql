@@ -485,6 +485,36 @@ CREATE TRIGGER audit_log_keeps BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_keeps;
 
+-- A second wall behind the predicate in every statement: a transaction sees the one project that it has named with
+-- contextdna.project ('=' and the id), or all with '*'; one that has named nothing sees nothing. It holds for the owner of
+-- the tables, too, but not for superusers. records_index has none: no index would serve a search behind it (@@ is not
+-- leakproof), it holds nothing but keyed tokens, and these are of one project each.
+DO $$
+DECLARE
+  walled text;
+BEGIN
+  FOREACH walled IN ARRAY ARRAY[
+    'agents', 'agent_history', 'sessions', 'session_states', 'delegations', 'records', 'record_access', 'index_totals',
+    'embeddings', 'embedding_spaces', 'grants', 'links', 'audit_log', 'audit_heads', 'signals', 'signal_targets',
+    'acknowledgements', 'events', 'keys', 'idempotent_answers', 'conflicts'
+  ] LOOP
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', walled);
+    EXECUTE format(
+      $policy$
+        CREATE POLICY one_project ON %I USING (
+          project_id = (
+            SELECT substr(named, 2) FROM current_setting('contextdna.project', true) AS named
+            WHERE starts_with(named, '=')
+          )
+          OR (SELECT current_setting('contextdna.project', true) = '*')
+        )
+      $policy$,
+      walled
+    );
+  END LOOP;
+END
+$$;
+
 -- For people with an SQL shell: headers only, never a body.
 CREATE VIEW memories AS
 SELECT project_id, id, type AS memory_type, tier, importance, level, owner_id, team_id, swarm_id, session_id, version,
