@@ -47,25 +47,37 @@ def serve_http(settings: Settings, address: str, *, workers: int, descriptor: in
     host, port = parse_address(address)
     check_http(settings, host)
     if descriptor is not None:
-        listening = inherited_socket(descriptor)
+        listening, started = inherited_socket(descriptor), ""
     else:
         listening = bound_socket(host, port)
         scheme = "https" if settings.http.tls_certificate else "http"
         shown = f"[{host}]" if ":" in host else host
-        click.echo(f"contextdna listens on {scheme}://{shown}:{listening.getsockname()[1]}/mcp", err=True)
+        started = f"contextdna listens on {scheme}://{shown}:{listening.getsockname()[1]}/mcp"
         if workers > 1:
+            anyio.run(_prepare, settings)  # so that what is wrong with it is told once, and not by every worker
+            click.echo(started, err=True)
             return supervise(worker_command(), workers, listening, drain_s=settings.http.drain_s)
 
     def build(hub: Hub) -> Server[Any]:
         tools = FULL_TOOLS if settings.tools.profile == "full" else TOOLS
         return build_server(hub, identity=caller, tools=tools)  # no local files: callers are elsewhere
 
-    anyio.run(partial(serve_listening, settings, build, host=host, listening=listening))
+    anyio.run(partial(serve_listening, settings, build, host=host, listening=listening, started=started))
     return 0
 
 
+async def _prepare(settings: Settings) -> None:
+    async with open_hub(settings.to_hub_settings()):
+        pass
+
+
 async def serve_listening(
-    settings: Settings, build: Callable[[Hub], Server[Any]], *, host: str, listening: socket.socket
+    settings: Settings,
+    build: Callable[[Hub], Server[Any]],
+    *,
+    host: str,
+    listening: socket.socket,
+    started: str = "",
 ) -> None:
     """Open the installation and serve what is built around it, until a signal.
 
@@ -74,6 +86,7 @@ async def serve_listening(
         build: Makes the server; its identity is ``caller``.
         host: The name or address that is listened on.
         listening: The public socket.
+        started: What to say on standard error when it serves.
 
     Raises:
         ContextDnaError: The installation cannot be opened.
@@ -83,6 +96,8 @@ async def serve_listening(
         http = build_app(build(hub), hub, settings, host=host, run_folder=folder)
         with peer_socket(socket_path(folder, http.server_name)) as peer:
             async with http.running():
+                if started:
+                    click.echo(started, err=True)
                 await serve_app(http.asgi, settings.http, public=listening, peer=peer, on_drain=http.drain)
 
 
