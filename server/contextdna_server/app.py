@@ -10,6 +10,7 @@ from typing import Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.shared.inbound import x_mcp_header_map
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
@@ -78,6 +79,7 @@ def build_server(
 
     list_tools, call_tool = _tool_handlers(tools, call_of)
     schemas = {tool.name: input_schema(tool.arguments) for tool in tools}
+    repeated = {name: schema for name, schema in schemas.items() if x_mcp_header_map(schema)}
     server: Server[Any] = Server(
         "contextdna",
         version=version("contextdna"),
@@ -85,7 +87,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
-        get_tool_input_schema=schemas.get,  # else the SDK lists all tools before each call over HTTP
+        get_tool_input_schema=repeated.get,  # arguments repeated in headers; else the SDK lists all tools at each call
         **resource_handlers(resources, workspace_for),
         **prompt_handlers(prompts, resources, workspace_for),
         **subscription_handlers(resources, workspace_for, identity),

@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +63,6 @@ class TransportSessions:
     def __init__(self, hub: Hub, server: str) -> None:
         self.server = server
         self._hub = hub
-        self._opened = lru_cache(maxsize=4096)(self._open)
 
     def name(self, connection: str, credential: Credential) -> str:
         """Give the id that a client gets for a connection of this server."""
@@ -76,12 +74,9 @@ class TransportSessions:
         if len(name) > _NAME_CHARS_MAX:
             return None
         try:
-            return self._opened(name)
+            return TransportSession(*json.loads(self._hub.open_text(name, _PURPOSE)))
         except IntegrityFault:
             return None
-
-    def _open(self, name: str) -> TransportSession:
-        return TransportSession(*json.loads(self._hub.open_text(name, _PURPOSE)))
 
 
 def owner_of(credential: Credential) -> str:

@@ -6,12 +6,13 @@ notifications on a stream of its own would end, so that sessions with an open re
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from contextdna_server.http.limits import CallerKey
+from contextdna_server.http.limits import CallerKey, Clock
 
 SESSIONS_MAX: Final = 10_000
 """In all. Source: as many as the SDK keeps by itself."""
@@ -23,11 +24,14 @@ class HeldSessions:
     Args:
         caller_max: How many one caller may have.
         all_max: How many all may have.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, caller_max: int, *, all_max: int = SESSIONS_MAX) -> None:
+    def __init__(self, caller_max: int, *, all_max: int = SESSIONS_MAX, clock: Clock = time.monotonic) -> None:
         self._caller_max = caller_max
         self._all_max = all_max
+        self._clock = clock
+        self._used_at: dict[str, float] = {}
         self._keys: OrderedDict[str, CallerKey] = OrderedDict()
         self._of_callers: dict[CallerKey, OrderedDict[str, None]] = {}
         self._busy: dict[str, int] = {}
@@ -46,6 +50,7 @@ class HeldSessions:
         for ended in over:
             self.forget(ended)
         self._keys[session] = key
+        self._used_at[session] = self._clock()
         self._of_callers.setdefault(key, OrderedDict())[session] = None
         return over
 
@@ -62,15 +67,26 @@ class HeldSessions:
             self._busy[session] -= 1
             if not self._busy[session]:
                 del self._busy[session]
+            if session in self._keys:
+                self._used_at[session] = self._clock()
 
     def forget(self, session: str) -> None:
         """Count a session as over."""
         key = self._keys.pop(session, None)
         if key is not None:
+            del self._used_at[session]
             own = self._of_callers[key]
             del own[session]
             if not own:
                 del self._of_callers[key]
+
+    def forget_unused(self, idle_s: float) -> int:
+        """Count those as over that had no request for so many seconds; give how many."""
+        before = self._clock() - idle_s
+        unused = [session for session, at in self._used_at.items() if at <= before and session not in self._busy]
+        for session in unused:
+            self.forget(session)
+        return len(unused)
 
     def _oldest(self, sessions: Iterable[str]) -> str:
         """Give the session unused for longest; of those with open requests the first only where all have some."""

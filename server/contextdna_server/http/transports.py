@@ -38,6 +38,7 @@ MESSAGES_PATH: Final = "/messages"
 
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DELETED_MAX: Final = 10_000
+_FORGET_S: Final = 30.0
 _MISSING: Final = 404
 _GONE: Final = (_MISSING, 500)
 """What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
@@ -84,6 +85,7 @@ class StreamableHttp:
         self._peers = peers
         self._note = note
         self._held = HeldSessions(sessions_max)
+        self._idle_s = idle_s
         self._deleted: OrderedDict[str, None] = OrderedDict()
 
     @asynccontextmanager
@@ -92,7 +94,16 @@ class StreamableHttp:
         async with AsyncExitStack() as stack:
             for manager in (self._connected, self._alone):
                 await stack.enter_async_context(manager.run())
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            tasks.start_soon(self._forget_unused)
             yield
+            tasks.cancel_scope.cancel()
+
+    async def _forget_unused(self) -> None:
+        """Count connections as over that the SDK has ended, until cancelled."""
+        while True:
+            await anyio.sleep(min(self._idle_s, _FORGET_S))
+            self._held.forget_unused(self._idle_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request here, or where its connection is."""
