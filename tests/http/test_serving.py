@@ -116,6 +116,13 @@ def test_what_is_not_safe_or_possible_does_not_start(
     assert not (tmp_path / "data").exists()
 
 
+def test_workers_do_not_share_one_address_for_their_peers(tmp_path: Path) -> None:
+    settings = load_settings({"data": tmp_path / "data", "http": {"peer_url": "http://10.0.0.5:8000"}})
+    with pytest.raises(SettingsInvalid) as refused:
+        serve_http(settings, "127.0.0.1:0", workers=2, descriptor=None)
+    assert refused.value.code == "peer_url_shared"
+
+
 def self_signed(folder: Path) -> tuple[Path, Path]:
     """Make a certificate of 127.0.0.1 and its key."""
     import ipaddress

@@ -46,6 +46,12 @@ def serve_http(settings: Settings, address: str, *, workers: int, descriptor: in
     """
     host, port = parse_address(address)
     check_http(settings, host)
+    if workers > 1 and settings.http.peer_url:
+        raise SettingsInvalid(
+            "http.peer_url names one process, and several workers would share it",
+            code="peer_url_shared",
+            hint="Start each process by itself, with a port and an http.peer_url of its own.",
+        )
     if descriptor is not None:
         listening, started = inherited_socket(descriptor), ""
     else:
