@@ -72,8 +72,8 @@ def _url() -> str:
         raise CannotRun("the tests start a server on POSIX systems only")
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
     folder = Path(tempfile.gettempdir()) / f"contextdna-postgres-{os.getuid()}-{run}"
-    _hold(folder.with_suffix(".users"))
-    with _locked(folder.with_suffix(".start")):
+    hold(folder.with_suffix(".users"))
+    with locked(folder.with_suffix(".start")):
         ready = folder / "url"
         if not ready.exists():
             ready.write_text(_start(folder))
@@ -83,7 +83,7 @@ def _url() -> str:
 _HELD: list[IO[Any]] = []
 
 
-def _hold(path: Path) -> None:
+def hold(path: Path) -> None:
     """Hold a shared lock until this process ends, however it ends: the keeper of the server waits for that."""
     file = path.open("a")
     fcntl.flock(file, fcntl.LOCK_SH)
@@ -91,7 +91,7 @@ def _hold(path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
