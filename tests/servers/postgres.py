@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -193,21 +194,34 @@ def _major_version(binaries: Path, user: str | None) -> int:
 
 @cache
 def database_url() -> str:
-    """Give the URL of this process's own database, empty and without tables at first; dropped at the end of the run."""
+    """Give the URL of this process's own database, empty and without tables at first."""
+    return fresh_database_url()
+
+
+def fresh_database_url() -> str:
+    """Give the URL of a new database without tables; of a server that is not ours it is dropped at the end."""
     server = urlsplit(postgres_url())
     is_ours = URL_VARIABLE not in os.environ
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    name = f"contextdna_test_{os.getpid()}_{worker}"
-    script = [f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"]
+    name = f"contextdna_test_{os.getpid()}_{worker}_{next(_NUMBERS)}"
+    role = f"contextdna_{worker}" if is_ours else server.username or ""
     if is_ours:
-        role = f"contextdna_{worker}"  # no superuser: it must work without, and row-level security holds for it
-        script = [f"CREATE ROLE {role} LOGIN", f"{script[0]} OWNER {role}"]
+        _make_role(role)
     else:
-        role = server.username or ""
         atexit.register(_run_elsewhere, postgres_url(), [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"])
-    _run_elsewhere(postgres_url(), script)
+    owner = f" OWNER {role}" if is_ours else ""
+    _run_elsewhere(postgres_url(), [f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'{owner}"])
     place = f"{role}@{server.netloc.rpartition('@')[2]}" if is_ours else server.netloc
     return urlunsplit((server.scheme, place, f"/{name}", server.query, ""))
+
+
+_NUMBERS: Final = count()
+
+
+@cache
+def _make_role(name: str) -> None:
+    """Make a role that is no superuser: it must work without, and row-level security holds for it."""
+    _run_elsewhere(postgres_url(), [f"CREATE ROLE {name} LOGIN"])
 
 
 def _run_elsewhere(url: str, script: Sequence[str]) -> None:
