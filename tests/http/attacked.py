@@ -154,6 +154,13 @@ class RawClient(Client):
         with suppress(anyio.BrokenResourceError):
             await self.send(data)
 
+    async def receive_or_end(self) -> bytes:
+        """Give what comes next; nothing at the end."""
+        try:
+            return await self.stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return b""
+
     async def rest(self) -> bytes:
         """Give what comes until the server closes."""
         rest, self._read = self._read, b""
@@ -217,13 +224,13 @@ def message(method: str, /, *, call_id: object = 1, **params: Any) -> bytes:
 
 
 @asynccontextmanager
-async def attacked(data: Path, **http: Any) -> AsyncIterator[Attacked]:
-    """Serve a data folder, with both kinds of credentials."""
+async def attacked(data: Path, *, work: Mapping[str, Any] | None = None, **http: Any) -> AsyncIterator[Attacked]:
+    """Serve a data folder, with both kinds of credentials; ``http`` and ``work`` are settings."""
     async with local_issuer() as issuer:
         oauth = {"issuer": issuer.url, "default_projects": ["alpha"]}
         allowed = {"public_url": PUBLIC_URL, "auth_failures_per_min": 100_000, **http}
         async with (
-            running(data, http=allowed, oauth=oauth, projects=list(PROJECTS)) as server,
+            running(data, http=allowed, oauth=oauth, work=work or {}, projects=list(PROJECTS)) as server,
             server.http() as client,
         ):
             yield Attacked(server, issuer, client)

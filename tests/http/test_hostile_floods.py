@@ -17,7 +17,10 @@ async def test_who_tries_many_tokens_must_wait_but_not_who_has_a_good_one(tmp_pa
     async with attacked(tmp_path, auth_failures_per_min=3) as target:
         token = await target.token("ann")
         assert (await target.send(token, PING)).status == 200
-        answers = [await target.send(f"cdna_guess_{number}", PING) for number in range(5)]
+        answers = [
+            await target.send(f"cdna_guess_{number}", PING, headers={"x-forwarded-for": f"192.0.2.{number}"})
+            for number in range(5)
+        ]
         assert [answer.status for answer in answers] == [401, 401, 401, 429, 429]
         assert answers[-1].code == "auth_failures_too_many"
         assert int(answers[-1].headers["retry-after"]) > 0
