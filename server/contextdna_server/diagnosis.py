@@ -273,7 +273,7 @@ def _sound(patient: Patient, pragma: str) -> Result:
         return _absent("`contextdna serve` makes it")
     if patient.on_server:
         return _sound_server(patient)
-    with look_into(patient.data) as file:
+    with look_into(patient.settings) as file:
         found = str(file.value(f"PRAGMA {pragma}(1)"))
     if found != "ok":
         remedy = "Stop all servers, keep a copy of the folder, and restore a backup."

@@ -188,24 +188,23 @@ def look_at(settings: Settings) -> Iterator[View]:
         IntegrityFault: ``not_a_database``.
     """
     if settings.storage.database.get_secret_value():
-        server = ServerView(server_of(settings))
-        if not server.schema().current:
-            raise no_installation("the database that storage.database names")
-        yield server
+        yield ServerView(server_of(settings))
         return
-    with look_into(settings.data) as file:
+    with look_into(settings) as file:
         yield file
 
 
 @contextmanager
-def look_into(data_dir: Path) -> Iterator[FileView]:
-    """Open the database of a data folder for reading, leaving every file as it is.
+def look_into(settings: Settings) -> Iterator[FileView]:
+    """Open the database of the data folder for reading, leaving every file as it is.
 
     Raises:
         StorageUnavailable: ``no_installation``, or the file cannot be read.
         IntegrityFault: ``not_a_database``.
     """
-    path = _database_file(data_dir)
+    path = settings.data / DATABASE_FILE
+    if not path.exists():
+        raise no_installation(settings)
     try:
         connection = library.connect(_uri(path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     except library.Error as error:
@@ -237,23 +236,22 @@ def require_installation(settings: Settings) -> None:
         StorageUnavailable: ``no_installation``.
     """
     if not is_installed(settings):
-        raise no_installation(settings.data)
+        raise no_installation(settings)
 
 
-def no_installation(place: Path | str) -> StorageUnavailable:
-    """Make the error for a folder that holds no database, or an empty one."""
+def no_installation(settings: Settings) -> StorageUnavailable:
+    """Make the error for a database that is not there, or empty."""
+    if settings.storage.database.get_secret_value():
+        return StorageUnavailable(
+            "there is no installation in the database that storage.database names",
+            code="no_installation",
+            hint="Name another one; `contextdna serve` makes a new installation.",
+        )
     return StorageUnavailable(
-        f"there is no installation in {place}",
+        f"there is no installation in {settings.data}",
         code="no_installation",
         hint="Name its folder with --data DIR; `contextdna serve` makes a new one.",
     )
-
-
-def _database_file(data_dir: Path) -> Path:
-    path = data_dir / DATABASE_FILE
-    if not path.exists():
-        raise no_installation(data_dir)
-    return path
 
 
 def _uri(path: Path) -> str:

@@ -116,7 +116,7 @@ def show(invocation: Invocation) -> None:
     from contextdna_server.installation import look_at, wrapped_keys
 
     with look_at(invocation.settings()) as view:
-        found = wrapped_keys(view)
+        found = wrapped_keys(view) if view.schema().current else []
     documents = [
         {
             "project": shown_project(key.project_id),

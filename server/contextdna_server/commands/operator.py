@@ -60,7 +60,7 @@ async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> 
     with look_at(settings) as view:
         existing = project_ids(view) if view.schema().current else ()
     if not existing:
-        raise no_installation(settings.data)
+        raise no_installation(settings)
     chosen = _chosen(existing, projects)
     principal = Principal(OPERATOR, existing, role=Role.SYSTEM)
     async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
