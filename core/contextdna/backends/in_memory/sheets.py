@@ -24,6 +24,7 @@ from contextdna.values.ids import (
     TokenId,
 )
 from contextdna.values.key import WrappedKey
+from contextdna.values.lease import LeaseRow
 from contextdna.values.project import Conflict as LostWrite
 from contextdna.values.project import IdempotentResult, Link, Project
 from contextdna.values.record import Record
@@ -106,6 +107,7 @@ class Sheets:
     agent_history: Sheet[tuple[ProjectId, AgentEntryId], AgentEntry] = field(default_factory=Sheet)
     sessions: Sheet[SessionId, Session] = field(default_factory=Sheet)
     states: Sheet[tuple[ProjectId, SessionId, str], StateRow] = field(default_factory=Sheet)
+    leases: Sheet[tuple[ProjectId, str], LeaseRow] = field(default_factory=Sheet)
     delegations: Sheet[DelegationId, Delegation] = field(default_factory=Sheet)
     grants: Sheet[tuple[ProjectId, GrantId], Grant] = field(default_factory=Sheet)
     signals: Sheet[tuple[ProjectId, SignalId], Signal] = field(default_factory=Sheet)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from contextdna.backends.relational.access_tokens import AccessTokens
 from contextdna.backends.relational.agents import Agents
 from contextdna.backends.relational.embeddings import Embeddings
+from contextdna.backends.relational.leases import Leases
 from contextdna.backends.relational.ledger import Audit, Events, Keys, Requests
 from contextdna.backends.relational.loops import Loops
 from contextdna.backends.relational.records import Records
@@ -27,6 +28,7 @@ class RelationalTransaction:
     agents: Agents
     sessions: Sessions
     states: States
+    leases: Leases
     grants: Grants
     signals: Signals
     audit: Audit
@@ -47,6 +49,7 @@ def tables_over(executor: Executor) -> RelationalTransaction:
         agents=Agents(executor),
         sessions=Sessions(executor),
         states=States(executor),
+        leases=Leases(executor),
         grants=Grants(executor),
         signals=Signals(executor),
         audit=Audit(executor),

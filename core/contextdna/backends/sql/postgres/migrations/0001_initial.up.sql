@@ -95,6 +95,16 @@ CREATE TABLE session_states (
 CREATE INDEX session_states_by_end ON session_states (project_id, expires_at);
 CREATE INDEX sessions_active ON sessions (project_id, agent_id, expires_at) WHERE status = 'active';
 
+-- Jobs that one process does for all: who has them, and the numbers of their leases.
+CREATE TABLE leases (
+  project_id text COLLATE "C" NOT NULL,
+  name text COLLATE "C" NOT NULL,
+  holder text COLLATE "C" NOT NULL,
+  fencing bigint NOT NULL,
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (project_id, name)
+);
+
 CREATE TABLE delegations (
   project_id text COLLATE "C" NOT NULL,
   id text COLLATE "C" NOT NULL,
@@ -496,7 +506,7 @@ BEGIN
   FOREACH walled IN ARRAY ARRAY[
     'agents', 'agent_history', 'sessions', 'session_states', 'delegations', 'records', 'record_access', 'index_totals',
     'embeddings', 'embedding_spaces', 'grants', 'links', 'audit_log', 'audit_heads', 'signals', 'signal_targets',
-    'acknowledgements', 'events', 'keys', 'idempotent_answers', 'conflicts'
+    'acknowledgements', 'events', 'keys', 'idempotent_answers', 'conflicts', 'leases'
   ] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', walled);
     EXECUTE format(

@@ -24,6 +24,7 @@ DROP TABLE index_totals;
 DROP TABLE record_access;
 DROP TABLE records;
 DROP TABLE delegations;
+DROP TABLE leases;
 DROP TABLE session_states;
 DROP TABLE sessions;
 DROP TABLE agent_history;

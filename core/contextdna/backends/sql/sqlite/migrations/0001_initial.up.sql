@@ -104,6 +104,16 @@ CREATE TABLE session_states (
 CREATE INDEX session_states_by_end ON session_states (project_id, expires_at);
 CREATE INDEX sessions_active ON sessions (project_id, agent_id, expires_at) WHERE status = 'active';
 
+-- Jobs that one process does for all: who has them, and the numbers of their leases.
+CREATE TABLE leases (
+  project_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  holder TEXT NOT NULL,
+  fencing INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (project_id, name)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE delegations (
   project_id TEXT NOT NULL,
   id TEXT NOT NULL,

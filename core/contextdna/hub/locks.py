@@ -1,0 +1,104 @@
+"""Locks between processes: kept by the database, or by Redis and, while that is away, by the database."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Final
+
+import anyio
+
+from contextdna.domain import leases
+from contextdna.errors import ContextDnaError, StorageUnavailable
+from contextdna.ports.database import Database
+from contextdna.ports.storage import Locks
+from contextdna.values.ids import ProjectId
+from contextdna.values.lease import Lease
+
+JOB_S: Final = 60.0
+"""How long a job is kept from the others without being renewed: so long it rests when its process was killed."""
+
+_HELD_MAX: Final = 1000
+
+
+class DatabaseLocks:
+    """``Locks`` in a table of the database."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def acquire(self, project_id: ProjectId, name: str, *, ttl_s: float) -> Lease | None:
+        """Take a lock; None while another one has it.
+
+        Raises:
+            StorageUnavailable: The database is away. So do all the others.
+        """
+        return await self._database.write(
+            lambda tx: leases.acquire(tx, project_id, name, now=self._clock(), ttl_s=ttl_s)
+        )
+
+    async def renew(self, lease: Lease, *, ttl_s: float) -> bool:
+        """Keep a lock for longer; False when it is over."""
+        return await self._database.write(lambda tx: leases.renew(tx, lease, now=self._clock(), ttl_s=ttl_s))
+
+    async def release(self, lease: Lease) -> bool:
+        """Give a lock back; False when it was over, or another one's."""
+        return await self._database.write(lambda tx: leases.release(tx, lease, now=self._clock()))
+
+
+class SharedLocks:
+    """``Locks`` in Redis; while that is away, in the database.
+
+    When it goes away or comes back, two may hold one lock for a while. The fencing numbers of both grow with time, so the
+    earlier of the two is refused where it writes.
+    """
+
+    def __init__(self, far: Locks, database: Locks) -> None:
+        self._far = far
+        self._database = database
+        self._in_database: dict[str, None] = {}
+
+    async def acquire(self, project_id: ProjectId, name: str, *, ttl_s: float) -> Lease | None:
+        """Take a lock; None while another one has it.
+
+        Raises:
+            StorageUnavailable: Redis and the database are away. So do all the others.
+        """
+        try:
+            return await self._far.acquire(project_id, name, ttl_s=ttl_s)
+        except StorageUnavailable:
+            lease = await self._database.acquire(project_id, name, ttl_s=ttl_s)
+        if lease is not None:
+            self._in_database[lease.holder] = None
+            if len(self._in_database) > _HELD_MAX:  # of holders that never gave theirs back
+                self._in_database.pop(next(iter(self._in_database)))
+        return lease
+
+    async def renew(self, lease: Lease, *, ttl_s: float) -> bool:
+        """Keep a lock for longer; False when it is over."""
+        return await self._of(lease).renew(lease, ttl_s=ttl_s)
+
+    async def release(self, lease: Lease) -> bool:
+        """Give a lock back; False when it was over, or another one's."""
+        locks = self._of(lease)
+        self._in_database.pop(lease.holder, None)
+        return await locks.release(lease)
+
+    def _of(self, lease: Lease) -> Locks:
+        return self._database if lease.holder in self._in_database else self._far
+
+
+@asynccontextmanager
+async def job(locks: Locks, project_id: ProjectId, name: str) -> AsyncIterator[Lease | None]:
+    """Do a job that one process does for all: gives a lease, or None while another one has it.
+
+    Raises:
+        StorageUnavailable: Nobody can tell now.
+    """
+    lease = await locks.acquire(project_id, name, ttl_s=JOB_S)
+    try:
+        yield lease
+    finally:
+        if lease is not None:
+            with anyio.CancelScope(shield=True), suppress(ContextDnaError):  # it ends by itself
+                await locks.release(lease)
