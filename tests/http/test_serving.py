@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import ssl
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from contextdna import SettingsInvalid
 from contextdna_server.commands.serve_http import serve_http
-from contextdna_server.http.serving import DrainingServer
+from contextdna_server.http.serving import DrainingServer, peer_socket
 from contextdna_server.settings import load_settings
 
 RETRIEVE = {
@@ -114,6 +116,28 @@ def test_what_is_not_safe_or_possible_does_not_start(
         serve_http(load_settings({"data": tmp_path / "data", "http": http}), address, workers=1, descriptor=None)
     assert refused.value.code == code
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="servers reach each other by such sockets")
+def test_servers_that_start_together_do_not_take_each_others_sockets_for_left_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, killed = (tmp_path / f"{name}.sock" for name in ("first", "second", "killed"))
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(killed))
+    listen = socket.socket.listen
+
+    def listen_late(listening: socket.socket, backlog: int) -> None:
+        monkeypatch.undo()
+        with peer_socket(second):  # another one starts, and looks around
+            assert second.exists()
+        listen(listening, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", listen_late)
+    with peer_socket(first), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(first))
+        assert stat.S_IMODE(first.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_workers_do_not_share_one_address_for_their_peers(tmp_path: Path) -> None:

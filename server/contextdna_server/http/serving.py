@@ -31,6 +31,7 @@ _OTHER_FILES: Final = 200
 
 _STOP_POLL_S: Final = 0.1
 _FOLDER_MODE: Final = 0o700
+_UNFINISHED: Final = ".new"
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +108,17 @@ def peer_socket(path: Path) -> Iterator[socket.socket | None]:
     path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     _sweep(path.parent)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unfinished = path.with_suffix(_UNFINISHED)
     try:
-        listening.bind(str(path))
-        path.chmod(0o600)
+        listening.bind(str(unfinished))
+        unfinished.chmod(0o600)
         listening.listen(BACKLOG)
+        unfinished.rename(path)  # only now: one that does not listen yet looks like that of a server that was killed
         yield listening
     finally:
         listening.close()
         path.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def _sweep(folder: Path) -> None:
