@@ -39,7 +39,10 @@ OPTIONAL = frozenset(
 )
 """Packages that a plain install does not have: imported inside the function that needs them."""
 
-WAITING: Mapping[str, frozenset[str]] = {"contextdna.backends.postgres": DRIVERS["postgres"]}
+WAITING: Mapping[str, frozenset[str]] = {
+    "contextdna.backends.postgres": DRIVERS["postgres"],
+    "contextdna.backends.s3": DRIVERS["s3"],
+}
 """Our own packages that are imported like that, too: within them their driver is no option any more."""
 
 ENVIRONMENT_NAMES = frozenset({"environ", "environb", "getenv", "getenvb"})

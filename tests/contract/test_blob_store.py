@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +14,10 @@ import pytest
 
 from contextdna.backends.in_memory.blobs import InMemoryBlobStore
 from contextdna.backends.local_files import LEFTOVER_AGE_S, LocalBlobStore
+from contextdna.backends.s3 import S3BlobStore
 from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.storage import BlobStore
+from tests.servers.s3 import empty_store, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -23,12 +26,16 @@ KEY: Final = hashlib.sha256(DATA).hexdigest()
 posix_only = pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
 
 
-@pytest.fixture(params=["in_memory", "local_files"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+@pytest.fixture(params=["in_memory", "local_files", "s3"])
+async def blobs(request: pytest.FixtureRequest, anyio_backend: str, tmp_path: Path) -> AsyncIterator[BlobStore]:
     """Give an empty store, once for each backend."""
     if request.param == "in_memory":
-        return InMemoryBlobStore()
-    return LocalBlobStore(tmp_path / "deep" / "blobs")
+        yield InMemoryBlobStore()
+    elif request.param == "local_files":
+        yield LocalBlobStore(tmp_path / "deep" / "blobs")
+    else:
+        async with opened(empty_store()) as calls:
+            yield S3BlobStore(calls)
 
 
 @pytest.fixture
@@ -106,6 +113,31 @@ async def test_blobs_are_listed_by_age(blobs: BlobStore) -> None:
     later, earlier = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
     assert {key async for key in blobs.keys_older_than(later)} == keys
     assert [key async for key in blobs.keys_older_than(earlier)] == []
+
+
+async def test_progress_ends_with_all_bytes(blobs: BlobStore) -> None:
+    told: list[tuple[int, int]] = []
+    await blobs.put(DATA, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(DATA), len(DATA))
+
+
+async def test_a_store_tells_that_it_is_well(blobs: BlobStore) -> None:
+    await blobs.put(DATA)
+    health = await blobs.health()
+    assert (health.sound, health.problem) == (True, "")
+    assert health.latency_ms >= 0
+
+
+async def test_dropping_what_is_unfinished_leaves_what_is_finished(blobs: BlobStore) -> None:
+    await blobs.put(DATA)
+    await blobs.drop_unfinished(datetime.now(UTC) + timedelta(hours=1))
+    assert await blobs.get(KEY) == DATA
+
+
+async def test_a_link_is_given_where_there_are_links(blobs: BlobStore) -> None:
+    key = await blobs.put(DATA)
+    link = await blobs.link(key, name="a b.txt", media_type="text/plain", valid_s=60)
+    assert bool(link) == blobs.has_links
 
 
 # The folder

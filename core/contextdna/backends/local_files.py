@@ -16,6 +16,8 @@ import anyio.to_thread
 
 from contextdna.backends.folders import flush_folder, make_folder
 from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
+from contextdna.ports.storage import Progress
+from contextdna.values.backend_health import BackendHealth
 
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _TEMP_SUFFIX: Final = ".part"
@@ -36,6 +38,8 @@ class LocalBlobStore:
         folder: Created on first use, with parents.
     """
 
+    has_links = False
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -47,14 +51,17 @@ class LocalBlobStore:
         """
         await anyio.to_thread.run_sync(self._open)
 
-    async def put(self, data: bytes) -> str:
+    async def put(self, data: bytes, *, progress: Progress | None = None) -> str:
         """Store bytes durably and give their key; storing the same bytes twice keeps one copy.
 
         Raises:
             StorageUnavailable: ``storage_full``, ``storage_read_only``, ``storage_denied`` or ``storage_unavailable``.
                 Nothing was kept.
         """
-        return await anyio.to_thread.run_sync(self._put, data)
+        key = await anyio.to_thread.run_sync(self._put, data)
+        if progress is not None:
+            progress(len(data), len(data))
+        return key
 
     async def get(self, key: str) -> bytes:
         """Fetch bytes, checked against their key.
@@ -92,6 +99,35 @@ class LocalBlobStore:
             for key in await anyio.to_thread.run_sync(self._older_in, folder, at.timestamp()):
                 yield key
 
+    async def drop_unfinished(self, at: datetime) -> None:
+        """Remove temporary files that were begun before a time.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read or written.
+        """
+        await anyio.to_thread.run_sync(self._drop_unfinished, at.timestamp())
+
+    async def link(self, key: str, *, name: str, media_type: str, valid_s: int) -> str:  # noqa: ARG002 - the port's
+        """Give no link: files are read through the server."""
+        return ""
+
+    async def health(self) -> BackendHealth:
+        """Look whether the folder can be read and written."""
+        begun = time.monotonic()
+        problem = ""
+        try:
+            await anyio.to_thread.run_sync(self._look)
+        except StorageUnavailable as error:
+            problem = error.code
+        return BackendHealth("files", not problem, (time.monotonic() - begun) * 1000, problem)
+
+    def _look(self) -> None:
+        with _storage_errors():
+            if not self._folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "no folder")
+            if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "no access")
+
     def _subfolders(self) -> list[Path]:
         with _storage_errors():
             return sorted(path for path in self._folder.glob("[0-9a-f][0-9a-f]") if path.is_dir())
@@ -112,7 +148,10 @@ class LocalBlobStore:
     def _open(self) -> None:
         with _storage_errors():
             make_folder(self._folder)
-            oldest = time.time() - LEFTOVER_AGE_S
+        self._drop_unfinished(time.time() - LEFTOVER_AGE_S)
+
+    def _drop_unfinished(self, oldest: float) -> None:
+        with _storage_errors():
             for leftover in self._folder.glob(f"*/*/*{_TEMP_SUFFIX}"):
                 with contextlib.suppress(FileNotFoundError):  # another process cleans up too
                     if leftover.stat().st_mtime < oldest:

@@ -189,6 +189,31 @@ class PostgresSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class S3Settings:
+    """How S3 is talked to, where ``HubSettings.artifacts`` names a bucket. Credentials come from the SDK's chain."""
+
+    connect_timeout_s: float = 2.0
+    read_timeout_s: float = 10.0
+    """How long S3 may be silent within an answer; each request is repeated once."""
+    deadline_s: float = 30.0
+    """How long a call may take in all; one that moves many bytes has a second more for each MiB."""
+    threads_max: int = 16
+    """Calls at the same time, of each server process."""
+    multipart_over_bytes: int = 16 * 1024 * 1024
+    """What is larger goes up in parts."""
+    part_bytes: int = 8 * 1024 * 1024
+    encryption: str = ""
+    """Server-side encryption: ``AES256`` or ``aws:kms``; empty: as the bucket does it."""
+    kms_key_id: str = ""
+    presign_s: int = 3600
+    """How long a link to an artifact is good for."""
+    import_prefix: str = ""
+    """Where in the own bucket objects lie that may be attached; empty: nowhere."""
+    allowed_sources: tuple[str, ...] = ()
+    """Where else: ``s3://bucket/prefix/``."""
+
+
+@dataclass(frozen=True, slots=True)
 class HubSettings:
     """All that ``open_hub`` needs.
 
@@ -196,6 +221,7 @@ class HubSettings:
     ``master_key`` (base64 or hex, 32 bytes; of several the last is current) wins over the key file
     ``data_dir/master.key``.
     ``database`` is the URL of a PostgreSQL database, with a password perhaps; empty for SQLite in ``data_dir``.
+    ``artifacts`` is ``s3://bucket/prefix?endpoint_url=…&region=…``; empty for files in ``data_dir``.
     """
 
     data_dir: Path | None = None
@@ -211,6 +237,8 @@ class HubSettings:
     work: WorkSettings = WorkSettings()
     database: str = field(default="", repr=False)
     postgres: PostgresSettings = PostgresSettings()
+    artifacts: str = ""
+    s3: S3Settings = S3Settings()
     sqlite_readers: int = 3
     sqlite_busy_timeout_s: float = 30.0
     sqlite_group_max: int = 256

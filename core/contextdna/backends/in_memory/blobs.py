@@ -5,19 +5,25 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 from contextdna.errors import NotFound
+from contextdna.ports.storage import Progress
+from contextdna.values.backend_health import BackendHealth
 
 
 class InMemoryBlobStore:
     """``BlobStore`` that is forgotten with the process."""
 
+    has_links = False
+
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._blobs: dict[str, tuple[bytes, datetime]] = {}
 
-    async def put(self, data: bytes) -> str:
+    async def put(self, data: bytes, *, progress: Progress | None = None) -> str:
         """Store bytes and give their key."""
         key = hashlib.sha256(data).hexdigest()
         self._blobs[key] = (data, self._clock())
+        if progress is not None:
+            progress(len(data), len(data))
         return key
 
     async def get(self, key: str) -> bytes:
@@ -43,3 +49,14 @@ class InMemoryBlobStore:
         """Go through the keys of blobs that were last put before a time."""
         for key in [key for key, (_, put_at) in self._blobs.items() if put_at < at]:
             yield key
+
+    async def drop_unfinished(self, at: datetime) -> None:
+        """Do nothing: nothing is ever half-written."""
+
+    async def link(self, key: str, *, name: str, media_type: str, valid_s: int) -> str:  # noqa: ARG002 - the port's
+        """Give no link: there is nothing to fetch past the process."""
+        return ""
+
+    async def health(self) -> BackendHealth:
+        """Tell that it is there."""
+        return BackendHealth("memory", True, 0.0)

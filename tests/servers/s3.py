@@ -1,0 +1,213 @@
+"""An S3-compatible server for the tests: one for all processes of a run, a bucket for each; and one to be mistreated.
+
+It is the endpoint that ``CONTEXTDNA_TEST_S3_URL`` names (credentials as the SDK finds them), else moto's server,
+started here. Where none can run, the tests that want one are skipped, loudly; with ``CI`` set they fail.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+import pytest
+
+from contextdna.backends.s3 import S3Calls
+from contextdna.values.object_place import ObjectStore
+from contextdna.values.settings import S3Settings
+from tests.servers.postgres import CannotRun, hold, locked
+
+URL_VARIABLE: Final = "CONTEXTDNA_TEST_S3_URL"
+_START_DEADLINE_S: Final = 60
+_CREDENTIALS: Final = {
+    "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
+    "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-tests",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+_SCRIPT: Final = Path(__file__).with_name("s3_server.py")
+_NUMBERS: Final = count(1)
+
+
+def s3_endpoint() -> str:
+    """Give the URL of an endpoint where buckets may be made, started where needed; once for each process.
+
+    Where none can run, the test is skipped, or fails with ``CI`` set.
+    """
+    try:
+        return _endpoint()
+    except CannotRun as why:
+        if os.environ.get("CI"):
+            pytest.fail(f"S3 cannot run here: {why}")
+        pytest.skip(f"S3 cannot run here, so nothing is known of that backend: {why}")
+
+
+def is_ours() -> bool:
+    """Tell whether the server is one that does what tests ask of it."""
+    return URL_VARIABLE not in os.environ
+
+
+def empty_store() -> ObjectStore:
+    """Give a place in this process's own bucket where nothing lies."""
+    return ObjectStore(_bucket(), f"p{next(_NUMBERS)}/", s3_endpoint())
+
+
+def store_url(store: ObjectStore) -> str:
+    """Write a place as the setting does."""
+    return f"s3://{store.bucket}/{store.prefix}?endpoint_url={store.endpoint_url}"
+
+
+def raw_client(endpoint: str = "") -> Any:
+    """Give a client of the tests' own, to look behind the backend."""
+    return _raw_client(endpoint or s3_endpoint())
+
+
+@cache
+def _raw_client(endpoint: str) -> Any:
+    return boto3.session.Session().client("s3", endpoint_url=endpoint, region_name="us-east-1")
+
+
+_CLIENTS: Final[dict[tuple[str, S3Settings], Any]] = {}
+
+
+@asynccontextmanager
+async def opened(store: ObjectStore, settings: S3Settings = S3Settings()) -> AsyncIterator[S3Calls]:  # noqa: B008
+    """Open calls of a place. A client takes half a second to be made: those that are alike are one, for all tests."""
+    calls = S3Calls(store, settings)
+    kind = (store.endpoint_url, replace(settings, allowed_sources=(), import_prefix="", encryption="", kms_key_id=""))
+    calls._client = _CLIENTS.get(kind)
+    yield calls
+    if calls._client is not None:
+        _CLIENTS[kind] = calls._client
+
+
+@cache
+def _bucket() -> str:
+    name = f"contextdna-test-{os.getpid()}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    raw_client().create_bucket(Bucket=name)
+    if not is_ours():
+        atexit.register(_remove, name)
+    return name
+
+
+def _remove(bucket: str) -> None:
+    client = raw_client()
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for found in page.get("Contents", ()):
+            client.delete_object(Bucket=bucket, Key=found["Key"])
+    client.delete_bucket(Bucket=bucket)
+
+
+@cache
+def _endpoint() -> str:
+    named = os.environ.get(URL_VARIABLE)
+    if named:
+        return named
+    _require_moto()
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
+    folder = Path(tempfile.gettempdir()) / f"contextdna-s3-{os.getuid()}-{run}"
+    hold(folder.with_suffix(".users"))
+    with locked(folder.with_suffix(".start")):
+        ready = folder / "url"
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            keeper = Path(__file__).with_name("keeper.py")
+            with (folder / "log").open("w") as log:
+                subprocess.run(  # it goes on in the background
+                    [sys.executable, keeper, folder, "", folder.with_suffix(".users"), sys.executable, _SCRIPT, ready],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
+                    check=True,
+                )
+            _wait_for(ready)
+        return ready.read_text()
+
+
+def _require_moto() -> None:
+    if sys.platform == "win32":
+        raise CannotRun("the tests start a server on POSIX systems only")
+    if find_spec("moto") is None or find_spec("flask") is None:
+        raise CannotRun("moto with flask is not installed")
+    os.environ.update(_CREDENTIALS)
+
+
+def _wait_for(ready: Path) -> None:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while not ready.exists():
+        if time.monotonic() > deadline:
+            raise CannotRun("the server did not start")
+        time.sleep(0.02)
+
+
+class OwnServer:
+    """A server of a test module's own, which may be killed and stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        _require_moto()
+        ready = folder / "url"
+        self._process = subprocess.Popen(
+            [sys.executable, _SCRIPT, ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        _wait_for(ready)
+        self.endpoint = ready.read_text()
+
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Let it hang for a while: it takes connections and says nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Faults:
+    """What goes wrong with the requests about a bucket, at our own server."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        if not is_ours():
+            pytest.skip("faults are injected by the tests' own server only")
+        self._store = store
+
+    def add(self, method: str, target: str = "", **fault: Any) -> None:
+        """Let the next requests fail: ``times``, by ``status`` and ``code``, ``damage`` or ``pause_s``."""
+        _ask(self._store, "/-/faults", {"bucket": self._store.bucket, "method": method, "target": target, **fault})
+
+    def clear(self) -> None:
+        """Let nothing fail any more."""
+        _ask(self._store, "/-/faults", {"bucket": self._store.bucket, "clear": True})
+
+    def requests(self) -> list[str]:
+        """Give the methods of what was asked about this place, in order; of parts and uploads with their query."""
+        told = _ask(self._store, f"/-/log?bucket={self._store.bucket}")
+        return [method for method, path, _ in told if path.startswith(f"/{self._store.bucket}/{self._store.prefix}")]
+
+
+def _ask(store: ObjectStore, path: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(f"{store.endpoint_url}{path}", data=data, timeout=10) as answer:  # noqa: S310 - ours
+        return json.load(answer)
