@@ -263,7 +263,7 @@ def rank(
         score = mixed / weights
         if timely:
             score += period_weight
-        named = candidate.owner_id in agents
+        named = agents[candidate.owner_id]
         if named:
             score += search.name_weight
         if candidate.granted:
@@ -312,9 +312,6 @@ class _Named(dict[AgentId, bool]):
         super().__init__()
         self._said = understood.said
         self._stop_words = STOP_WORDS[understood.language]
-
-    def __contains__(self, agent_id: object) -> bool:
-        return bool(self._said) and self[AgentId(str(agent_id))]
 
     def __missing__(self, agent_id: AgentId) -> bool:
         parts = words(agent_id)
