@@ -11,7 +11,14 @@ import asyncpg
 import pytest
 
 from contextdna.backends.migrations import Migration, load_migrations
-from contextdna.backends.postgres import PostgresDatabase, Server, database, migrate_postgres, open_postgres
+from contextdna.backends.postgres import (
+    PostgresDatabase,
+    Server,
+    database,
+    migrate_postgres,
+    open_postgres,
+)
+from contextdna.backends.postgres.channel import PostgresChannel, open_channel
 from contextdna.backends.postgres.driver import connecting_error, mapped_error
 from contextdna.backends.postgres.scopes import Wide, load_catalogue, lock_key
 from contextdna.backends.postgres.units import KnownSessions
@@ -326,6 +333,66 @@ async def test_the_revision_changes_with_every_commit_of_another(
         await two_servers[1].write(lambda tx, n=number: tx.events.append([make_event(f"evt_{n}")]))  # type: ignore[misc]
         revisions.append(await two_servers[0].revision())
     assert len(set(revisions)) == 6
+
+
+# Hints to other servers
+
+
+async def told(hints: AsyncIterator[None]) -> None:
+    with anyio.fail_after(DEADLINE_S):
+        await anext(hints)
+
+
+async def hearing(*channels: PostgresChannel) -> None:
+    async def ready() -> bool:
+        return all(channel.hears_others for channel in channels)
+
+    await until(ready)
+
+
+async def test_servers_are_told_of_each_other_s_events(url: str) -> None:
+    async with open_channel(server(url)) as one, open_channel(server(url)) as other:
+        await hearing(one, other)
+        async with one.listen() as here, other.listen() as there:
+            await one.publish([make_event()])
+            await told(here)
+            await told(there)
+            await other.publish([make_event()])
+            await told(here)
+            await told(there)
+
+
+async def test_what_was_published_before_there_was_a_connection_is_told_with_it(url: str) -> None:
+    async with open_channel(server(url)) as one:
+        await hearing(one)
+        async with one.listen() as here, open_channel(server(url)) as other:
+            await other.publish([make_event()])
+            await told(here)
+
+
+async def test_a_channel_comes_back_after_its_connection_was_cut(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextdna.backends.postgres.channel._AGAIN_S", 0.01)
+    async with open_channel(server(url)) as one, open_channel(server(url)) as other:
+        await hearing(one, other)
+        async with other.listen() as there:
+            await kill_others(url)
+            await told(there)  # something may have been missed
+            await hearing(one, other)
+            await one.publish([make_event()])
+            await told(there)
+
+
+async def test_a_channel_without_a_server_tells_its_own_process(tmp_path: Path) -> None:
+    async with open_channel(server(f"postgresql:///none?host={tmp_path}")) as alone, alone.listen() as here:
+        await alone.publish([make_event()])
+        await told(here)
+        assert not alone.hears_others
+
+
+async def test_what_fails_beside_an_open_channel_is_raised_as_it_is(url: str) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with open_channel(server(url)):
+            raise ZeroDivisionError
 
 
 # What fails, and how

@@ -282,7 +282,7 @@ async def _open_storage(
 
 async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, EventChannel]:
     require_driver()
-    from contextdna.backends.postgres import open_postgres
+    from contextdna.backends.postgres import Server, open_channel, open_postgres
 
     own = settings.postgres
     database = await stack.enter_async_context(
@@ -294,7 +294,8 @@ async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[
             statement_timeout_s=own.statement_timeout_s,
         )
     )
-    return database, InProcessChannel()
+    server = Server(settings.database, own.acquire_timeout_s, own.statement_timeout_s)
+    return database, await stack.enter_async_context(open_channel(server))
 
 
 def require_driver() -> None:

@@ -70,7 +70,8 @@ SELECT {record} FROM records r WHERE r.project_id = $1 AND r.id = ANY($2::text[]
 
 -- name: records_duplicates
 SELECT {record} FROM records r
-WHERE r.project_id = $1 AND r.content_hash IN (SELECT decode(given, 'hex') FROM unnest($8::text[]) AS given) AND {same_circle} AND {lasting}
+WHERE r.project_id = $1 AND r.content_hash = ANY(ARRAY(SELECT decode(given, 'hex') FROM unnest($8::text[]) AS given))
+  AND {same_circle} AND {lasting}
 ORDER BY r.seq
 
 -- name: records_duplicates_of_one
