@@ -162,27 +162,17 @@ async def test_a_lease_of_elsewhere_is_known_to_the_database_from_its_first_writ
     assert again.fencing > elsewhere.fencing
 
 
-class AwayLocks:
-    """Locks of a server that is away."""
-
-    async def acquire(self, project_id: ProjectId, name: str, *, ttl_s: float) -> Lease | None:
-        raise StorageUnavailable("away")
-
-    async def renew(self, lease: Lease, *, ttl_s: float) -> bool:
-        raise StorageUnavailable("away")
-
-    async def release(self, lease: Lease) -> bool:
-        raise StorageUnavailable("away")
-
-
 async def test_while_redis_is_away_the_database_locks() -> None:
+    link = RedisLink(Place("unix:///nowhere/at/all.sock"))
     async with open_in_memory() as database:
-        locks = SharedLocks(AwayLocks(), DatabaseLocks(database, lambda: START))
+        locks = SharedLocks(RedisLocks(link), DatabaseLocks(database, lambda: START))
         lease = await locks.acquire(DEFAULT, "sweep", ttl_s=TTL_S)
         assert lease is not None
         assert await locks.acquire(DEFAULT, "sweep", ttl_s=TTL_S) is None
         assert await locks.renew(lease, ttl_s=TTL_S)
         assert await locks.release(lease)
+    assert not link.is_attached
+    await link.close()
 
 
 async def test_what_redis_has_forgotten_it_grants_again_with_a_greater_number(anyio_backend: str) -> None:

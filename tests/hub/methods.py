@@ -81,7 +81,7 @@ async def furnish(hub: Hub) -> Furnished:
     sent = await root.signals.send(SignalDraft("go", (ALICE.agent_id,)))
     received = await hub.bind(ALICE).signals.send(SignalDraft("ready", (ROOT.agent_id,)))
     task = (await root.tasks.add(TaskDraft("a private task", level=Level.PRIVATE))).id
-    await acting.sessions.set_state("cursor", {"page": 1})
+    await acting.state.set("cursor", {"page": 1})
     lent = await hub.bind(BOSS).delegate(DelegationRequest(ROOT.agent_id, "look after it"))
     token = (await root.access_tokens.create(TokenRequest(HANK, (DEFAULT,)))).token.id
     signals, delegation = (sent.id, received.id), lent.delegation.id
@@ -148,9 +148,17 @@ METHODS: Final = {
     "sessions.progress": Sample("session.progress", lambda w, _: w.sessions.progress(status="half done", thoughts=3)),
     "sessions.get": Sample("session.read", lambda w, f: w.sessions.get(f.conversation)),
     "sessions.list": Sample("session.read", lambda w, _: w.sessions.list()),
-    "sessions.set_state": Sample("state.set", lambda w, _: w.sessions.set_state("cursor", {"page": 2})),
-    "sessions.get_state": Sample("state.get", lambda w, _: w.sessions.get_state(["cursor"])),
-    "sessions.delete_state": Sample("state.delete", lambda w, _: w.sessions.delete_state(["cursor"])),
+    "state.set": Sample("state.set", lambda w, _: w.state.set("cursor", {"page": 2})),
+    "state.mget": Sample("state.get", lambda w, _: w.state.mget(["cursor"])),
+    "state.delete": Sample("state.delete", lambda w, _: w.state.delete(["cursor"])),
+    "state.get": Sample("state.get", lambda w, _: w.state.get("cursor")),
+    "state.mset": Sample("state.set", lambda w, _: w.state.mset({"cursor": 3, "more": 4})),
+    "state.append": Sample("state.set", lambda w, _: w.state.append("list", [1])),
+    "state.get_range": Sample("state.get", lambda w, _: w.state.get_range("list")),
+    "state.get_length": Sample("state.get", lambda w, _: w.state.get_length("list")),
+    "state.exists": Sample("state.get", lambda w, _: w.state.exists(["cursor"])),
+    "state.keys": Sample("state.get", lambda w, _: w.state.keys()),
+    "state.clear": Sample("state.delete", lambda w, _: w.state.clear()),
     "record_loop": Sample("loop.record", lambda w, _: w.record_loop(LoopDraft(Loop.CONFIDENCE, PHASE, score=0.8))),
     "loop_gate": Sample("loop.read", lambda w, _: w.loop_gate(PHASE)),
     "read_loops": Sample("loop.read", lambda w, _: w.read_loops(PHASE)),

@@ -18,7 +18,7 @@ async def main(folder: Path) -> None:
         handle = await begin(hub, worker, task="count the stars")
         acting = hub.bind(worker, session_id=handle)
         await acting.sessions.progress(status="half of the sky", thoughts=7)
-        await acting.sessions.set_state("counted", {"stars": 4711})
+        await acting.state.set("counted", {"stars": 4711})
         await acting.log_turns([TurnDraft("user", "how many?"), TurnDraft("assistant", "I am counting")])
         print(handle, flush=True)  # noqa: T201 - the protocol with the test
         await asyncio.Event().wait()

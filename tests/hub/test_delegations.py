@@ -105,12 +105,12 @@ class TestStatus:
     async def test_a_declined_one_ends_the_child_s_session_and_grants(self, hub: Hub) -> None:
         memory = await remember(hub.bind(ALICE), "lent", level=MINE)
         report = await delegate(hub.bind(ALICE), memory_ids=(memory,))
-        await acting(hub, report).sessions.set_state("key", 1)
+        await acting(hub, report).state.set("key", 1)
         end = await acting(hub, report).delegations.decline()
         assert (end.delegation.status, end.sessions_ended, end.grants_ended) == (DelegationStatus.DECLINED, 1, 1)
         view = await hub.bind(ALICE).sessions.get(report.begun.session.id)
         assert view.status is SessionStatus.CLOSED
-        await refused(acting(hub, report).sessions.get_state(), SessionInvalid, "session_ended")
+        await refused(acting(hub, report).state.mget(), SessionInvalid, "session_ended")
 
     async def test_the_reason_of_a_refusal_is_shown_to_who_asked(self, hub: Hub) -> None:
         report = await delegate(hub.bind(ALICE))

@@ -275,8 +275,8 @@ class TestExpiry:
         lent = await remember(alice, "lent", level=Level.PRIVATE)
         working = await remember(alice, "working", tier=Tier.WORKING, level=Level.PRIVATE)
         child = await alice.delegate(DelegationRequest(CAROL, "help", memory_ids=(lent,)))
-        await alice.sessions.set_state("key", 1)
-        await hub.bind(ALICE, session_id=child.begun.handle).sessions.set_state("key", 1)
+        await alice.state.set("key", 1)
+        await hub.bind(ALICE, session_id=child.begun.handle).state.set("key", 1)
         other = await begin(hub, BOB)
         clock.advance(hours=1)
         assert (await hub.bind(ALICE).sessions.get(public(parent))).status is SessionStatus.EXPIRED
@@ -339,7 +339,7 @@ class TestRecovery:
         begun = await acting.resume_session()
         assert (begun.handle, begun.task, begun.progress) == (handle, "count the stars", "half of the sky")
         assert begun.session.thoughts == 7
-        assert [(entry.key, entry.value) for entry in await acting.sessions.get_state()] == [
+        assert [(entry.key, entry.value) for entry in await acting.state.mget()] == [
             ("counted", {"stars": 4711})
         ]
         turns = await acting.read_conversation(public(handle))
@@ -362,8 +362,8 @@ class TestRecovery:
             handle = await begin(first, ALICE, task="count the stars")
             acting = first.bind(ALICE, session_id=handle)
             await acting.sessions.progress(status="half of the sky", thoughts=7)
-            await acting.sessions.set_state("counted", {"stars": 4711})
+            await acting.state.set("counted", {"stars": 4711})
             await acting.log_turns([TurnDraft("user", "how many?"), TurnDraft("assistant", "I am counting")])
             async with open_hub(settings_in(folder), clock=clock) as second:
                 await self.expect_all_of_it(second, ALICE, handle)
-            await refused(acting.sessions.get_state(), SessionInvalid, "session_ended")
+            await refused(acting.state.mget(), SessionInvalid, "session_ended")

@@ -19,7 +19,7 @@ from contextdna import (
     Workspace,
     open_hub,
 )
-from contextdna.domain.states import KEYS_MAX, VALUE_BYTES_MAX, StateSnapshot
+from contextdna.domain.states import KEYS_MAX, VALUE_BYTES_MAX
 from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, Clock, begin, public, refused, settings_in, stored
 
 pytestmark = pytest.mark.anyio
@@ -28,58 +28,56 @@ RARE = "xylographer"
 
 
 async def state_of(workspace: Workspace, keys: Sequence[str] = ()) -> dict[str, Any]:
-    return {entry.key: entry.value for entry in await workspace.sessions.get_state(keys)}
+    return {entry.key: entry.value for entry in await workspace.state.mget(keys)}
 
 
-async def held(hub: Hub, handle: str) -> StateSnapshot:
+async def held(hub: Hub, handle: str) -> bytes:
     """Give what the cache holds of a session's state."""
-    snapshot = await hub._rooms.cache.get(f"state:{public(handle)}")
-    assert isinstance(snapshot, StateSnapshot)
-    return snapshot
+    data = await hub._rooms.cache.get(f"state:{public(handle)}")
+    assert data is not None
+    return data
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -1.5, "text ✓", [], {}, {"list": [1, {"deep": None}]}, " "])
 async def test_any_json_comes_back_as_it_went_in(hub: Hub, value: Any) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
-    kept = await alice.sessions.set_state("key", value)
+    kept = await alice.state.set("key", value)
     assert (kept.key, kept.value, kept.version) == ("key", value, 1)
-    assert await alice.sessions.get_state() == (kept,)
+    assert await alice.state.mget() == (kept,)
 
 
 async def test_keys_are_read_by_name_written_over_and_removed(hub: Hub) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
     for number, key in enumerate(("b", "a", "c", "a")):
-        await alice.sessions.set_state(key, number)
+        await alice.state.set(key, number)
     assert await state_of(alice) == {"a": 3, "b": 0, "c": 2}
     assert list(await state_of(alice)) == ["a", "b", "c"]
     assert await state_of(alice, ["c", "absent"]) == {"c": 2}
-    assert await alice.sessions.delete_state(["a", "absent"]) == 1
-    assert await alice.sessions.delete_state(["a"]) == 0
+    assert await alice.state.delete(["a", "absent"]) == 1
+    assert await alice.state.delete(["a"]) == 0
     assert await state_of(alice) == {"b": 0, "c": 2}
 
 
 async def test_two_sessions_of_one_agent_hold_their_own(hub: Hub) -> None:
     one = hub.bind(ALICE, session_id=await begin(hub, ALICE))
     two = hub.bind(ALICE, session_id=await begin(hub, ALICE))
-    await one.sessions.set_state("key", 1)
+    await one.state.set("key", 1)
     assert await state_of(two) == {}
 
 
 async def test_state_needs_a_session(hub: Hub) -> None:
-    alice = hub.bind(ALICE).sessions
-    await refused(alice.set_state("key", 1), SessionInvalid, "session_required")
-    await refused(alice.get_state(), SessionInvalid, "session_required")
-    await refused(alice.delete_state(["key"]), SessionInvalid, "session_required")
+    alice = hub.bind(ALICE).state
+    await refused(alice.set("key", 1), SessionInvalid, "session_required")
+    await refused(alice.mget(), SessionInvalid, "session_required")
+    await refused(alice.delete(["key"]), SessionInvalid, "session_required")
 
 
 async def test_nobody_else_reads_it(hub: Hub) -> None:
     handle = await begin(hub, ALICE)
-    await hub.bind(ALICE, session_id=handle).sessions.set_state("key", 1)
-    await hub.bind(ALICE, session_id=handle).sessions.get_state()
-    await refused(hub.bind(BOB, session_id=handle).sessions.get_state(), SessionInvalid, "session_invalid")
-    await refused(
-        hub.bind(BOB, session_id=f"{public(handle)}.x").sessions.get_state(), SessionInvalid, "session_invalid"
-    )
+    await hub.bind(ALICE, session_id=handle).state.set("key", 1)
+    await hub.bind(ALICE, session_id=handle).state.mget()
+    await refused(hub.bind(BOB, session_id=handle).state.mget(), SessionInvalid, "session_invalid")
+    await refused(hub.bind(BOB, session_id=f"{public(handle)}.x").state.mget(), SessionInvalid, "session_invalid")
 
 
 @pytest.mark.parametrize(
@@ -100,24 +98,24 @@ async def test_nobody_else_reads_it(hub: Hub) -> None:
 )
 async def test_what_cannot_be_kept_is_refused(hub: Hub, key: str, value: Any, ttl_s: float | None, code: str) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
-    await refused(alice.sessions.set_state(key, value, ttl_s=ttl_s), InvalidInput, code)
+    await refused(alice.state.set(key, value, ttl_s=ttl_s), InvalidInput, code)
     assert await state_of(alice) == {}
 
 
 async def test_a_value_at_the_limit_is_kept(hub: Hub) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
-    await alice.sessions.set_state("key", "x" * (VALUE_BYTES_MAX - 2))
+    await alice.state.set("key", "x" * (VALUE_BYTES_MAX - 2))
     assert len((await state_of(alice))["key"]) == VALUE_BYTES_MAX - 2
 
 
 async def test_a_session_holds_so_many_keys_and_no_more(hub: Hub, clock: Clock) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
     for number in range(KEYS_MAX):
-        await alice.sessions.set_state(f"key{number}", number, ttl_s=60 if number else None)
-    await refused(alice.sessions.set_state("more", 1), LimitExceeded, "state_keys_too_many")
-    await alice.sessions.set_state("key7", "over")
+        await alice.state.set(f"key{number}", number, ttl_s=60 if number else None)
+    await refused(alice.state.set("more", 1), LimitExceeded, "state_keys_too_many")
+    await alice.state.set("key7", "over")
     clock.advance(seconds=60)
-    await alice.sessions.set_state("more", 1)
+    await alice.state.set("more", 1)
     assert set(await state_of(alice)) == {"key0", "key7", "more"}
 
 
@@ -125,8 +123,8 @@ async def test_a_key_ends_at_its_time_to_the_microsecond_and_with_its_session_at
     hub: Hub, clock: Clock
 ) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE, ttl_s=3600))
-    await alice.sessions.set_state("short", 1, ttl_s=60)
-    long = await alice.sessions.set_state("long", 2, ttl_s=86_400)
+    await alice.state.set("short", 1, ttl_s=60)
+    long = await alice.state.set("long", 2, ttl_s=86_400)
     assert (long.expires_at - clock.now).total_seconds() == 3600
     assert set(await state_of(alice)) == {"short", "long"}
     clock.advance(seconds=60, microseconds=-1)
@@ -137,7 +135,7 @@ async def test_a_key_ends_at_its_time_to_the_microsecond_and_with_its_session_at
 
 async def test_without_a_time_of_its_own_a_key_lives_as_long_as_the_settings_say(hub: Hub, clock: Clock) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE, ttl_s=7 * 86_400))
-    kept = await alice.sessions.set_state("key", 1)
+    kept = await alice.state.set("key", 1)
     assert (kept.expires_at - clock.now).total_seconds() == hub.settings.work.state_ttl_s
 
 
@@ -149,7 +147,7 @@ async def test_state_ends_with_its_session_and_with_those_above_it(hub: Hub) -> 
         (await alice.delegate(DelegationRequest(AgentId("carol"), "help"))).begun.handle,
     ]
     for handle in (parent, *below):
-        await hub.bind(ALICE, session_id=handle).sessions.set_state("key", RARE)
+        await hub.bind(ALICE, session_id=handle).state.set("key", RARE)
     assert len(_rows(await stored(hub))) == 3
     await hub.bind(ALICE, session_id=below[0]).end_session(success=True)
     assert len(_rows(await stored(hub))) == 2
@@ -165,14 +163,17 @@ def _rows(everything: Any) -> list[Any]:
 async def test_it_is_read_from_the_cache_until_it_changes(hub: Hub) -> None:
     handle = await begin(hub, ALICE)
     alice = hub.bind(ALICE, session_id=handle)
-    await alice.sessions.set_state("key", 1)
-    await alice.sessions.get_state()
+    await alice.state.set("key", 1)
     first = await held(hub, handle)
     assert await state_of(alice) == {"key": 1}
     assert await held(hub, handle) is first
-    await alice.sessions.set_state("key", 2)
+    await alice.state.set("key", 2)
+    second = await held(hub, handle)
+    assert second != first
     assert await state_of(alice) == {"key": 2}
-    assert (await held(hub, handle)).version == 2
+    assert await held(hub, handle) is second
+    await alice.end_session(success=True)
+    assert await hub._rooms.cache.get(f"state:{public(handle)}") is None
 
 
 async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
@@ -180,7 +181,7 @@ async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
     alice = hub.bind(ALICE, session_id=handle)
     noise = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(20_000))
     for key in ("a", "b"):
-        await alice.sessions.set_state(key, noise)
+        await alice.state.set(key, noise)
     assert await state_of(alice) == {"a": noise, "b": noise}
     assert await hub._rooms.cache.get(f"state:{public(handle)}") is None
 
@@ -188,23 +189,35 @@ async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
 async def test_a_snapshot_of_another_session_or_version_does_not_count(hub: Hub) -> None:
     handle, other = await begin(hub, ALICE), await begin(hub, ALICE)
     alice = hub.bind(ALICE, session_id=handle)
-    await alice.sessions.set_state("key", "old")
-    await alice.sessions.get_state()
+    await alice.state.set("key", "old")
+    await alice.state.mget()
     old = await held(hub, handle)
-    await alice.sessions.set_state("key", "new")
+    await alice.state.set("key", "new")
     await hub._rooms.cache.set(f"state:{public(handle)}", old, ttl_s=60)
     assert await state_of(alice) == {"key": "new"}
-    await hub.bind(ALICE, session_id=other).sessions.set_state("key", "other's")
+    await hub.bind(ALICE, session_id=other).state.set("key", "other's")
     await hub._rooms.cache.set(f"state:{public(other)}", old, ttl_s=60)
     assert await state_of(hub.bind(ALICE, session_id=other)) == {"key": "other's"}
+
+
+@pytest.mark.parametrize("place", [0, 4, 40, -1])
+async def test_what_a_cache_changed_is_not_believed(hub: Hub, place: int) -> None:
+    handle = await begin(hub, ALICE)
+    alice = hub.bind(ALICE, session_id=handle)
+    await alice.state.set("key", "right")
+    changed = bytearray(await held(hub, handle))
+    changed[place] ^= 1
+    for data in (bytes(changed), bytes(changed[:50]), b"", b"\0\0\0\x02[]"):
+        await hub._rooms.cache.set(f"state:{public(handle)}", data, ttl_s=60)
+        assert await state_of(alice) == {"key": "right"}
 
 
 async def test_neither_the_cache_nor_the_disk_holds_a_value_in_the_clear(hub: Hub, settings: HubSettings) -> None:
     handle = await begin(hub, ALICE)
     alice = hub.bind(ALICE, session_id=handle)
-    await alice.sessions.set_state("key", {"word": RARE})
+    await alice.state.set("key", {"word": RARE})
     await alice.sessions.progress(status=RARE)
-    await alice.sessions.get_state()
+    await alice.state.mget()
     everything = repr(await held(hub, handle)) + repr((await stored(hub)).data)
     for file in settings.data_dir.rglob("*") if settings.data_dir else ():
         everything += file.read_bytes().decode("latin-1") if file.is_file() else ""
@@ -213,8 +226,8 @@ async def test_neither_the_cache_nor_the_disk_holds_a_value_in_the_clear(hub: Hu
 
 @pytest.mark.parametrize("key", ["", "two words", "k" * 300_000])
 async def test_no_answer_repeats_a_key_that_could_never_be_set(hub: Hub, key: str) -> None:
-    sessions = hub.bind(ALICE, session_id=await begin(hub, ALICE)).sessions
-    for call in (sessions.get_state([key]), sessions.delete_state(["fine", key])):
+    state = hub.bind(ALICE, session_id=await begin(hub, ALICE)).state
+    for call in (state.mget([key]), state.delete(["fine", key])):
         error = await refused(call, InvalidInput, "key_invalid")
         assert len(f"{error.message}{error.hint}") < 500
 
@@ -225,27 +238,27 @@ async def test_another_process_s_write_is_seen_by_the_next_read(folder: Path, cl
         handle = await begin(here, ALICE)
         for number in range(5):
             writer, reader = (here, there) if number % 2 else (there, here)
-            await writer.bind(ALICE, session_id=handle).sessions.set_state("key", number)
+            await writer.bind(ALICE, session_id=handle).state.set("key", number)
             for hub in (reader, writer):
                 assert await state_of(hub.bind(ALICE, session_id=handle)) == {"key": number}
-        await there.bind(ALICE, session_id=handle).sessions.delete_state(["key"])
+        await there.bind(ALICE, session_id=handle).state.delete(["key"])
         assert await state_of(here.bind(ALICE, session_id=handle)) == {}
 
 
 async def test_what_was_turned_over_to_a_new_key_can_still_be_read(hub: Hub) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE, task="rotate"))
-    await alice.sessions.set_state("key", 1)
-    await alice.sessions.get_state()
+    await alice.state.set("key", 1)
+    await alice.state.mget()
     await hub.bind(ROOT, project_id=DEFAULT).rotate_keys()
     assert await state_of(alice) == {"key": 1}
-    await alice.sessions.set_state("more", 2)
+    await alice.state.set("more", 2)
     assert await state_of(alice) == {"key": 1, "more": 2}
 
 
 async def test_a_key_past_its_time_is_not_there_to_be_removed(hub: Hub, clock: Clock) -> None:
     alice = hub.bind(ALICE, session_id=await begin(hub, ALICE))
     for key, ttl_s in (("short", 60), ("long", 3600)):
-        await alice.sessions.set_state(key, 1, ttl_s=ttl_s)
+        await alice.state.set(key, 1, ttl_s=ttl_s)
     clock.advance(seconds=60)
-    assert await alice.sessions.delete_state(["short", "long"]) == 1
-    assert await alice.sessions.get_state() == ()
+    assert await alice.state.delete(["short", "long"]) == 1
+    assert await alice.state.mget() == ()

@@ -186,7 +186,7 @@ async def delegate(world: World, draw: Draw) -> None:
     world.delegations.append((child, report.delegation.id))
     canary = world.canary()
     world.states[canary] = child.handle
-    await world.hub.bind(child.principal, session_id=child.handle).sessions.set_state("note", f"quokka {canary}")
+    await world.hub.bind(child.principal, session_id=child.handle).state.set("note", f"quokka {canary}")
 
 
 async def say(world: World, draw: Draw) -> None:

@@ -70,10 +70,10 @@ async def set_state(call: Call, args: SetState) -> SetStateResult:
     if args.delete:
         if args.value is not None:
             raise InvalidInput("a value and delete", code="value_and_delete", hint="Give one of the two.")
-        return SetStateResult(key=args.key, deleted=await workspace.sessions.delete_state([args.key]) > 0)
+        return SetStateResult(key=args.key, deleted=await workspace.state.delete([args.key]) > 0)
     if args.value is None:
         raise InvalidInput("no value", code="value_missing", hint="Give any JSON but null, or delete the key.")
-    entry = await workspace.sessions.set_state(args.key, args.value, ttl_s=args.ttl_s)
+    entry = await workspace.state.set(args.key, args.value, ttl_s=args.ttl_s)
     return SetStateResult(key=entry.key, version=entry.version, expires_at=shown_time(entry.expires_at))
 
 
@@ -92,7 +92,7 @@ class GetStateResult(BaseModel):
 
 async def get_state(call: Call, args: GetState) -> GetStateResult:
     """Read values."""
-    state = {entry.key: entry.value for entry in await call.workspace(args).sessions.get_state(args.keys)}
+    state = {entry.key: entry.value for entry in await call.workspace(args).state.mget(args.keys)}
     return GetStateResult(state=state, missing=[key for key in args.keys if key not in state])
 
 

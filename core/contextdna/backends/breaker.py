@@ -65,7 +65,7 @@ class Breaker:
         await self._back.wait()
 
     async def run(self) -> None:
-        """Find out when it is back, until cancelled: by asking ever more rarely, at times that no two processes share."""
+        """Find out when it is back, until cancelled: by asking ever more rarely, at times of its own."""
         while True:
             await self._gone.wait()
             pause_s = self._pause_s

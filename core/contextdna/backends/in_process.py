@@ -1,6 +1,5 @@
 """Cache and event channel within one process."""
 
-import re
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -9,6 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from contextdna.values.event import Event
+from contextdna.values.pattern import key_pattern
 
 
 class InProcessCache:
@@ -64,7 +64,7 @@ class InProcessCache:
 
     async def keys(self, pattern: str = "*") -> list[str]:
         """List keys in order; in the pattern ``*`` is any text and ``?`` one character."""
-        matches, now = pattern_of(pattern).fullmatch, self._clock()
+        matches, now = key_pattern(pattern).fullmatch, self._clock()
         return sorted(key for key, (expires_at, _) in self._entries.items() if expires_at > now and matches(key))
 
     def _get(self, key: str) -> bytes | None:
@@ -77,11 +77,6 @@ class InProcessCache:
             return None
         self._entries.move_to_end(key)
         return value
-
-
-def pattern_of(pattern: str) -> re.Pattern[str]:
-    """Give what matches the keys that a pattern means."""
-    return re.compile("".join({"*": ".*", "?": "."}.get(sign) or re.escape(sign) for sign in pattern), re.DOTALL)
 
 
 class InProcessChannel:

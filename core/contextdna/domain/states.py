@@ -1,78 +1,67 @@
 """Working state: what an agent keeps under keys while a session lasts, durable, always encrypted, gone at its end."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from contextdna.domain import sessions
+from contextdna.domain import sessions, state_snapshots
 from contextdna.domain.encryption import Binding
 from contextdna.domain.operation import Operation
+from contextdna.domain.state_snapshots import HeldState
 from contextdna.domain.validation import check_count, check_json, check_name, check_seconds
-from contextdna.errors import LimitExceeded
+from contextdna.errors import InvalidInput, LimitExceeded
 from contextdna.values.ids import SessionId
 from contextdna.values.level import Level
-from contextdna.values.session import StateEntry, StateRow
+from contextdna.values.pattern import key_pattern
+from contextdna.values.session import Session, StateEntry, StateRow
 
 KEYS_MAX: Final = 256
 VALUE_BYTES_MAX: Final = 64 * 1024
+_PATTERN_CHARS_MAX: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class StateSnapshot:
-    """A session's rows, sealed as they are stored, at one state version: what a cache may hold."""
-
-    session_id: SessionId
-    version: int
-    rows: tuple[StateRow, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """How much the sealed values hold."""
-        return sum(len(row.sealed.data) for row in self.rows)
-
-
-async def put(op: Operation, key: str, value: Any, *, ttl_s: float | None) -> StateEntry:
-    """Keep a value under a key of the session, over what stands there.
+async def put(
+    op: Operation, values: Mapping[str, Any], *, ttl_s: float | None
+) -> tuple[tuple[StateEntry, ...], HeldState]:
+    """Keep values under keys of the session, over what stands there: all, or none.
 
     Raises:
         SessionInvalid: ``session_required``.
         InvalidInput: ``key_invalid``, ``value_invalid`` or ``ttl_out_of_range``.
-        LimitExceeded: ``value_too_large`` or ``state_keys_too_many``.
+        LimitExceeded: ``value_too_large``, ``keys_out_of_range`` or ``state_keys_too_many``.
     """
-    check_name(key, name="key")
-    check_json(value, name="value", bytes_max=VALUE_BYTES_MAX)
-    work = op.settings.work
-    seconds = check_seconds(work.state_ttl_s if ttl_s is None else ttl_s, name="ttl", maximum=work.session_ttl_max_s)
+    check_count(len(values), name="keys", maximum=KEYS_MAX)
+    for key, value in values.items():
+        check_name(key, name="key")
+        check_json(value, name="value", bytes_max=VALUE_BYTES_MAX)
     session = await sessions.current(op)
     rows = await op.tx.states.of(op.project_id, session.id)
-    standing = {row.key for row in rows if row.expires_at > op.now}
-    await op.tx.states.delete(op.project_id, session.id, [row.key for row in rows if row.key not in standing])
-    if key not in standing and len(standing) >= KEYS_MAX:
-        raise LimitExceeded(
-            f"the session holds {KEYS_MAX} keys already",
-            code="state_keys_too_many",
-            hint="Delete keys, or keep several values under one.",
-        )
-    version = session.state_version + 1
-    row = StateRow(
-        project_id=op.project_id,
-        session_id=session.id,
-        key=key,
-        version=version,
-        updated_at=op.now,
-        expires_at=min(session.expires_at, op.now + timedelta(seconds=seconds)),
-        sealed=op.keys.seal({"value": value}, _binding(op, session.id, key, version), encrypted=True),
-    )
-    await op.tx.states.put(row)
-    await op.tx.sessions.replace(replace(session, state_version=version, updated_at=op.now))
-    op.note(session=session.id, state_version=version)
-    return _open(op, row)
+    return await _put(op, session, rows, values, ttl_s=ttl_s)
+
+
+async def append(op: Operation, key: str, values: Sequence[Any], *, ttl_s: float | None) -> tuple[int, HeldState]:
+    """Add values to the end of the list under a key, which is made where there is none; gives how many it holds.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        InvalidInput: ``key_invalid``, ``value_invalid``, ``ttl_out_of_range``, or ``value_not_list``: something else is
+            under the key.
+        LimitExceeded: ``value_too_large``, ``values_out_of_range`` or ``state_keys_too_many``.
+    """
+    check_name(key, name="key")
+    check_count(len(values), name="values", maximum=VALUE_BYTES_MAX)
+    session = await sessions.current(op)
+    rows = await op.tx.states.of(op.project_id, session.id)
+    longer = [*_list_under(op, key, rows), *values]
+    check_json(longer, name="value", bytes_max=VALUE_BYTES_MAX)
+    _, held = await _put(op, session, rows, {key: longer}, ttl_s=ttl_s)
+    return len(longer), held
 
 
 async def read(
-    op: Operation, keys: Sequence[str], held: StateSnapshot | None
-) -> tuple[tuple[StateEntry, ...], StateSnapshot]:
+    op: Operation, keys: Sequence[str], held: bytes | None
+) -> tuple[tuple[StateEntry, ...], HeldState | None]:
     """Read keys of the session, all without names; those past their time are gone.
 
     Args:
@@ -81,7 +70,7 @@ async def read(
         held: What a cache holds; it counts only where the session's state has not moved on.
 
     Returns:
-        The entries in order of their keys, and the snapshot that they are of.
+        The entries in order of their keys, and what the cache should hold, where that is something else.
 
     Raises:
         SessionInvalid: ``session_required``.
@@ -89,16 +78,56 @@ async def read(
         LimitExceeded: ``keys_out_of_range``.
     """
     _check_keys(keys)
-    session = await sessions.current(op)
-    if held is None or (held.session_id, held.version) != (session.id, session.state_version):
-        rows = await op.tx.states.of(op.project_id, session.id) if session.state_version else ()
-        held = StateSnapshot(session.id, session.state_version, tuple(rows))
-    entries = tuple(_open(op, row) for row in held.rows if row.expires_at > op.now and (not keys or row.key in keys))
-    op.note(session=session.id, keys=len(entries))
-    return entries, held
+    rows, fresh = await _standing(op, held)
+    entries = tuple(_open(op, row) for row in rows if not keys or row.key in keys)
+    op.note(keys=len(entries))
+    return entries, fresh
 
 
-async def delete(op: Operation, keys: Sequence[str]) -> int:
+async def read_range(
+    op: Operation, key: str, held: bytes | None, *, start: int, end: int
+) -> tuple[tuple[Any, ...], HeldState | None]:
+    """Read a part of the list under a key: both ends are in it, and negative ones count from its end, -1 the last.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        InvalidInput: ``key_invalid`` or ``value_not_list``.
+    """
+    values, fresh = await _read_list(op, key, held)
+    first = max(0, start + len(values) if start < 0 else start)
+    last = end + len(values) if end < 0 else end
+    part = values[first : last + 1] if last >= first else []
+    op.note(values=len(part))
+    return tuple(part), fresh
+
+
+async def length(op: Operation, key: str, held: bytes | None) -> tuple[int, HeldState | None]:
+    """Tell how many values the list under a key holds, 0 where there is none.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        InvalidInput: ``key_invalid`` or ``value_not_list``.
+    """
+    values, fresh = await _read_list(op, key, held)
+    return len(values), fresh
+
+
+async def names(op: Operation, pattern: str, held: bytes | None) -> tuple[tuple[str, ...], HeldState | None]:
+    """List keys of the session in order; in the pattern ``*`` is any text and ``?`` one character.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+        LimitExceeded: ``pattern_out_of_range``.
+    """
+    check_count(len(pattern), name="pattern", minimum=0, maximum=_PATTERN_CHARS_MAX)
+    rows, fresh = await _standing(op, held)
+    matches = key_pattern(pattern).fullmatch
+    found = tuple(row.key for row in rows if matches(row.key))
+    op.note(keys=len(found))
+    return found, fresh
+
+
+async def delete(op: Operation, keys: Sequence[str]) -> tuple[int, HeldState]:
     """Remove keys of the session; gives how many were there. Those past their time were not.
 
     Raises:
@@ -107,14 +136,89 @@ async def delete(op: Operation, keys: Sequence[str]) -> int:
     """
     check_count(len(keys), name="keys", maximum=KEYS_MAX)
     _check_keys(keys)
+    return await _delete(op, keys)
+
+
+async def clear(op: Operation) -> tuple[int, HeldState]:
+    """Remove all keys of the session; gives how many were there.
+
+    Raises:
+        SessionInvalid: ``session_required``.
+    """
+    return await _delete(op, None)
+
+
+async def _put(
+    op: Operation, session: Session, rows: Sequence[StateRow], values: Mapping[str, Any], *, ttl_s: float | None
+) -> tuple[tuple[StateEntry, ...], HeldState]:
+    work = op.settings.work
+    seconds = check_seconds(work.state_ttl_s if ttl_s is None else ttl_s, name="ttl", maximum=work.session_ttl_max_s)
+    standing = {row.key: row for row in rows if row.expires_at > op.now}
+    gone = [row.key for row in rows if row.key not in standing]
+    if gone:
+        await op.tx.states.delete(op.project_id, session.id, gone)
+    if len({*standing, *values}) > KEYS_MAX:
+        raise LimitExceeded(
+            f"the session would hold more than {KEYS_MAX} keys",
+            code="state_keys_too_many",
+            hint="Delete keys, or keep several values under one.",
+        )
+    session = replace(session, state_version=session.state_version + 1, updated_at=op.now)
+    expires_at = min(session.expires_at, op.now + timedelta(seconds=seconds))
+    for key, value in values.items():
+        sealed = op.keys.seal({"value": value}, _binding(op, session.id, key, session.state_version), encrypted=True)
+        row = StateRow(op.project_id, session.id, key, session.state_version, op.now, expires_at, sealed)
+        await op.tx.states.put(row)
+        standing[key] = row
+    await op.tx.sessions.replace(session)
+    op.note(session=session.id, state_version=session.state_version)
+    entries = tuple(StateEntry(key, value, session.state_version, op.now, expires_at) for key, value in values.items())
+    return entries, state_snapshots.seal(op, session, [standing[key] for key in sorted(standing)])
+
+
+async def _delete(op: Operation, keys: Sequence[str] | None) -> tuple[int, HeldState]:
     session = await sessions.current(op)
-    standing = {row.key for row in await op.tx.states.of(op.project_id, session.id) if row.expires_at > op.now}
-    removed = len(standing.intersection(keys))
-    if await op.tx.states.delete(op.project_id, session.id, keys):
-        version = session.state_version + 1
-        await op.tx.sessions.replace(replace(session, state_version=version, updated_at=op.now))
+    rows = await op.tx.states.of(op.project_id, session.id)
+    chosen = {row.key for row in rows if keys is None or row.key in keys}
+    removed = sum(row.key in chosen for row in rows if row.expires_at > op.now)
+    if chosen:
+        await op.tx.states.delete(op.project_id, session.id, sorted(chosen))
+        session = replace(session, state_version=session.state_version + 1, updated_at=op.now)
+        await op.tx.sessions.replace(session)
     op.note(session=session.id, removed=removed)
-    return removed
+    return removed, state_snapshots.seal(op, session, [row for row in rows if row.key not in chosen])
+
+
+async def _standing(op: Operation, held: bytes | None) -> tuple[Sequence[StateRow], HeldState | None]:
+    """Give the rows of the session that are not past their time, of a cache where it holds these."""
+    session = await sessions.current(op)
+    op.note(session=session.id)
+    if not session.state_version:
+        return (), None
+    fresh: HeldState | None = None
+    rows: Sequence[StateRow] | None = state_snapshots.unseal(op, session, held)
+    if rows is None:
+        rows = await op.tx.states.of(op.project_id, session.id)
+        fresh = state_snapshots.seal(op, session, rows)
+    return [row for row in rows if row.expires_at > op.now], fresh
+
+
+async def _read_list(op: Operation, key: str, held: bytes | None) -> tuple[list[Any], HeldState | None]:
+    check_name(key, name="key")
+    rows, fresh = await _standing(op, held)
+    return _list_under(op, key, rows), fresh
+
+
+def _list_under(op: Operation, key: str, rows: Sequence[StateRow]) -> list[Any]:
+    row = next((row for row in rows if row.key == key and row.expires_at > op.now), None)
+    value = _open(op, row).value if row else []
+    if not isinstance(value, list):
+        raise InvalidInput(
+            "what stands under the key is no list",
+            code="value_not_list",
+            hint="Read it as a value, or choose another key for the list.",
+        )
+    return value
 
 
 def _check_keys(keys: Sequence[str]) -> None:

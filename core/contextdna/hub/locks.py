@@ -49,8 +49,8 @@ class DatabaseLocks:
 class SharedLocks:
     """``Locks`` in Redis; while that is away, in the database.
 
-    When it goes away or comes back, two may hold one lock for a while. The fencing numbers of both grow with time, so the
-    earlier of the two is refused where it writes.
+    When it goes away or comes back, two may hold one lock for a while. The fencing numbers of both grow with time, so
+    the earlier of the two is refused where it writes.
     """
 
     def __init__(self, far: Locks, database: Locks) -> None:

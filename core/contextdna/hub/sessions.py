@@ -1,25 +1,17 @@
-"""Sessions as a caller may know them: how far they have come, and the working state that lasts as long as they do."""
+"""Sessions as a caller may know them: whose they are, and how far they have come."""
 
-from collections.abc import Sequence
-from typing import Any, Final
-
-from contextdna.domain import endings, sessions, states
+from contextdna.domain import endings, sessions
 from contextdna.domain.access import Action, Caller
 from contextdna.hub.door import Door
-from contextdna.ports.storage import Cache
 from contextdna.values.ids import AgentId, SessionId
-from contextdna.values.session import SessionStatus, StateEntry
-
-_HELD_S: Final = 300.0
-_HELD_BYTES_MAX: Final = 64 * 1024  # of one session; a larger state is read from the database each time
+from contextdna.values.session import SessionStatus
 
 
 class Sessions:
     """The session part of a workspace. Sessions are begun, resumed and ended by the workspace itself."""
 
-    def __init__(self, door: Door, cache: Cache, caller: Caller) -> None:
+    def __init__(self, door: Door, caller: Caller) -> None:
         self._door = door
-        self._cache = cache
         self._caller = caller
 
     async def progress(
@@ -73,28 +65,3 @@ class Sessions:
             closed += ended.sessions
             if not ended.more:
                 return closed
-
-    async def set_state(self, key: str, value: Any, *, ttl_s: float | None = None) -> StateEntry:
-        """Keep a value under a key of the session: any JSON up to 64 KiB, always encrypted, gone with the session.
-
-        Raises:
-            LimitExceeded: ``value_too_large`` or ``state_keys_too_many``.
-        """
-        return await self._door.write(
-            self._caller, Action.SET_STATE, lambda op: states.put(op, key, value, ttl_s=ttl_s)
-        )
-
-    async def get_state(self, keys: Sequence[str] = ()) -> tuple[StateEntry, ...]:
-        """Read keys of the session, all without names; never an older value than was committed before the call."""
-        name = f"state:{self._caller.handle.partition('.')[0]}"
-        held = await self._cache.get(name)  # before the transaction, which judges whether it still counts
-        entries, snapshot = await self._door.read(
-            self._caller, Action.GET_STATE, lambda op: states.read(op, keys, held)
-        )
-        if snapshot is not held and snapshot.size_bytes <= _HELD_BYTES_MAX:
-            await self._cache.set(name, snapshot, ttl_s=_HELD_S)
-        return entries
-
-    async def delete_state(self, keys: Sequence[str]) -> int:
-        """Remove keys of the session; gives how many were there."""
-        return await self._door.write(self._caller, Action.DELETE_STATE, lambda op: states.delete(op, keys))

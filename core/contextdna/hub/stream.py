@@ -19,6 +19,9 @@ POLL_S: Final = 0.1
 """How often other processes' commits are looked for while someone listens: half of it is the median delay. One look
 costs 0.1 ms, and with it a waiting process stays at about 1 % of a core (``python -m benchmarks signals``)."""
 
+HEARING_POLL_S: Final = 2.0
+"""The same, where the channel tells of other processes' commits: for what a process that was killed did not tell."""
+
 _BATCH: Final = 500
 _BUFFER_MAX: Final = 1000
 _RETRY_S: Final = 1.0
@@ -126,13 +129,13 @@ class EventStream:
             logger.warning("events cannot be read now: %s", error.code)
             await anyio.sleep(_RETRY_S)
 
-    async def _note_hints(self, hints: AsyncIterator[Event]) -> None:
+    async def _note_hints(self, hints: AsyncIterator[None]) -> None:
         async for _ in hints:
             self._hint.set()
 
     async def _wait_for_news(self) -> None:
         while self._listeners and not self._hint.is_set():
-            with anyio.move_on_after(POLL_S):
+            with anyio.move_on_after(HEARING_POLL_S if self._channel.hears_others else POLL_S):
                 await self._hint.wait()
                 break
             revision = await self._database.revision()

@@ -40,6 +40,7 @@ from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import ReindexReport, SemanticHealth, Semantics
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
+from contextdna.hub.state import State, let_go
 from contextdna.hub.stream import EventStream
 from contextdna.hub.tasks import Tasks
 from contextdna.ports.database import DatabaseStatus
@@ -102,6 +103,7 @@ class Workspace:
         self._blobs = rooms.blobs
         self._remains = rooms.remains
         self._semantics = rooms.semantics
+        self._cache = rooms.cache
         self._caller = caller
         self.events = Events(rooms.door, rooms.stream, caller)
         self.agents = Agents(rooms.door, caller)
@@ -109,7 +111,8 @@ class Workspace:
         self.signals = Signals(rooms.door, rooms.stream, caller)
         self.loops = Loops(rooms.door, caller)
         self.artifacts = Artifacts(rooms.door, rooms.blobs, caller)
-        self.sessions = Sessions(rooms.door, rooms.cache, caller)
+        self.sessions = Sessions(rooms.door, caller)
+        self.state = State(rooms.door, rooms.cache, caller)
         self.delegations = Delegations(rooms.door, caller)
         self.tasks = Tasks(rooms.door, rooms.remains, caller)
         self.documents = Documents(rooms.door, caller)
@@ -248,7 +251,7 @@ class Workspace:
     ) -> endings.EndReport:
         """End the call's session and keep what it brought; of its working memories only those in ``promote`` stay."""
         chosen = level or self._door.settings.default_level
-        return await self._door.write(
+        report = await self._door.write(
             self._caller,
             Action.END_SESSION,
             lambda op: endings.end(
@@ -261,6 +264,8 @@ class Workspace:
                 level=chosen,
             ),
         )
+        await let_go(self._cache, self._caller)
+        return report
 
     async def log_turns(self, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...]:
         """Append turns to the session's conversation."""
