@@ -136,10 +136,17 @@ def caddy_command(place: Place) -> list[str]:
             f"\ttls {place.certificate} {place.key}\n",
             r"reverse_proxy 127\.0\.0\.1:8000": f"reverse_proxy {HOST}:{place.upstreams[0]}",
             r"# to 127\.0\.0\.1:8001": f"to {HOST}:{place.upstreams[1]}",
+            **({} if _caddy_buffers() else {r"request_buffers 5MiB": "buffer_requests"}),
         },
     )
     (place.folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + site)
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(place.folder / "Caddyfile")]
+
+
+def _caddy_buffers() -> bool:
+    """Tell whether this Caddy has the option request_buffers: from 2.7 on."""
+    version = run(["caddy", "version"], os.environ).removeprefix("v").split(".")
+    return (int(version[0]), int(version[1])) >= (2, 7)
 
 
 def contextdna_command(place: Place) -> list[str]:
