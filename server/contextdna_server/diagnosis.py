@@ -20,7 +20,8 @@ from contextdna.backends.sqlite.driver import ENGINE_VERSION, has_wal_reset_bug,
 from contextdna.domain import audit
 from contextdna.domain.encryption import Vault
 from contextdna.errors import ContextDnaError
-from contextdna.hub.opening import ARTIFACTS_FOLDER, DATABASE_FILE, KEY_FILE
+from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
+from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
 from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport

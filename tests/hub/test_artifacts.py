@@ -27,7 +27,7 @@ from contextdna import (
     Workspace,
     open_hub,
 )
-from contextdna.hub.opening import ARTIFACTS_FOLDER
+from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
 from tests.hub.rig import ALICE, BOB, PETE, ROOT, last_audit, raw_database, refused, settings_in
 
 pytestmark = pytest.mark.anyio

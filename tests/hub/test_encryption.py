@@ -28,7 +28,8 @@ from contextdna import (
 )
 from contextdna.backends.key_ring import add_master_key
 from contextdna.domain import rotation
-from contextdna.hub.opening import ARTIFACTS_FOLDER, DATABASE_FILE, KEY_FILE
+from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
+from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
 from tests.hub.rig import (
     ALICE,
     DEFAULT,

@@ -16,7 +16,8 @@ from contextdna import (
     StorageUnavailable,
     open_hub,
 )
-from contextdna.hub.opening import ARTIFACTS_FOLDER, DATABASE_FILE, KEY_FILE
+from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
+from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
 from tests.hub.rig import ALICE, ROOT, Clock, raw_database, refused, remember, settings_in, start_program, stored
 
 pytestmark = pytest.mark.anyio

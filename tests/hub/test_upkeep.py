@@ -25,7 +25,7 @@ from contextdna import (
 )
 from contextdna.domain.access import Action
 from contextdna.hub import upkeep
-from contextdna.hub.opening import ARTIFACTS_FOLDER
+from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
 from contextdna.hub.upkeep import ORPHAN_AGE, Upkeep
 from tests.hub.rig import (
     ALICE,
@@ -51,7 +51,11 @@ KEY = hashlib.sha256(BYTES).hexdigest()
 
 def upkeep_of(hub: Hub) -> Upkeep:
     return Upkeep(
-        hub._door, hub._rooms.blobs, hub._rooms.remains, lambda project_id: hub.bind(ROOT, project_id=project_id)
+        hub._door,
+        hub._rooms.blobs,
+        hub._rooms.remains,
+        lambda project_id: hub.bind(ROOT, project_id=project_id),
+        hub._rooms.commons.locks,
     )
 
 

@@ -20,7 +20,7 @@ from contextdna.domain.validation import (
     check_score,
     check_text,
 )
-from contextdna.errors import IntegrityFault, LimitExceeded, NotFound
+from contextdna.errors import IntegrityFault, InvalidInput, LimitExceeded, NotFound
 from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactPage
 from contextdna.values.event import EventName
 from contextdna.values.ids import AgentId, RecordId, SessionId
@@ -48,9 +48,12 @@ def check_draft(draft: ArtifactDraft, limits: Limits) -> None:
         LimitExceeded: ``artifact_too_large``.
     """
     check_text(draft.name, name="name", bytes_max=_NAME_BYTES_MAX)
-    check_media_type(draft.media_type)
+    if draft.media_type or not draft.source:
+        check_media_type(draft.media_type)
     check_score(draft.importance, name="importance")
     check_metadata(draft.metadata, limits)
+    if draft.source and draft.data:
+        raise InvalidInput("bytes and a source of them", code="artifact_source", hint="Give one of the two.")
     if len(draft.data) > limits.artifact_bytes_max:
         raise LimitExceeded(
             f"the artifact has {len(draft.data)} bytes, the limit is {limits.artifact_bytes_max}",

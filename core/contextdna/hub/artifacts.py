@@ -1,16 +1,23 @@
 """Artifacts by their names: the versions of one, and each of them with its bytes."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import TypeVar
 
 import anyio.to_thread
 
-from contextdna.domain import artifacts
+from contextdna.domain import access, artifacts
 from contextdna.domain.access import Action, Caller
+from contextdna.domain.object_sources import allowed_object
+from contextdna.domain.operation import Operation
+from contextdna.errors import NotFound
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
-from contextdna.values.artifact import Artifact, ArtifactPage
-from contextdna.values.ids import AgentId
+from contextdna.ports.storage import Progress
+from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactLink, ArtifactPage
+from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
+from contextdna.values.object_place import ObjectPlace
 
 R = TypeVar("R")
 
@@ -24,6 +31,64 @@ class Artifacts:
         self._door = door
         self._blobs = blobs
         self._caller = caller
+
+    async def attach(self, draft: ArtifactDraft, *, progress: Progress | None = None) -> Artifact:
+        """Keep an artifact: see ``Workspace.attach_artifact``."""
+        limits = self._door.settings.limits
+        draft = draft if draft.source else artifacts.typed(draft)
+        artifacts.check_draft(draft, limits)
+        places: list[ObjectPlace] = []
+
+        def check(op: Operation) -> None:
+            access.require_level(op.actor, draft.level)
+            if draft.source:
+                places.append(allowed_object(draft.source, op.project_id, op.settings))
+
+        keys = await self._door.admit(self._caller, Action.ATTACH_ARTIFACT, check)
+        if places:
+            draft = artifacts.typed(replace(draft, data=await self._fetched(places[-1]), source=""))
+            artifacts.check_draft(draft, limits)
+        record_id = new_id(IdPrefix.ARTIFACT, self._door.clock())
+        prepared = await aside(len(draft.data), lambda: artifacts.prepare(draft, record_id, keys))
+        async with self._blobs.keeping(prepared.blob_key, prepared.blob, progress):
+            return await self._door.write(
+                self._caller, Action.ATTACH_ARTIFACT, lambda op: artifacts.attach(op, draft, prepared)
+            )
+
+    async def _fetched(self, place: ObjectPlace) -> bytes:
+        try:
+            return await self._blobs.fetch(place, bytes_max=self._door.settings.limits.artifact_bytes_max)
+        except NotFound as error:  # whoever looks for what is there is seen
+            await self._door.note_refusal(self._caller, Action.ATTACH_ARTIFACT, error)
+            raise
+
+    async def link(self, record_id: RecordId) -> tuple[Artifact, ArtifactLink | None]:
+        """Give an artifact's reference with a link to its bytes, where there can be one.
+
+        There is none where the bytes are encrypted (levels private, team and system: they are read through the server),
+        and none in stores that have no links, such as the data folder. It is audited as a read, with how long the link
+        is good for; what is revoked afterwards ends none that was given.
+
+        Raises:
+            IntegrityFault: The bytes are gone.
+        """
+        valid_s = self._door.settings.s3.presign_s
+
+        async def run(op: Operation) -> tuple[Artifact, bool]:
+            artifact, opener = await artifacts.reference(op, record_id)
+            is_linked = self._blobs.has_links and not opener.key_id
+            if is_linked:
+                op.note(link_valid_s=valid_s)
+            return artifact, is_linked
+
+        expires_at = self._door.clock() + timedelta(seconds=valid_s)
+        artifact, is_linked = await self._door.read(self._caller, Action.READ_ARTIFACT, run)
+        if not is_linked:
+            return artifact, None
+        url = await self._blobs.link(
+            artifact.record.blob_key, name=artifact.name, media_type=artifact.media_type, valid_s=valid_s
+        )
+        return artifact, ArtifactLink(url, expires_at) if url else None
 
     async def page(self, *, prefix: str = "", limit: int = 50, cursor: str = "") -> ArtifactPage:
         """List visible artifacts, newest first, those whose names begin with a prefix; anybody's.

@@ -8,9 +8,11 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from contextdna.errors import ContextDnaError, IntegrityFault, NotFound
+from contextdna.errors import ContextDnaError, IntegrityFault, InvalidInput, NotFound
 from contextdna.ports.database import Database, Transaction
-from contextdna.ports.storage import BlobStore
+from contextdna.ports.storage import BlobStore, ObjectSource, Progress
+from contextdna.values.backend_health import BackendHealth
+from contextdna.values.object_place import ObjectPlace
 
 logger = logging.getLogger(__name__)
 
@@ -25,20 +27,21 @@ class BlobRoom:
     comes last puts them back.
     """
 
-    def __init__(self, store: BlobStore, database: Database) -> None:
+    def __init__(self, store: BlobStore, database: Database, objects: ObjectSource | None = None) -> None:
         self._store = store
+        self._objects = objects
         self._database = database
         self._turns: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def keeping(self, key: str, data: bytes) -> AsyncIterator[None]:
+    async def keeping(self, key: str, data: bytes, progress: Progress | None = None) -> AsyncIterator[None]:
         """Store bytes and hold their place until the reference is written; should that fail, they are removed again.
 
         Raises:
             StorageUnavailable: Full or read-only. Nothing was kept.
         """
         async with self._turn(key):
-            await self._store.put(data)
+            await self._store.put(data, progress=progress)
             try:
                 yield
             except BaseException:
@@ -58,11 +61,40 @@ class BlobRoom:
         try:
             return await self._store.get(key)
         except NotFound as error:
-            raise IntegrityFault(
-                "the artifact's bytes are gone",
-                code="artifact_missing",
-                hint="Restore the artifacts folder from a backup.",
-            ) from error
+            raise _missing() from error
+
+    @property
+    def has_links(self) -> bool:
+        """Whether bytes can be fetched by links, past the server."""
+        return self._store.has_links
+
+    async def link(self, key: str, *, name: str, media_type: str, valid_s: int) -> str:
+        """Give a link to bytes that are there; empty where none can be.
+
+        Raises:
+            IntegrityFault: ``artifact_missing``: the reference stands but the bytes are gone.
+            StorageUnavailable: The store cannot tell.
+        """
+        if not await self._store.has(key):
+            raise _missing()
+        return await self._store.link(key, name=name, media_type=media_type, valid_s=valid_s)
+
+    async def fetch(self, place: ObjectPlace, *, bytes_max: int) -> bytes:
+        """Read an object that an artifact is to be made from.
+
+        Raises:
+            InvalidInput: ``object_unsupported``, or it is too large.
+            NotFound: ``object_not_found``.
+            Conflict: ``object_changed``.
+            StorageUnavailable: The place is away, or refuses us.
+        """
+        if self._objects is None:
+            raise InvalidInput("there is no store of objects", code="object_unsupported", hint="Send text or base64.")
+        return await self._objects.fetch(place, bytes_max=bytes_max)
+
+    async def health(self) -> BackendHealth:
+        """Ask the store something small."""
+        return await self._store.health()
 
     async def discard(self, keys: Sequence[str]) -> None:
         """Remove blobs that no record refers to any more; what cannot be removed now is an orphan to sweep."""
@@ -74,11 +106,12 @@ class BlobRoom:
                 logger.warning("the bytes of a purged artifact cannot be removed now: %s", error.code)
 
     async def sweep_orphans(self, *, older_than: datetime) -> None:
-        """Remove blobs stored before a time that no record refers to.
+        """Remove blobs stored before a time that no record refers to, and what was left half-written before it.
 
         Raises:
             StorageUnavailable: The store cannot be read.
         """
+        await self._store.drop_unfinished(older_than)
         keys = []
         async for key in self._store.keys_older_than(older_than):
             keys.append(key)
@@ -120,3 +153,9 @@ class BlobRoom:
             return [key for key in keys if not await tx.records.blob_in_use(key)]
 
         return await self._database.read(unit)
+
+
+def _missing() -> IntegrityFault:
+    return IntegrityFault(
+        "the artifact's bytes are gone", code="artifact_missing", hint="Restore the artifacts from a backup."
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from contextdna.values.level import Level
@@ -13,12 +14,14 @@ class ArtifactDraft:
     """An artifact as handed in."""
 
     name: str
-    data: bytes
+    data: bytes = b""
     media_type: str = ""
     """``type/subtype``; empty: guessed by the name, else by the first bytes."""
     level: Level = Level.PROJECT
     importance: float = 0.5
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    """Address of the object to make it from, in place of ``data``: ``s3://bucket/key``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,14 @@ class Artifact:
     sha256: str
     metadata: Mapping[str, Any]
     granted_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLink:
+    """A URL by which whoever holds it may fetch an artifact's bytes, past the server and its access checks."""
+
+    url: str = field(repr=False)
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ async def _project(workspace: Workspace, project_id: ProjectId) -> dict[str, Any
 
 
 def _folder_size(data_dir: Path) -> dict[str, int]:
-    from contextdna.hub.opening import ARTIFACTS_FOLDER
+    from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
 
     sizes = [file.stat().st_size for file in (data_dir / ARTIFACTS_FOLDER).rglob("*") if file.is_file()]
     return {"files": len(sizes), "size_bytes": sum(sizes)}
