@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import anyio
 import pytest
 
 from contextdna import Role
+from tests.http.asgi import until
 from tests.http.attacked import ENVELOPE, MODERN, Attacked, attacked, message
 
 pytestmark = pytest.mark.anyio
@@ -147,6 +149,27 @@ async def test_no_one_takes_back_the_call_of_another(target: Attacked) -> None:
     assert signal in str(answer.said)
 
 
+async def test_of_two_calls_with_one_id_the_later_one_is_refused(target: Attacked) -> None:
+    """The SDK would answer one of them, and let the other wait for ever."""
+    token, signal = await target.token("owner"), target.stranger()
+    session = {"mcp-session-id": (await target.send(token, HELLO)).headers["mcp-session-id"]}
+    waits = message("tools/call", call_id=7, name="await_signal", arguments={"name": signal, "timeout_s": 60})
+    answers = []
+
+    async def wait() -> None:
+        answers.append(await target.send(token, waits, headers=session))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(wait)
+        await until(lambda: answers)
+        refused = await target.send(token, message("ping", call_id="7"), headers=session)
+        await target.call(await target.token("bob"), "send_signal", name=signal, target_agent_ids=["owner"])
+    assert [(answer.status, answer.code) for answer in (answers[0], refused)] == [(400, "call_id_in_use")] * 2
+    assert answers[1].said
+    assert (await target.send(token, message("ping", call_id=7), headers=session)).result == {}
+
+
 @pytest.mark.parametrize("json_replies", [False, True], ids=["events", "json"])
 async def test_a_call_whose_session_ends_meanwhile_is_no_failure_of_the_server(
     tmp_path: Path, json_replies: bool
@@ -164,3 +187,16 @@ async def test_a_call_whose_session_ends_meanwhile_is_no_failure_of_the_server(
             tasks.start_soon(wait)
             await anyio.sleep(0.05)
             assert (await target.send(token, None, method="DELETE", headers=session)).status == 200
+
+
+async def test_calls_that_come_just_as_their_session_ends_are_answered_whole(
+    target: Attacked, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = await target.token("owner")
+    for _ in range(5):
+        session = {"mcp-session-id": (await target.send(token, HELLO)).headers["mcp-session-id"]}
+        async with anyio.create_task_group() as tasks:
+            for number, method in enumerate(("POST", "POST", "DELETE", "POST", "POST")):
+                body = message("ping", call_id=number) if method == "POST" else None
+                tasks.start_soon(partial(target.send, token, body, method=method, headers=session))
+    assert not [record for record in caplog.records if record.name == "uvicorn.error"]

@@ -142,10 +142,13 @@ class OpenRequest:
         await self._send(message)
 
     async def finish(self) -> None:
-        """Complete an answer that was ended in the middle: its client sees an end rather than a fault."""
-        if self._complete or not self._ended:
+        """Complete an answer that was left in the middle: its client sees an end rather than a fault.
+
+        The SDK leaves one where the client ends its session just as a call of it begins.
+        """
+        if self._complete:
             return
         if self._begun:
             await self._send({"type": "http.response.body", "body": b""})
-        elif self._refusal is not None:
+        elif self._ended and self._refusal is not None:
             await answer(self._refusal, self._send)

@@ -15,7 +15,7 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import Message, Receive, Scope, Send
 
-from contextdna import NotFound
+from contextdna import InvalidInput, NotFound
 from contextdna_server.http.affinity import (
     FORWARDED_HEADER,
     SESSION_HEADER,
@@ -87,6 +87,7 @@ class StreamableHttp:
         self._held = HeldSessions(sessions_max)
         self._idle_s = idle_s
         self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._running: set[tuple[str, str]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -116,7 +117,7 @@ class StreamableHttp:
         if session is None or session.owner != owner_of(credential) or session.connection in self._deleted:
             await self._refuse(scope, send)
         elif session.server == self._sessions.server:
-            await self._serve_here(session, scope, receive, send)
+            await self._serve_once(session, scope, receive, send)
         elif header_of(scope, FORWARDED_HEADER) is not None:
             await self._serve_alone(scope, receive, send)  # its server's socket is ours now
         else:
@@ -148,6 +149,27 @@ class StreamableHttp:
         ending = {**with_header(scope, SESSION_HEADER, connection), "method": "DELETE"}
         await self._connected.handle_request(ending, _nothing, _nowhere)
 
+    async def _serve_once(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request unless one of its id runs: the SDK knows them by the text of it, and would answer one only.
+
+        Source: MCP 2025-11-25, Basic: an id must not have been used before in the session.
+        """
+        call_id = _id_in(scope)
+        call = session.connection, str(call_id)
+        if call_id is None:
+            await self._serve_here(session, scope, receive, send)
+        elif call in self._running:
+            error = InvalidInput(
+                "a call of this id is running", code="call_id_in_use", hint="Give each call of a session another id."
+            )
+            await answer(Refusal(error, 400), send, call_id=call_id)
+        else:
+            self._running.add(call)
+            try:
+                await self._serve_here(session, scope, receive, send)
+            finally:
+                self._running.discard(call)
+
     async def _serve_here(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request on its connection; where that is gone, by itself."""
         withheld = 0
@@ -160,6 +182,8 @@ class StreamableHttp:
                 await send(message)
 
         body = await _body_of(receive) if scope["method"] == "POST" else b""
+        if scope["method"] == "DELETE":
+            self._note_deleted(session.connection)  # at once: the SDK fails where a call comes while it ends
         inner = with_header(scope, SESSION_HEADER, session.connection)
         named = self._naming(scope, send_unless_gone)
         with self._held.using(session.connection):
@@ -169,11 +193,12 @@ class StreamableHttp:
             await self._serve_alone(scope, _replayed(body, receive), send)
         elif withheld:
             await answer(_unknown_session(), send, call_id=_id_in(scope))  # its own client ended it meanwhile
-        elif scope["method"] == "DELETE":
-            self._held.forget(session.connection)
-            self._deleted[session.connection] = None
-            while len(self._deleted) > _DELETED_MAX:
-                self._deleted.popitem(last=False)
+
+    def _note_deleted(self, connection: str) -> None:
+        self._held.forget(connection)
+        self._deleted[connection] = None
+        while len(self._deleted) > _DELETED_MAX:
+            self._deleted.popitem(last=False)
 
     async def _serve_there(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to its connection's server; where that is gone, serve it by itself."""
@@ -317,8 +342,9 @@ def _unknown_session() -> Refusal:
 
 
 def _id_in(scope: Scope) -> int | str | None:
+    """Give the id of a call; None for anything else."""
     message = scope["state"].get("message")
-    return message.get("id") if isinstance(message, dict) else None
+    return message.get("id") if isinstance(message, dict) and "method" in message else None
 
 
 def _names_stream(scope: Scope) -> bool:
