@@ -82,8 +82,10 @@ ORDER BY r.seq LIMIT 1
 -- fragment: lasting
 ({kept} AND (r.valid_to IS NULL OR r.valid_to > $7))
 
+-- As one row: the hash says most, and before there are statistics the planner would take an index of owners instead.
 -- fragment: same_circle
-(r.kind = $2 AND r.owner_id = $3 AND r.level = $4 AND r.team_id = $5 AND r.swarm_id = $9)
+ROW(r.kind, r.owner_id, r.level, r.team_id, r.swarm_id)
+  IS NOT DISTINCT FROM ROW($2::text, $3::text, $4::smallint, $5::text, $9::text)
 
 -- name: records_recent
 SELECT {candidate}
