@@ -41,6 +41,7 @@ from contextdna.values.settings import (
     Limits,
     PostgresSettings,
     ReadAudit,
+    RedisSettings,
     RetentionSettings,
     SearchSettings,
     WorkSettings,
@@ -52,7 +53,7 @@ from contextdna_server.settings_file import find_settings_file, read_settings_fi
 CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
 _MASTER_KEY_CHARS_MAX: Final = 65_536
 _SECRET_VARIABLES: Final = tuple(
-    f"{ENV_PREFIX}{name}" for name in ("MASTER_KEY", "SEARCH__EMBEDDING_KEY", "STORAGE__DATABASE")
+    f"{ENV_PREFIX}{name}" for name in ("MASTER_KEY", "SEARCH__EMBEDDING_KEY", "STORAGE__DATABASE", "STORAGE__CACHE")
 )
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
 """Variables that the project's own tests read."""
@@ -91,6 +92,13 @@ def _protected(value: str) -> str:
 def _of_postgres(value: SecretStr) -> SecretStr:
     if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("use postgresql://user@host:5432/name, or leave it empty for SQLite in the data folder")
+    return value
+
+
+def _of_redis(value: SecretStr) -> SecretStr:
+    schemes = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "unix://")
+    if value.get_secret_value() and not value.get_secret_value().startswith(schemes):
+        raise ValueError("use redis://…, rediss://… or redis+cluster://…, or leave it empty to cache in the process")
     return value
 
 
@@ -265,12 +273,24 @@ class PostgresSection(Section):
         return self
 
 
+class RedisSection(Section):
+    """The connections of each server process to Redis, and what it keeps there."""
+
+    key_prefix: Name = _HUB.redis.key_prefix
+    timeout_s: Annotated[Seconds, Field(le=60)] = _HUB.redis.timeout_s
+    connections_max: Few = _HUB.redis.connections_max
+    write_behind: bool = _HUB.redis.write_behind
+
+
 class StorageSection(Section):
     """Where the data is, when the data folder is not all."""
 
     database: Annotated[SecretStr, AfterValidator(_of_postgres)] = SecretStr("")
     """postgresql://…, which may hold a password; empty: SQLite in the data folder."""
     postgres: PostgresSection = PostgresSection()
+    cache: Annotated[SecretStr, AfterValidator(_of_redis)] = SecretStr("")
+    """rediss://…, which may hold a password; empty: each process caches by itself."""
+    redis: RedisSection = RedisSection()
 
 
 class SqliteSection(Section):
@@ -420,6 +440,8 @@ class Settings(BaseSettings):
             work=self.work.to_work_settings(),
             database=self.storage.database.get_secret_value(),
             postgres=PostgresSettings(**self.storage.postgres.model_dump()),
+            cache=self.storage.cache.get_secret_value(),
+            redis=RedisSettings(**self.storage.redis.model_dump()),
             sqlite_readers=self.sqlite.readers,
             sqlite_busy_timeout_s=self.sqlite.busy_timeout_s,
             sqlite_group_max=self.sqlite.group_max,

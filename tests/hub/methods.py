@@ -136,6 +136,8 @@ METHODS: Final = {
     "list_artifacts": Sample("artifact.list", lambda w, _: w.list_artifacts()),
     "artifacts.page": Sample("artifact.list", lambda w, _: w.artifacts.page(prefix="n")),
     "artifacts.versions": Sample("artifact.list", lambda w, _: w.artifacts.versions("notes.txt")),
+    "artifacts.attach": Sample("artifact.attach", lambda w, _: w.artifacts.attach(ArtifactDraft("b.txt", b"b"))),
+    "artifacts.link": Sample("artifact.read", lambda w, f: w.artifacts.link(f.artifact)),
     "artifacts.read": Sample("artifact.read", lambda w, _: w.artifacts.read("notes.txt")),
     "delegate": Sample(
         "delegation.create", lambda w, _: w.delegate(DelegationRequest(AgentId("carol"), "help")), Risk.MEDIUM

@@ -33,7 +33,7 @@ async def state_of(workspace: Workspace, keys: Sequence[str] = ()) -> dict[str, 
 
 async def held(hub: Hub, handle: str) -> bytes:
     """Give what the cache holds of a session's state."""
-    data = await hub._rooms.cache.get(f"state:{public(handle)}")
+    data = await hub._rooms.commons.cache.get(f"state:{public(handle)}")
     assert data is not None
     return data
 
@@ -173,7 +173,7 @@ async def test_it_is_read_from_the_cache_until_it_changes(hub: Hub) -> None:
     assert await state_of(alice) == {"key": 2}
     assert await held(hub, handle) is second
     await alice.end_session(success=True)
-    assert await hub._rooms.cache.get(f"state:{public(handle)}") is None
+    assert await hub._rooms.commons.cache.get(f"state:{public(handle)}") is None
 
 
 async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
@@ -183,7 +183,7 @@ async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
     for key in ("a", "b"):
         await alice.state.set(key, noise)
     assert await state_of(alice) == {"a": noise, "b": noise}
-    assert await hub._rooms.cache.get(f"state:{public(handle)}") is None
+    assert await hub._rooms.commons.cache.get(f"state:{public(handle)}") is None
 
 
 async def test_a_snapshot_of_another_session_or_version_does_not_count(hub: Hub) -> None:
@@ -193,10 +193,10 @@ async def test_a_snapshot_of_another_session_or_version_does_not_count(hub: Hub)
     await alice.state.mget()
     old = await held(hub, handle)
     await alice.state.set("key", "new")
-    await hub._rooms.cache.set(f"state:{public(handle)}", old, ttl_s=60)
+    await hub._rooms.commons.cache.set(f"state:{public(handle)}", old, ttl_s=60)
     assert await state_of(alice) == {"key": "new"}
     await hub.bind(ALICE, session_id=other).state.set("key", "other's")
-    await hub._rooms.cache.set(f"state:{public(other)}", old, ttl_s=60)
+    await hub._rooms.commons.cache.set(f"state:{public(other)}", old, ttl_s=60)
     assert await state_of(hub.bind(ALICE, session_id=other)) == {"key": "other's"}
 
 
@@ -208,7 +208,7 @@ async def test_what_a_cache_changed_is_not_believed(hub: Hub, place: int) -> Non
     changed = bytearray(await held(hub, handle))
     changed[place] ^= 1
     for data in (bytes(changed), bytes(changed[:50]), b"", b"\0\0\0\x02[]"):
-        await hub._rooms.cache.set(f"state:{public(handle)}", data, ttl_s=60)
+        await hub._rooms.commons.cache.set(f"state:{public(handle)}", data, ttl_s=60)
         assert await state_of(alice) == {"key": "right"}
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pytest
 
@@ -39,7 +39,7 @@ def redis_url() -> str:
         _give_up(why)
 
 
-def _give_up(why: CannotRun) -> None:
+def _give_up(why: CannotRun) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"Redis cannot run here: {why}")
     pytest.skip(f"Redis cannot run here, so nothing is known of that backend: {why}")

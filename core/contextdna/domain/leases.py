@@ -48,13 +48,18 @@ async def fence(tx: Transaction, lease: Lease, *, now: datetime) -> None:
     """
     row = await tx.leases.get(lease.project_id, lease.name)
     if row is not None and row.fencing > lease.fencing:
-        raise StorageUnavailable(
-            f"another process has taken over the job {lease.name}",
-            code="lease_lost",
-            hint="Nothing is left to do here: the other process goes on with it.",
-        )
+        raise lost(lease)
     if row is None or row.fencing < lease.fencing:  # it was given elsewhere, and is known here from now on
         await tx.leases.put(LeaseRow(lease.project_id, lease.name, "", lease.fencing, now))
+
+
+def lost(lease: Lease) -> StorageUnavailable:
+    """Make the refusal of who has a lease no more."""
+    return StorageUnavailable(
+        f"another process has taken over the job {lease.name}",
+        code="lease_lost",
+        hint="Nothing is left to do here: the other process goes on with it.",
+    )
 
 
 async def _held(tx: Transaction, lease: Lease) -> LeaseRow | None:

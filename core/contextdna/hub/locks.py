@@ -88,17 +88,41 @@ class SharedLocks:
         return self._database if lease.holder in self._in_database else self._far
 
 
+class Job:
+    """A job that this process does for all, as long as it has the lease."""
+
+    def __init__(self, locks: Locks, lease: Lease, clock: Callable[[], float]) -> None:
+        self.lease = lease
+        self._locks = locks
+        self._clock = clock
+        self._renewed_at = clock()
+
+    async def go_on(self) -> None:
+        """Say that the job goes on, between its steps; each step that writes is to ``fence`` the lease beside.
+
+        Raises:
+            StorageUnavailable: ``lease_lost``, or nobody can tell now.
+        """
+        if self._clock() - self._renewed_at < JOB_S / 3:
+            return
+        if not await self._locks.renew(self.lease, ttl_s=JOB_S):
+            raise leases.lost(self.lease)
+        self._renewed_at = self._clock()
+
+
 @asynccontextmanager
-async def job(locks: Locks, project_id: ProjectId, name: str) -> AsyncIterator[Lease | None]:
-    """Do a job that one process does for all: gives a lease, or None while another one has it.
+async def one_job(locks: Locks, project_id: ProjectId, name: str) -> AsyncIterator[Job | None]:
+    """Begin a job that one process does for all; gives None while another one does it.
 
     Raises:
         StorageUnavailable: Nobody can tell now.
     """
     lease = await locks.acquire(project_id, name, ttl_s=JOB_S)
+    if lease is None:
+        yield None
+        return
     try:
-        yield lease
+        yield Job(locks, lease, anyio.current_time)
     finally:
-        if lease is not None:
-            with anyio.CancelScope(shield=True), suppress(ContextDnaError):  # it ends by itself
-                await locks.release(lease)
+        with anyio.CancelScope(shield=True), suppress(ContextDnaError):  # it ends by itself
+            await locks.release(lease)

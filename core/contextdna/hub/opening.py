@@ -10,10 +10,9 @@ from typing import Final
 
 import anyio
 
-from contextdna.backends.in_memory import InMemoryBlobStore, open_in_memory
-from contextdna.backends.in_process import InProcessCache, InProcessChannel
+from contextdna.backends.in_memory import open_in_memory
+from contextdna.backends.in_process import InProcessChannel
 from contextdna.backends.key_ring import KeyFileRing, MasterKeyRing, master_key_id, new_master_key, parse_master_key
-from contextdna.backends.local_files import LocalBlobStore
 from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.domain import projects
@@ -22,7 +21,9 @@ from contextdna.domain.encryption import Vault
 from contextdna.domain.recall import Recall
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.hub.authentication import Authentication
+from contextdna.hub.blob_stores import Shelves, open_shelves
 from contextdna.hub.blobs import BlobRoom
+from contextdna.hub.commons import open_commons
 from contextdna.hub.counting import open_counter
 from contextdna.hub.door import Door
 from contextdna.hub.embedders import open_embedder
@@ -33,16 +34,14 @@ from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.embedder import Embedder
-from contextdna.ports.storage import BlobStore, EventChannel, KeyRing
+from contextdna.ports.storage import EventChannel, KeyRing
 from contextdna.values.access_token import AccessToken
 from contextdna.values.ids import INSTALLATION, UPKEEP_AGENT, without_secrets
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import HubSettings
 
-_CACHED_MAX: Final = 1000  # each of at most 64 KiB
 DATABASE_FILE = "contextdna.db"
 KEY_FILE = "master.key"
-ARTIFACTS_FOLDER = "artifacts"
 _AUDITED_CHARS_MAX: Final = 64
 
 
@@ -153,15 +152,16 @@ async def open_hub(
     """
     async with AsyncExitStack() as stack:
         ring = None if settings.database else open_ring(settings)
-        database, channel, store = await _open_storage(stack, settings, clock)
+        database, channel, shelves = await _open_storage(stack, settings, clock)
         vault = Vault(ring or open_ring(settings, has_database=await _is_in_use(database)))
-        blobs = BlobRoom(store, database)
+        commons = await open_commons(stack, settings, clock, database=database, channel=channel)
+        blobs = BlobRoom(shelves.store, database, shelves.objects)
         remains = Remains(database, blobs)
         chosen = embedder or await open_embedder(stack, settings.search)
         door = Door(
             database=database,
             vault=vault,
-            channel=channel,
+            channel=commons.channel,
             settings=settings,
             clock=clock,
             remains=remains,
@@ -169,13 +169,13 @@ async def open_hub(
             count_tokens=await open_counter(settings.search),
         )
         await _prepare(database, vault, settings, clock)
-        stream = EventStream(database, channel)
-        semantics = Semantics(door, chosen)
+        stream = EventStream(database, commons.channel)
+        semantics = Semantics(door, chosen, commons.locks)
         authentication = Authentication(door)
-        rooms = Rooms(door, blobs, remains, stream, InProcessCache(entries_max=_CACHED_MAX), semantics)
+        rooms = Rooms(door, blobs, remains, stream, commons, semantics)
         hub = Hub(rooms, authentication)
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
-        upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id))
+        upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id), commons.locks)
         failure: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(door.reads.run)
@@ -183,6 +183,8 @@ async def open_hub(
             tasks.start_soon(stream.run)
             tasks.start_soon(semantics.run)
             tasks.start_soon(authentication.run)
+            for job in commons.jobs:
+                tasks.start_soon(job)
             try:
                 yield hub
             except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
@@ -256,7 +258,7 @@ def _make_folder(folder: Path) -> None:
 
 async def _open_storage(
     stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]
-) -> tuple[Database, EventChannel, BlobStore]:
+) -> tuple[Database, EventChannel, Shelves]:
     folder = settings.data_dir
     channel: EventChannel = InProcessChannel()
     database: Database
@@ -273,11 +275,7 @@ async def _open_storage(
                 busy_timeout_s=settings.sqlite_busy_timeout_s,
             )
         )
-    if folder is None:
-        return database, channel, InMemoryBlobStore(clock)
-    store = LocalBlobStore(folder / ARTIFACTS_FOLDER)
-    await store.open()
-    return database, channel, store
+    return database, channel, await open_shelves(stack, settings, clock)
 
 
 async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, EventChannel]:
@@ -294,6 +292,8 @@ async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[
             statement_timeout_s=own.statement_timeout_s,
         )
     )
+    if settings.cache:
+        return database, InProcessChannel()  # Redis tells of events
     server = Server(settings.database, own.acquire_timeout_s, own.statement_timeout_s)
     return database, await stack.enter_async_context(open_channel(server))
 

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import anyio
 
-from contextdna.domain import embedding
+from contextdna.domain import embedding, leases
 from contextdna.domain.access import Action, Caller, resolve_actor
 from contextdna.domain.recall import TEXT_CHARS_MAX, Recall
 from contextdna.domain.scopes import require_scopes
@@ -17,8 +17,10 @@ from contextdna.domain.semantics import require_same_model
 from contextdna.domain.vectors import FLOAT_BYTES
 from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.door import Door
+from contextdna.hub.locks import Job, one_job
 from contextdna.ports.database import Transaction
 from contextdna.ports.embedder import Embedder
+from contextdna.ports.storage import Locks
 from contextdna.values.ids import ProjectId
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ _PAUSE_S: Final = 2.0
 _PAUSE_S_MAX: Final = 300.0
 _QUESTION_TIMEOUT_S: Final = 2.0
 _READING_TIMEOUT_S: Final = 2.0
+_ELSEWHERE_S: Final = 5.0  # after which one looks again whether another process still embeds
 _ANY_WORD: Final = "dimension"  # embedded to load the model, and to learn what it gives
 _REST_S: Final = 30.0  # after a question failed, searches do not wait for the embedder again so soon
 
@@ -77,10 +80,12 @@ class Semantics:
     Args:
         door: Where calls go through; its ``recall`` holds what was embedded.
         embedder: What embeds; None does nothing at no cost.
+        locks: Keep processes from embedding the same records.
     """
 
-    def __init__(self, door: Door, embedder: Embedder | None) -> None:
+    def __init__(self, door: Door, embedder: Embedder | None, locks: Locks) -> None:
         self._door = door
+        self._locks = locks
         self._embedder = embedder
         self._problems: dict[ProjectId, ContextDnaError] = {}
         self._question_problem: ContextDnaError | None = None
@@ -168,7 +173,10 @@ class Semantics:
             rest = rests.get(project_id, _Rest())
             if anyio.current_time() < rest.until:
                 continue
-            if await self._embed(project_id):
+            outcome = await self._embed_alone(project_id)
+            if outcome is None:
+                rests[project_id] = _Rest(until=anyio.current_time() + _ELSEWHERE_S)
+            elif outcome:
                 rests.pop(project_id, None)
                 worked = True
             else:
@@ -196,11 +204,23 @@ class Semantics:
             await self._embed(project_id)
         return not self._problems
 
-    async def _embed(self, project_id: ProjectId) -> bool:
+    async def _embed_alone(self, project_id: ProjectId) -> bool | None:
+        """Embed what is missing in a project; False when it failed, None when another process is at it."""
+        try:
+            if not await self._batch(project_id, at_most=1):
+                self._problems.pop(project_id, None)
+                return True
+            async with one_job(self._locks, project_id, "embed") as job:
+                return None if job is None else await self._embed(project_id, job)
+        except ContextDnaError as error:
+            self._fails(project_id, error, error.code)
+        return False
+
+    async def _embed(self, project_id: ProjectId, job: Job | None = None) -> bool:
         """Embed what is missing in a project; False when it failed."""
         try:
             async with self.embedding_of(project_id):
-                await self.fill(project_id)
+                await self.fill(project_id, job=job)
         except ContextDnaError as error:
             self._fails(project_id, error, error.code)
         except Exception as error:  # noqa: BLE001 - a background job that ends would end the hub
@@ -217,10 +237,12 @@ class Semantics:
         """Give what one holds while one embeds a project's records, so that none is embedded twice."""
         return self._filling.setdefault(project_id, anyio.Lock())
 
-    async def fill(self, project_id: ProjectId, *, progress: Callable[[int], None] = lambda _: None) -> int:
+    async def fill(
+        self, project_id: ProjectId, *, progress: Callable[[int], None] = lambda _: None, job: Job | None = None
+    ) -> int:
         """Embed all that is missing in a project, batch by batch; gives how many records.
 
-        The caller holds ``embedding_of`` the project.
+        The caller holds ``embedding_of`` the project, and the job where processes do it for each other.
 
         Raises:
             SettingsInvalid: ``embedding_model_mixed``, ``embedder_missing`` or ``embedder_invalid``.
@@ -229,10 +251,12 @@ class Semantics:
         done = 0
         while batch := await self._batch(project_id):
             vectors = await self._vectors_of([item.text for item in batch])
-            if not await self._keep(project_id, batch, vectors):
+            if not await self._keep(project_id, batch, vectors, job):
                 break
             done += len(batch)
             progress(done)
+            if job is not None:
+                await job.go_on()
         self._problems.pop(project_id, None)
         return done
 
@@ -253,8 +277,8 @@ class Semantics:
             waiting, problem = 0, error
         return SemanticHealth(recall.model, waiting, problem.code if problem else "", problem.hint if problem else "")
 
-    async def _batch(self, project_id: ProjectId) -> list[embedding.Waiting]:
-        recall, limit = self._door.recall, self._embedder.batch_max if self._embedder else 0
+    async def _batch(self, project_id: ProjectId, *, at_most: int = 0) -> list[embedding.Waiting]:
+        recall, limit = self._door.recall, at_most or (self._embedder.batch_max if self._embedder else 0)
         if recall is None:
             return []
 
@@ -266,12 +290,16 @@ class Semantics:
 
         return await self._door.database.read(unit)
 
-    async def _keep(self, project_id: ProjectId, batch: Sequence[embedding.Waiting], vectors: Sequence[bytes]) -> bool:
+    async def _keep(
+        self, project_id: ProjectId, batch: Sequence[embedding.Waiting], vectors: Sequence[bytes], job: Job | None
+    ) -> bool:
         recall = self._door.recall
         if recall is None:
             return False
 
         async def unit(tx: Transaction) -> bool:
+            if job is not None:
+                await leases.fence(tx, job.lease, now=self._door.clock())
             return await embedding.keep(tx, await self._door.vault.keys(tx, project_id), recall, batch, vectors)
 
         return await self._door.database.write(unit)

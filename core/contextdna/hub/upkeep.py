@@ -11,9 +11,11 @@ from contextdna.domain.access import Action
 from contextdna.errors import ContextDnaError
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
+from contextdna.hub.locks import one_job
 from contextdna.hub.remains import Remains
 from contextdna.hub.workspace import Workspace
 from contextdna.ports.database import Transaction
+from contextdna.ports.storage import Locks
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import ProjectId
 
@@ -28,17 +30,23 @@ _AFTER_THE_NEWEST: Final = 2**63 - 1
 
 
 class Upkeep:
-    """Closes overdue sessions every half minute; sweeps once every ``sweep_interval_s``.
+    """Closes overdue sessions every half minute; sweeps once every ``sweep_interval_s``, unless another process does.
 
     The first sweep is soon after the start, where the last one is too long ago.
     """
 
     def __init__(
-        self, door: Door, blobs: BlobRoom, remains: Remains, workspace_of: Callable[[ProjectId], Workspace]
+        self,
+        door: Door,
+        blobs: BlobRoom,
+        remains: Remains,
+        workspace_of: Callable[[ProjectId], Workspace],
+        locks: Locks,
     ) -> None:
         self._door = door
         self._blobs = blobs
         self._remains = remains
+        self._locks = locks
         self._workspace_of = workspace_of
         self._interval_s = door.settings.retention.sweep_interval_s
 
@@ -80,7 +88,9 @@ class Upkeep:
         """Sweep projects, then remove what purges and failed writes have left behind."""
         for project_id in project_ids:
             try:
-                await self._workspace_of(project_id).sweep()
+                async with one_job(self._locks, project_id, "sweep") as job:
+                    if job is not None:
+                        await self._workspace_of(project_id).sweep(job=job)
             except ContextDnaError as error:
                 logger.warning("project %s cannot be swept now: %s", project_id, error.code)
         await self._remains.retry()

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from contextdna.domain import (
-    access,
     artifacts,
     audit,
     contracts,
@@ -13,6 +13,7 @@ from contextdna.domain import (
     embedding,
     endings,
     forgetting,
+    leases,
     loops,
     memories,
     phases,
@@ -29,12 +30,14 @@ from contextdna.domain.validation import check_count
 from contextdna.errors import ContextDnaError
 from contextdna.hub.access_tokens import AccessTokens
 from contextdna.hub.agents import Agents
-from contextdna.hub.artifacts import Artifacts, aside, opened_bytes
+from contextdna.hub.artifacts import Artifacts, opened_bytes
 from contextdna.hub.blobs import BlobRoom
+from contextdna.hub.commons import Commons
 from contextdna.hub.delegations import Delegations
 from contextdna.hub.documents import Documents
 from contextdna.hub.door import Door
 from contextdna.hub.events import Events
+from contextdna.hub.locks import Job
 from contextdna.hub.loops import Loops
 from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import ReindexReport, SemanticHealth, Semantics
@@ -44,10 +47,11 @@ from contextdna.hub.state import State, let_go
 from contextdna.hub.stream import EventStream
 from contextdna.hub.tasks import Tasks
 from contextdna.ports.database import DatabaseStatus
-from contextdna.ports.storage import Cache
+from contextdna.ports.storage import Progress
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditReport
-from contextdna.values.ids import INSTALLATION, AgentId, DelegationId, IdPrefix, ProjectId, RecordId, SessionId, new_id
+from contextdna.values.backend_health import BackendHealth
+from contextdna.values.ids import INSTALLATION, AgentId, DelegationId, ProjectId, RecordId, SessionId
 from contextdna.values.level import Level
 from contextdna.values.loop import GateState, LoopDraft, LoopOutcome, LoopRecord
 from contextdna.values.memory import (
@@ -75,7 +79,7 @@ class Rooms:
     blobs: BlobRoom
     remains: Remains
     stream: EventStream
-    cache: Cache
+    commons: Commons
     semantics: Semantics
 
 
@@ -87,6 +91,12 @@ class Health:
     database: DatabaseStatus
     semantics: SemanticHealth | None = None
     """How searching by meaning stands; None where no embedder is set."""
+    artifacts: BackendHealth | None = None
+    """How the store of artifacts stands."""
+    cache: BackendHealth | None = None
+    """How Redis stands; None where each process caches by itself."""
+    latency_ms: float = 0.0
+    """How long one small audited read of the database took."""
 
 
 class Workspace:
@@ -103,7 +113,7 @@ class Workspace:
         self._blobs = rooms.blobs
         self._remains = rooms.remains
         self._semantics = rooms.semantics
-        self._cache = rooms.cache
+        self._commons = rooms.commons
         self._caller = caller
         self.events = Events(rooms.door, rooms.stream, caller)
         self.agents = Agents(rooms.door, caller)
@@ -112,7 +122,7 @@ class Workspace:
         self.loops = Loops(rooms.door, caller)
         self.artifacts = Artifacts(rooms.door, rooms.blobs, caller)
         self.sessions = Sessions(rooms.door, caller)
-        self.state = State(rooms.door, rooms.cache, caller)
+        self.state = State(rooms.door, rooms.commons.cache, caller)
         self.delegations = Delegations(rooms.door, caller)
         self.tasks = Tasks(rooms.door, rooms.remains, caller)
         self.documents = Documents(rooms.door, caller)
@@ -264,7 +274,7 @@ class Workspace:
                 level=chosen,
             ),
         )
-        await let_go(self._cache, self._caller)
+        await let_go(self._commons.cache, self._caller)
         return report
 
     async def log_turns(self, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...]:
@@ -300,23 +310,19 @@ class Workspace:
             lambda op: conversations.summaries(op, limit=limit, offset=offset),
         )
 
-    async def attach_artifact(self, draft: ArtifactDraft) -> Artifact:
+    async def attach_artifact(self, draft: ArtifactDraft, *, progress: Progress | None = None) -> Artifact:
         """Keep an artifact: bytes to the blob store, then the reference.
+
+        Of an object that the draft names as its source a copy is kept: what becomes of the object changes nothing.
+
+        Args:
+            draft: The artifact, with its bytes or their source.
+            progress: Told how many bytes are stored, of how many.
 
         Raises:
             LimitExceeded: ``artifact_too_large``.
         """
-        draft = artifacts.typed(draft)
-        artifacts.check_draft(draft, self._door.settings.limits)
-        record_id = new_id(IdPrefix.ARTIFACT, self._door.clock())
-        keys = await self._door.admit(
-            self._caller, Action.ATTACH_ARTIFACT, lambda op: access.require_level(op.actor, draft.level)
-        )
-        prepared = await aside(len(draft.data), lambda: artifacts.prepare(draft, record_id, keys))
-        async with self._blobs.keeping(prepared.blob_key, prepared.blob):
-            return await self._door.write(
-                self._caller, Action.ATTACH_ARTIFACT, lambda op: artifacts.attach(op, draft, prepared)
-            )
+        return await self.artifacts.attach(draft, progress=progress)
 
     async def read_artifact(self, record_id: RecordId) -> tuple[Artifact, bytes]:
         """Fetch an artifact with its bytes, checked against their digest.
@@ -389,9 +395,13 @@ class Workspace:
         async def run(op: Operation) -> ProjectId:
             return op.project_id
 
+        began = monotonic()
         project_id = await self._door.read(self._caller, Action.READ_HEALTH, run)
+        latency_ms = (monotonic() - began) * 1000
         status = await self._door.database.status(deep=deep)
-        return Health(project_id, status, await self._semantics.health(project_id) if project_id else None)
+        meaning = await self._semantics.health(project_id) if project_id else None
+        artifacts_health, cache_health = await self._blobs.health(), await self._commons.health()
+        return Health(project_id, status, meaning, artifacts_health, cache_health, latency_ms)
 
     async def conflicts(self, *, limit: int = 50) -> list[Conflict]:
         """List stale updates that were refused, the latest first (role system)."""
@@ -528,13 +538,25 @@ class Workspace:
         """
         await self._door.note_refusal(self._caller, action, error, left_out=left_out)
 
-    async def sweep(self) -> retention.Swept:
-        """Purge what retention says is over, and close overdue sessions (role system), in batches."""
+    async def sweep(self, *, job: Job | None = None) -> retention.Swept:
+        """Purge what retention says is over, and close overdue sessions (role system), in batches.
+
+        Args:
+            job: Under which lease it is done, where one process does it for all.
+        """
+
+        async def run(op: Operation) -> retention.SweepReport:
+            if job is not None:
+                await leases.fence(op.tx, job.lease, now=op.now)
+            return await retention.sweep(op)
+
         purged = closed = 0
         while True:
-            report = await self._door.write(self._caller, Action.SWEEP, retention.sweep)
+            report = await self._door.write(self._caller, Action.SWEEP, run)
             purged, closed = purged + report.purged, closed + report.sessions_closed
             if report.purged:
                 await self._remains.shred(report.blob_keys)
             if report.finished:
                 return retention.Swept(purged, closed)
+            if job is not None:
+                await job.go_on()

@@ -214,6 +214,20 @@ class S3Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """How Redis is talked to, where ``HubSettings.cache`` names it."""
+
+    key_prefix: str = "contextdna"
+    """What the names of all our keys and channels begin with; a colon follows."""
+    timeout_s: float = 0.25
+    """How long an attempt to connect, or to get an answer, may take; there are two. Then Redis counts as away."""
+    connections_max: int = 16
+    """Connections at most, of each server process; to each node of a cluster."""
+    write_behind: bool = False
+    """Whether calls answer before Redis is written, once the database is."""
+
+
+@dataclass(frozen=True, slots=True)
 class HubSettings:
     """All that ``open_hub`` needs.
 
@@ -221,6 +235,7 @@ class HubSettings:
     ``master_key`` (base64 or hex, 32 bytes; of several the last is current) wins over the key file
     ``data_dir/master.key``.
     ``database`` is the URL of a PostgreSQL database, with a password perhaps; empty for SQLite in ``data_dir``.
+    ``cache`` is the URL of a Redis server or cluster, with a password perhaps; empty for a cache in each process.
     ``artifacts`` is ``s3://bucket/prefix?endpoint_url=…&region=…``; empty for files in ``data_dir``.
     """
 
@@ -237,6 +252,8 @@ class HubSettings:
     work: WorkSettings = WorkSettings()
     database: str = field(default="", repr=False)
     postgres: PostgresSettings = PostgresSettings()
+    cache: str = field(default="", repr=False)
+    redis: RedisSettings = RedisSettings()
     artifacts: str = ""
     s3: S3Settings = S3Settings()
     sqlite_readers: int = 3

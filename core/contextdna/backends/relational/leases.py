@@ -20,4 +20,7 @@ class Leases:
     async def get(self, project_id: ProjectId, name: str) -> LeaseRow | None:
         """Fetch the last lease of a name, that is in force or over."""
         rows = await self._rows("lease_get", (project_id, name))
-        return LeaseRow(*rows[0][:4], moment(rows[0][4])) if rows else None
+        if not rows:
+            return None
+        of_project, of_name, holder, fencing, expires_at = rows[0]
+        return LeaseRow(of_project, of_name, holder, fencing, moment(expires_at))
