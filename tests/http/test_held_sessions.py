@@ -38,3 +38,20 @@ def test_all_sessions_together_have_a_bound() -> None:
     ended = [session for number in range(1000) for session in held.add(f"s{number}", (f"agent-{number % 7}", "c"))]
     assert len(held) == 10
     assert ended == [f"s{number}" for number in range(990)]
+
+
+def test_what_rested_for_too_long_is_not_counted_any_more() -> None:
+    now = 0.0
+    held = HeldSessions(10, clock=lambda: now)
+    for session in ("resting", "used", "open"):
+        held.add(session, ("agent", "client"))
+    with held.using("open"):
+        now = 5.0
+        with held.using("used"):
+            pass
+        now = 10.0
+        assert held.forget_unused(10) == 1
+        assert len(held) == 2
+        assert held.forget_unused(5) == 1
+    assert held.forget_unused(1) == 0
+    assert len(held) == 1

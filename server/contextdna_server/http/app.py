@@ -28,6 +28,7 @@ from contextdna_server.http.metadata import MetadataLayer
 from contextdna_server.http.note import RefusalNotes
 from contextdna_server.http.open_requests import OpenRequests
 from contextdna_server.http.refusals import Refusal, answer
+from contextdna_server.http.returned_memory import MemoryReturn
 from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.slow_clients import SlowClientLayer
 from contextdna_server.http.streams import StreamLayer
@@ -65,8 +66,12 @@ class HttpApp:
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(self._open_requests.watch)
+            tasks.start_soon(MemoryReturn(self._count_open).run)
             yield
             tasks.cancel_scope.cancel()
+
+    def _count_open(self) -> int:
+        return len(self._open_requests) + self._streamable.connections
 
     def drain(self) -> None:
         """Begin to end: streams end, calls go on, and load balancers are told to send no more."""

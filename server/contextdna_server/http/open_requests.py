@@ -60,6 +60,9 @@ class OpenRequests:
             if not requests:
                 del self._open[credential]
 
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
     def drain(self) -> None:
         """End what goes on until something happens, now and from now on; other calls may finish."""
         self._draining = True

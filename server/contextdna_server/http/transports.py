@@ -38,7 +38,7 @@ MESSAGES_PATH: Final = "/messages"
 
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DELETED_MAX: Final = 10_000
-_FORGET_S: Final = 30.0
+_FORGET_S: Final = 10.0
 _MISSING: Final = 404
 _GONE: Final = (_MISSING, 500)
 """What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
@@ -88,6 +88,11 @@ class StreamableHttp:
         self._idle_s = idle_s
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._running: set[tuple[str, str]] = set()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are kept here."""
+        return len(self._held)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
