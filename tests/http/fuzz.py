@@ -1,4 +1,4 @@
-"""Fuzz the whole remote server: ``python -m tests.http.fuzz --seconds N [--seed S]``.
+"""Fuzz the whole remote server: ``python -m tests.http.fuzz --seconds N [--seed S] [--json-replies]``.
 
 Schemathesis does not fit: it reads OpenAPI or GraphQL, and this is one path whose meaning stands in JSON-RPC bodies;
 and it sends whole requests only. So Hypothesis draws them, from the schemas that the tools themselves show, in both
@@ -188,11 +188,12 @@ class _Errors(logging.Handler):
 
 
 @contextmanager
-def fuzzed(data: Path) -> Iterator[tuple[Fuzzed, BlockingPortal]]:
+def fuzzed(data: Path, *, json_replies: bool = False) -> Iterator[tuple[Fuzzed, BlockingPortal]]:
     """Serve a data folder in a thread."""
+    http = {**_BOUNDS, **_LIMITS, "json_replies": json_replies}
     with (
         start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(attacked(data, work={"wait_max_s": 0.1}, **_BOUNDS, **_LIMITS)) as target,
+        portal.wrap_async_context_manager(attacked(data, work={"wait_max_s": 0.1}, **http)) as target,
     ):
         server = Fuzzed(target)
         portal.call(server.prepare)
@@ -225,10 +226,11 @@ def attack(server: Fuzzed, portal: BlockingPortal, *, examples: int, at: int) ->
 @click.command()
 @click.option("--seconds", default=60.0, help="How long.")
 @click.option("--seed", "first", default=0, help="Where to begin; it goes on with the next ones.")
-def main(seconds: float, first: int) -> None:
+@click.option("--json-replies", is_flag=True, help="Let the server answer calls as plain JSON.")
+def main(seconds: float, first: int, *, json_replies: bool) -> None:
     """Fuzz for a while; the exit code is 1 when something was found."""
     ends, at, failed = time.monotonic() + seconds, first, False
-    with TemporaryDirectory() as data, fuzzed(Path(data)) as (server, portal):
+    with TemporaryDirectory() as data, fuzzed(Path(data), json_replies=json_replies) as (server, portal):
         try:
             while time.monotonic() < ends:
                 attack(server, portal, examples=50, at=at)
