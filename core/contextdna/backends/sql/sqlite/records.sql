@@ -147,6 +147,7 @@ SELECT {candidate} FROM records r WHERE r.id IN (SELECT value FROM json_each(?20
 -- name: records_neighbours
 -- 20 the records beside which to look, 21 the most microseconds between memories. What is hidden has no place between
 -- two neighbours; a long stretch of it ends the search. Of links the newest count, hidden ends among them.
+-- Sorted by close.seq, as SQLite sees then that they are sorted already, and stops at the first one.
 WITH source AS MATERIALIZED (
   SELECT s.seq, s.id, s.kind, s.owner_id, s.session_id, s.level, s.position, s.created_at
   FROM json_each(?20) AS wanted CROSS JOIN records s ON s.project_id = ?1 AND s.id = wanted.value
@@ -183,7 +184,7 @@ SELECT r.seq FROM (
     AND x.kind = 'memory' AND x.seq < s.seq
   ORDER BY x.seq DESC LIMIT 50
 ) AS close CROSS JOIN records r ON r.seq = close.seq
-WHERE {visible} AND {filtered} ORDER BY r.seq DESC LIMIT 1
+WHERE {visible} AND {filtered} ORDER BY close.seq DESC LIMIT 1
 
 -- fragment: memory_after
 SELECT r.seq FROM (
@@ -192,7 +193,7 @@ SELECT r.seq FROM (
     AND x.kind = 'memory' AND x.seq > s.seq
   ORDER BY x.seq LIMIT 50
 ) AS close CROSS JOIN records r ON r.seq = close.seq
-WHERE {visible} AND {filtered} ORDER BY r.seq LIMIT 1
+WHERE {visible} AND {filtered} ORDER BY close.seq LIMIT 1
 
 -- fragment: turn_before
 SELECT r.seq FROM records r INDEXED BY records_by_session
