@@ -33,6 +33,7 @@ class Step:
 
 
 _LATENCY_QUICK = ("--questions", "20", "--warmup", "2")
+_ABANDONED_QUICK = ("--idle", "3", "--silence", "1", "--warmup", "10")
 _STARTS_QUICK = ("--rounds", "2", "--warmup", "1")
 STEPS = (
     Step("latency", "latency", ("--sizes", "1k,10k,100k,1m"), ("--sizes", "1k,2k", *_LATENCY_QUICK)),
@@ -44,6 +45,8 @@ STEPS = (
     ),
     Step("memory", "memory", ("--size", "1m"), ("--size", "2k", "--questions", "20")),
     Step("stdio", "stdio", (), ("--memories", "500", "--calls", "20", "--warmup", "2")),
+    Step("remote", "remote", (), ("--memories", "300", "--clients", "8", "--seconds", "2", "--calls", "25")),
+    Step("abandoned", "abandoned", (), ("--sessions", "150", "--streams", "50", "--agents", "2", *_ABANDONED_QUICK)),
     Step("throughput", "throughput", (), ("--calls", "100", "--batched", "500")),
     Step("cold-start", "cold-start", (), _STARTS_QUICK),
     Step("cold-start-fresh-data", "cold-start", ("--fresh-data",), ("--fresh-data", *_STARTS_QUICK)),

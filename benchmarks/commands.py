@@ -63,6 +63,8 @@ COMMANDS = (
     Command("recall", "whether what answers a question is among the hits, over LoCoMo or LongMemEval"),
     Command("stdio", "what one tool call costs over stdio"),
     Command("throughput", "how many memories a second are stored"),
+    Command("remote", "what calls cost over HTTP, from one client and from many"),
+    Command("abandoned", "what abandoned sessions and streams leave in a server"),
     Command("cold-start", "how long a host waits for a new server"),
     Command("signals", "how soon a waiting agent wakes"),
     Command("memory", "what a server takes in memory, and a memory on disk"),

@@ -18,6 +18,7 @@ from contextdna import (
     AgentId,
     Hub,
     HubSettings,
+    NotFound,
     Principal,
     ProjectId,
     RecordId,
@@ -127,6 +128,9 @@ async def lost(folder: Path, acknowledged: Sequence[str]) -> int:
     missing = 0
     async with operated(folder) as (_, workspace):
         for batch in batches(acknowledged, _BATCH):
-            _, gone = await workspace.get_memories([RecordId(name) for name in batch])
-            missing += len(gone)
+            try:
+                _, gone = await workspace.get_memories([RecordId(name) for name in batch])
+                missing += len(gone)
+            except NotFound:  # not one of them
+                missing += len(batch)
     return missing

@@ -5,10 +5,10 @@ processes of their own; this one is all the clients. A client is as lean as can 
 reads every answer: one that is an error counts as such.
 
 One client: calls one at a time, in blocks that take turns. Load: many clients call all the time, stores and questions
-as the dice fall, in rounds of some seconds that take turns with the floor's `echo` of the same texts; latencies there are
-mostly waiting. `core_ms` is the server's time on a core, which other work on the machine moves less. Every store that
-was acknowledged is looked for when the server has ended. Memory is read each second of load; its growth is what comes
-after the first 10 s.
+as the dice fall, in rounds of some seconds that take turns with the floor's `echo` of the same texts; latencies there
+are mostly waiting. `core_ms` is the server's time on a core, which other work on the machine moves less. Every store
+that was acknowledged is looked for when the server has ended. Memory is read each second of load; its growth is what
+comes after the first 10 s.
 """
 
 import argparse

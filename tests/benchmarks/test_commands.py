@@ -1,24 +1,34 @@
 """Every benchmark runs, in sizes that tell nothing, and finds what it is for."""
 
+import asyncio
 import gzip
 import json
 import os
+import random
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from mcp import Client
 
+from benchmarks import abandoned, cold_start, memory, plots, recall, remote, stdio
 from benchmarks import all as everything
-from benchmarks import cold_start, memory, plots, recall, stdio
 from benchmarks.__main__ import main
+from benchmarks.callers import Refused
 from benchmarks.commands import COMMANDS, command_named
-from benchmarks.floor_server import floor_server
+from benchmarks.corpus import Fact
+from benchmarks.floor_server import floor_server, http_app
+from benchmarks.http1 import Address, Connection
+from benchmarks.http_servers import FLOOR, Running, lost
 from contextdna import AgentId, HubSettings, Principal, ProjectId, Role, open_hub
 from contextdna_server.app import build_server
+from contextdna_server.http.serving import bound_socket
+from tests.http.running import running
 
 ROOT = Path(__file__).parents[2]
 Found = Mapping[str, Any]
@@ -169,6 +179,74 @@ def test_memory_and_bytes_are_measured(run: Run) -> None:
     on_disk.pop("floor: bare FTS5, whole file")
     assert on_disk["records_index"] > 0
     assert whole * 0.7 < sum(on_disk.values()) <= whole
+
+
+@asynccontextmanager
+async def serving_here(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """Serve what a command would over HTTP, in this process."""
+    if tuple(command) == FLOOR:
+        listening = bound_socket("127.0.0.1", 0)
+        server = uvicorn.Server(uvicorn.Config(http_app(), http="h11", ws="none", log_config=None))
+        serving = asyncio.create_task(server.serve([listening]))
+        yield Running(Address(*listening.getsockname()), os.getpid())
+        server.should_exit = True
+        await serving
+        return
+    http = {"session_idle_s": 0.2} if environment else {}
+    async with running(Path(command[command.index("--data") + 1]), http=http) as served:
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        yield Running(Address(host, int(port)), os.getpid())
+
+
+def test_calls_over_http_are_measured_on_each_transport(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "serving", serving_here)
+    monkeypatch.setattr(remote, "_BLOCK", 2)
+    found = run("remote", "--memories", "10", "--clients", "2", "--seconds", "0.05", "--calls", "2", "--warmup", "0")
+    calls = ["floor echo", "store_memory", "retrieve_context"]
+    assert [row["call"] for row in found["tables"]["one client"]] == 3 * calls
+    for row in found["tables"]["under load"]:
+        assert row["errors"] == row["lost_writes"] == 0
+        assert row["calls_per_s"] > 0
+        assert row["found"] == 1
+
+
+def test_errors_and_lost_writes_are_counted(tmp_path: Path) -> None:
+    class Broken:
+        async def connect(self) -> None:
+            raise ConnectionError("not again")
+
+        async def call(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - a Caller
+            raise Refused(tool)
+
+        async def leave(self) -> None:
+            """Nothing is open."""
+
+    load = remote.Load([Fact("content", "question", "statement")], 1.0, random.Random(1))  # noqa: S311 - no secret
+    with pytest.raises(ConnectionError):
+        asyncio.run(remote._round([Broken()], load, load.draw, times={"store_memory": []}, seconds=10))
+    assert load.errors == ["store_memory: Refused: store_memory"]
+    assert asyncio.run(lost(tmp_path, ["mem_01m7zpnpqm0epqer50fvz0"])) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and drops packets")
+def test_what_vanished_clients_leave_is_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(abandoned, "serving", serving_here)
+    for wait in ("_RETURN_S", "_MARGIN_S", "_POLL_S"):
+        monkeypatch.setattr(abandoned, wait, 0.01)
+    ways = cycle(abandoned.LEAVING.values())
+
+    def leave(connection: Connection) -> None:
+        next(ways)(connection)
+
+    monkeypatch.setattr(abandoned, "LEAVING", {"some way": leave})
+    small = ("--sessions", "2", "--streams", "3", "--agents", "2", "--idle", "0.01", "--silence", "0.01")
+    found = run("abandoned", *small, "--warmup", "1")
+    rows = found["tables"]["memory of the server"]
+    streams = ["GET /sse, some way", "GET /mcp, some way"]
+    assert [row["abandoned"] for row in rows] == ["sessions of one agent", "sessions of 2 agents", *streams]
+    assert all(row["peak_mib"] > 0 for row in rows)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
