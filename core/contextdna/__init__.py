@@ -65,8 +65,9 @@ from contextdna.values.agent import (
     Swarm,
     Team,
 )
-from contextdna.values.artifact import Artifact, ArtifactDraft
+from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactLink
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
+from contextdna.values.backend_health import BackendHealth
 from contextdna.values.document import RELATIONS, Document, Relation
 from contextdna.values.event import Event, EventName
 from contextdna.values.ids import (
@@ -119,6 +120,7 @@ from contextdna.values.settings import (
     HubSettings,
     Limits,
     ReadAudit,
+    RedisSettings,
     RetentionSettings,
     SearchSettings,
     WorkSettings,
@@ -163,9 +165,11 @@ __all__ = [
     "Agents",
     "Artifact",
     "ArtifactDraft",
+    "ArtifactLink",
     "AuditEntry",
     "AuditFault",
     "AuditReport",
+    "BackendHealth",
     "BeginRequest",
     "BegunSession",
     "BelowGate",
@@ -236,6 +240,7 @@ __all__ = [
     "ReceivedSignal",
     "Record",
     "RecordId",
+    "RedisSettings",
     "RegisterReport",
     "RegisterRequest",
     "ReindexReport",

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from mcp_types import BlobResourceContents, TextResourceContents
 
-from contextdna import Artifact, RecordId, Workspace, bad_cursor, cut_text, is_textual
-from contextdna_resources.contents import INLINE_BYTES_MAX, Contents, json_contents, record_fields
+from contextdna import Artifact, ArtifactLink, RecordId, Workspace, bad_cursor, cut_text, is_textual
+from contextdna_resources.contents import INLINE_BYTES_MAX, Contents, json_contents, record_fields, shown_time
 from contextdna_resources.paging import PAGE, Place, next_link, next_page, read_cursor
 from contextdna_resources.uris import Noun, ResourceUri
 
@@ -22,17 +22,21 @@ async def read_artifacts(uri: ResourceUri, workspace: Workspace) -> Contents:
 
 
 async def read_artifact(uri: ResourceUri, workspace: Workspace) -> Contents:
-    """Give an artifact: text inline, other bytes as a blob; a large one's description, which leads to its parts."""
+    """Give an artifact: text inline, other bytes as a blob; a large one's description, which leads to its parts.
+
+    Where its bytes lie plain in a store that has links, the description holds one, too.
+    """
     if uri.cursor:
         return await _read_part(uri, workspace)
     described = await workspace.describe_artifact(RecordId(uri.item_id))
     too_large = described.size_bytes > INLINE_BYTES_MAX
     if too_large and not is_textual(described.media_type):
-        return json_contents(uri, _description(uri, described, None))  # its bytes would be loaded to be left out
+        # Its bytes would be loaded to be left out.
+        return json_contents(uri, _description(uri, *await workspace.artifacts.link(described.record.id), text=None))
     artifact, data = await workspace.read_artifact(described.record.id)
     text = _text(artifact, data)
     if too_large:
-        return json_contents(uri, _description(uri, artifact, text))
+        return json_contents(uri, _description(uri, *await workspace.artifacts.link(artifact.record.id), text=text))
     return _contents(uri, artifact, data if text is None else text, {})
 
 
@@ -70,13 +74,18 @@ def _reference(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _description(uri: ResourceUri, artifact: Artifact, text: str | None) -> dict[str, Any]:
+def _description(
+    uri: ResourceUri, artifact: Artifact, link: ArtifactLink | None, *, text: str | None
+) -> dict[str, Any]:
+    by_link = "" if link is None else ", or fetch link: whoever has it may, until link_expires_at; compare sha256"
     return {
         **_reference(artifact),
         "metadata": dict(artifact.metadata),
         "content_included": False,
         "note": f"The content has {artifact.size_bytes} bytes, and a read gives at most {INLINE_BYTES_MAX}: "
-        "read next, and go on with each part's own contextdna/next.",
+        f"read next, and go on with each part's own contextdna/next{by_link}.",
+        "link": link.url if link else None,
+        "link_expires_at": shown_time(link.expires_at) if link else None,
         "excerpt": None if text is None else text[:_EXCERPT_CHARS],
         **next_page(uri, Place()),
     }

@@ -2,19 +2,21 @@
 
 from dataclasses import asdict
 
-from contextdna import Workspace
+from contextdna import BackendHealth, Workspace
 from contextdna_resources.contents import Contents, json_contents
 from contextdna_resources.uris import ResourceUri
 
 
 async def read_health(uri: ResourceUri, workspace: Workspace) -> Contents:
-    """Report on the database, and on searching by meaning, as this caller meets them."""
+    """Report on the database, what else the server leans on, and searching by meaning, as this caller meets them."""
     health = await workspace.health()
     database = health.database
+    others = {"artifacts": health.artifacts, "cache": health.cache}
+    is_sound = database.sound and all(other is None or other.sound for other in others.values())
     return json_contents(
         uri,
         {
-            "status": "ok" if database.sound else "degraded",
+            "status": "ok" if is_sound else "degraded",
             "project_id": health.project_id,
             "database": {
                 "engine": database.engine,
@@ -23,7 +25,13 @@ async def read_health(uri: ResourceUri, workspace: Workspace) -> Contents:
                 "size_bytes": database.size_bytes,
                 "sound": database.sound,
                 "problem": database.problem,
+                "latency_ms": round(health.latency_ms, 3),
             },
+            **{name: _told(other) for name, other in others.items()},
             "semantics": asdict(health.semantics) if health.semantics else None,
         },
     )
+
+
+def _told(health: BackendHealth | None) -> dict[str, object] | None:
+    return {**asdict(health), "latency_ms": round(health.latency_ms, 3)} if health else None

@@ -26,7 +26,7 @@ from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
 from contextdna.values.ids import INSTALLATION
-from contextdna_server.installation import facts_of, is_installed, look_at, look_into, newest_entry_at
+from contextdna_server.installation import bucket_facts, facts_of, is_installed, look_at, look_into, newest_entry_at
 from contextdna_server.settings import Settings
 
 
@@ -70,6 +70,11 @@ class Patient:
         """Whether the database is PostgreSQL."""
         return bool(self.settings.storage.database.get_secret_value())
 
+    @property
+    def on_s3(self) -> bool:
+        """Whether artifacts lie in S3."""
+        return bool(self.settings.storage.artifacts)
+
 
 Result = tuple[Verdict, str, str]
 Check = Callable[[Patient], Result]
@@ -85,13 +90,13 @@ def examine(settings: Settings, *, deep: bool = False, now: datetime | None = No
     """Run the checks, one after the other; ``deep`` also reads every page and every audit entry."""
     patient = Patient(settings, now or datetime.now(UTC))
     causes: dict[str, str] = {}
-    for name, check in checks(deep=deep, on_server=patient.on_server).items():
+    for name, check in checks(deep=deep, on_server=patient.on_server, on_s3=patient.on_s3).items():
         finding = _run(name, check, patient)
         cause = causes.setdefault(finding.detail, name) if finding.verdict is Verdict.FAIL else name
         yield finding if cause == name else Finding(name, Verdict.FAIL, f"not checked: see {cause}")
 
 
-def checks(*, deep: bool = False, on_server: bool = False) -> dict[str, Check]:
+def checks(*, deep: bool = False, on_server: bool = False, on_s3: bool = False) -> dict[str, Check]:
     """Give the checks by name."""
     thorough: dict[str, Check] = {"database": _database_deep, "audit": _audit} if deep else {"database": _database}
     engine: dict[str, Check] = {"postgres": _postgres} if on_server else {"sqlite": _sqlite, "fts5": _fts5}
@@ -99,6 +104,7 @@ def checks(*, deep: bool = False, on_server: bool = False) -> dict[str, Check]:
         "python": _python,
         "mcp": _mcp,
         **engine,
+        **({"s3": _s3} if on_s3 else {}),
         "folder": _folder,
         "disk": _disk,
         "schema": _schema,
@@ -169,6 +175,15 @@ def _postgres(patient: Patient) -> Result:
     if found.bypasses_policies:
         remedy = "Let a role without SUPERUSER and BYPASSRLS own the tables, and name that in storage.database."
         return Verdict.WARN, f"{detail}; row-level security does not hold for this role", remedy
+    return _ok(detail)
+
+
+def _s3(patient: Patient) -> Result:
+    found = bucket_facts(patient.settings)
+    detail = f"{found.place} answers in {found.latency_ms:.0f} ms, {'by TLS' if found.is_secure else 'without TLS'}"
+    if found.keeps_versions:
+        remedy = "Turn versioning off, or add a lifecycle rule that ends older versions after some days."
+        return Verdict.WARN, f"{detail}; the bucket keeps what is purged, as older versions", remedy
     return _ok(detail)
 
 

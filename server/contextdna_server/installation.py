@@ -18,6 +18,7 @@ from contextdna.backends.sqlite.driver import library, mapped_error
 from contextdna.backends.sqlite.schema import DIALECT, read_status
 from contextdna.backends.sqlite.units import ReadingExecutor, drive
 from contextdna.errors import StorageUnavailable
+from contextdna.hub.blob_stores import artifacts_place, require_s3_driver
 from contextdna.hub.opening import DATABASE_FILE, require_driver
 from contextdna.ports.database import Transaction, Unit
 from contextdna.values.ids import ProjectId
@@ -177,6 +178,39 @@ def facts_of(settings: Settings) -> ServerFacts:
     from contextdna.backends.postgres import server_facts
 
     return _finished(server_facts(server_of(settings)))
+
+
+@dataclass(frozen=True, slots=True)
+class BucketFacts:
+    """What there is to know about the bucket of the artifacts."""
+
+    place: str
+    latency_ms: float
+    keeps_versions: bool
+    is_secure: bool
+
+
+def bucket_facts(settings: Settings) -> BucketFacts:
+    """Ask the S3 of the settings about the bucket.
+
+    Raises:
+        ContextDnaError: It cannot be asked, or not be used.
+    """
+    require_s3_driver()
+    hub_settings = settings.to_hub_settings()
+    place = artifacts_place(hub_settings)
+
+    async def ask() -> BucketFacts:
+        from contextdna.backends.s3 import S3BlobStore, open_calls
+
+        async with open_calls(place, hub_settings.s3) as calls:
+            store = S3BlobStore(calls)
+            await store.check()  # makes the client, too
+            health = await store.health()
+            is_secure = not place.endpoint_url.startswith("http://")
+            return BucketFacts(place.place, health.latency_ms, await store.keeps_versions(), is_secure)
+
+    return _finished(ask())
 
 
 @contextmanager

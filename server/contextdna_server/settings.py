@@ -27,11 +27,13 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from contextdna.domain.object_sources import OWN_PROJECT
 from contextdna.errors import SettingsInvalid
 from contextdna.values.ids import AgentId, ProjectId, is_name
 from contextdna.values.language import Language
 from contextdna.values.level import LEVELS_BY_LABEL
 from contextdna.values.memory import MEMORY_TYPES
+from contextdna.values.object_place import OBJECT_SCHEME, parse_object_prefix, parse_object_store
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import (
     BelowGate,
@@ -43,6 +45,7 @@ from contextdna.values.settings import (
     ReadAudit,
     RedisSettings,
     RetentionSettings,
+    S3Settings,
     SearchSettings,
     WorkSettings,
 )
@@ -99,6 +102,23 @@ def _of_redis(value: SecretStr) -> SecretStr:
     schemes = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "unix://")
     if value.get_secret_value() and not value.get_secret_value().startswith(schemes):
         raise ValueError("use redis://…, rediss://… or redis+cluster://…, or leave it empty to cache in the process")
+    return value
+
+
+def _of_s3(value: str) -> str:
+    if value:
+        parse_object_store(value)
+    return value
+
+
+def _of_source(value: str) -> str:
+    parse_object_prefix(value.replace(OWN_PROJECT, "default"))
+    return value
+
+
+def _of_import(value: str) -> str:
+    if value:
+        _of_source(f"{OBJECT_SCHEME}bucket/{value}")
     return value
 
 
@@ -282,6 +302,32 @@ class RedisSection(Section):
     write_behind: bool = _HUB.redis.write_behind
 
 
+class S3Section(Section):
+    """How S3 is talked to. Credentials are none of the settings: the environment or the SDK's own files give them."""
+
+    connect_timeout_s: Annotated[Seconds, Field(le=60)] = _HUB.s3.connect_timeout_s
+    read_timeout_s: Annotated[Seconds, Field(le=600)] = _HUB.s3.read_timeout_s
+    deadline_s: Annotated[Seconds, Field(le=3600)] = _HUB.s3.deadline_s
+    threads_max: Annotated[int, Field(ge=1, le=256)] = _HUB.s3.threads_max
+    multipart_over_bytes: Bytes = _HUB.s3.multipart_over_bytes
+    part_bytes: Annotated[int, Field(ge=5 * 1024 * 1024, le=1024**3)] = _HUB.s3.part_bytes
+    """S3 takes no smaller parts but the last."""
+    encryption: Literal["", "AES256", "aws:kms"] = ""
+    kms_key_id: Annotated[str, Field(max_length=2048)] = _HUB.s3.kms_key_id
+    presign_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = _HUB.s3.presign_s
+    """S3 takes no link that is good for more than a week."""
+    import_prefix: Annotated[str, AfterValidator(_of_import)] = _HUB.s3.import_prefix
+    allowed_sources: Annotated[
+        tuple[Annotated[str, AfterValidator(_of_source)], ...], NoDecode, BeforeValidator(_listed)
+    ] = ()
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.kms_key_id and self.encryption != "aws:kms":
+            raise ValueError("kms_key_id goes with an encryption of aws:kms")
+        return self
+
+
 class StorageSection(Section):
     """Where the data is, when the data folder is not all."""
 
@@ -291,6 +337,9 @@ class StorageSection(Section):
     cache: Annotated[SecretStr, AfterValidator(_of_redis)] = SecretStr("")
     """rediss://…, which may hold a password; empty: each process caches by itself."""
     redis: RedisSection = RedisSection()
+    artifacts: Annotated[str, AfterValidator(_of_s3)] = ""
+    """s3://bucket/prefix?endpoint_url=…&region=…, without credentials; empty: files in the data folder."""
+    s3: S3Section = S3Section()
 
 
 class SqliteSection(Section):
@@ -442,6 +491,8 @@ class Settings(BaseSettings):
             postgres=PostgresSettings(**self.storage.postgres.model_dump()),
             cache=self.storage.cache.get_secret_value(),
             redis=RedisSettings(**self.storage.redis.model_dump()),
+            artifacts=self.storage.artifacts,
+            s3=S3Settings(**self.storage.s3.model_dump()),
             sqlite_readers=self.sqlite.readers,
             sqlite_busy_timeout_s=self.sqlite.busy_timeout_s,
             sqlite_group_max=self.sqlite.group_max,

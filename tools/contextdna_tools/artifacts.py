@@ -17,16 +17,17 @@ from contextdna_tools.spec import WRITES, Call, Tool, hints
 
 _OPENS_STEP_BY_STEP: Final = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY") and hasattr(os, "O_NOFOLLOW")
 """Whether the system can open a file relative to a folder and without following links; Windows cannot."""
+_OBJECT: Final = "s3://"
 
 
 class AttachArtifact(Arguments):
-    """Keep a file or long text beside the memories: text, base64, or a local path. Gives its id and URI; the same
-    name again is its next version."""
+    """Keep a file or long text beside the memories: text, base64, or a path. Gives its id and URI; the same name
+    again is its next version."""
 
     name: str = Field("", description="File name; default the path's")
     text: str = Field("", description="As text")
     base64: str = Field("", description="As base64")
-    path: str = Field("", description="In an allowed root; stdio only")
+    path: str = Field("", description="Allowed s3://, or local on stdio")
     media_type: str = Field("", description="Default: guessed")
     level: str = LEVEL
     importance: float = Field(0.5, description="0..1")
@@ -52,7 +53,8 @@ async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
             "give exactly one of text, base64 and path", code="artifact_source", hint="An empty file is not kept."
         )
     name = args.name or Path(args.path).name
-    data = await _data(call, args)
+    source = args.path if args.path.startswith(_OBJECT) else ""
+    data = b"" if source else await _data(call, args)
     artifact = await call.workspace(args).attach_artifact(
         ArtifactDraft(
             name=name,
@@ -61,6 +63,7 @@ async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
             level=level_of(args.level, call.hub.settings.default_level),
             importance=args.importance,
             metadata=args.metadata,
+            source=source,
         )
     )
     record = artifact.record
@@ -90,9 +93,9 @@ async def _data(call: Call, args: AttachArtifact) -> bytes:
             raise InvalidInput("base64 is broken", code="base64_invalid", hint="Use standard base64.") from error
     if "://" in args.path:
         raise InvalidInput(
-            "an object in a store, such as s3://, cannot be attached by this version",
+            "objects can be attached from s3:// only",
             code="object_unsupported",
-            hint="Give a local path, text or base64.",
+            hint="Give s3://bucket/key, a local path, text or base64.",
         )
     settings = call.hub.settings
     limit = settings.limits.artifact_bytes_max

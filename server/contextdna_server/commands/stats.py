@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from contextdna import ProjectId, Workspace
+from contextdna.hub.blob_stores import ARTIFACTS_FOLDER, artifacts_place
 from contextdna.values.ids import INSTALLATION
 from contextdna_server.commands.invocation import Invocation, printable, run_async, table, with_shared_options
 from contextdna_server.commands.operator import Operator, open_as_operator, project_option, shown_project
@@ -47,7 +48,7 @@ async def _document(operator: Operator, settings: Settings) -> dict[str, Any]:
             "sound": database.sound,
             "problem": database.problem,
         },
-        "artifacts": _folder_size(settings.data),
+        "artifacts": _artifacts(settings),
         "projects": [await _project(operator.workspace(name), name) for name in operator.chosen],
         "installation": await _installation(operator),
         "settings": settings.masked(),
@@ -77,9 +78,14 @@ async def _project(workspace: Workspace, project_id: ProjectId) -> dict[str, Any
     }
 
 
-def _folder_size(data_dir: Path) -> dict[str, int]:
-    from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
+def _artifacts(settings: Settings) -> dict[str, Any]:
+    """Measure the data folder; what a bucket holds is its provider's to tell, at no request for each thousand."""
+    if settings.storage.artifacts:
+        return {"place": artifacts_place(settings.to_hub_settings()).place}
+    return _folder_size(settings.data)
 
+
+def _folder_size(data_dir: Path) -> dict[str, int]:
     sizes = [file.stat().st_size for file in (data_dir / ARTIFACTS_FOLDER).rglob("*") if file.is_file()]
     return {"files": len(sizes), "size_bytes": sum(sizes)}
 
@@ -88,7 +94,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     database, artifacts = document["database"], document["artifacts"]
     yield f"{document['data']}"
     yield f"  database   {_size(database['size_bytes'])}, {database['engine']}, schema {database['schema_version']}"
-    yield f"  artifacts  {_size(artifacts['size_bytes'])} in {artifacts['files']} files"
+    shown = artifacts.get("place") or f"{_size(artifacts['size_bytes'])} in {artifacts['files']} files"
+    yield f"  artifacts  {shown}"
     for count in document["installation"].values():
         yield shown_project(INSTALLATION)
         yield from table([("audit entries", str(count))])
