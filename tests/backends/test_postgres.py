@@ -1,10 +1,12 @@
 """What is of PostgreSQL alone: migrations, locks, lost connections, walls. The rest is in the contract suites."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import asyncpg
@@ -486,6 +488,52 @@ async def test_a_statement_past_its_time_is_given_up(url: str) -> None:
         assert (failed.value.code, failed.value.retryable) == ("storage_timeout", True)
         await holder.close()
         await slow.write(lambda tx: tx.records.insert([make_indexed()]))
+
+
+class Passage:
+    """A way to the server that a test can stop up: what is sent then arrives nowhere, and nothing comes back."""
+
+    def __init__(self, url: str) -> None:
+        self.is_open = True
+        self._there = f"{parse_qs(urlsplit(url).query)['host'][0]}/.s.PGSQL.5432"
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_unix_connection(self._there)
+        for source, target in ((reader, forth), (back, writer)):
+            self._tasks.add(asyncio.create_task(self._carry(source, target)))
+
+    async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            if self.is_open:
+                target.write(data)
+        target.close()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.mark.skipif("CONTEXTDNA_TEST_POSTGRES_URL" in os.environ, reason="needs the server's socket")
+async def test_a_server_that_hangs_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextdna.backends.postgres.driver._SLACK_S", 0.1)
+    monkeypatch.setattr(database, "_ROLLBACK_S", 0.1)
+    passage = Passage(url)
+    door = await asyncio.start_server(passage.meet, "127.0.0.1", 0)
+    place = urlsplit(url)
+    way = f"postgresql://{place.username}@127.0.0.1:{door.sockets[0].getsockname()[1]}{place.path}?sslmode=disable"
+    async with open_postgres(way, statement_timeout_s=0.2, acquire_timeout_s=2) as far:
+        assert await far.read(lambda tx: tx.records.total(PROJECT)) == 0
+        passage.is_open = False
+        for call in (far.read, far.write):
+            with anyio.fail_after(DEADLINE_S), pytest.raises(StorageUnavailable) as failed:
+                await call(lambda tx: tx.records.total(PROJECT))
+            assert (failed.value.code, failed.value.retryable) == ("storage_unreachable", True)
+        passage.is_open = True
+        assert await far.read(lambda tx: tx.records.total(PROJECT)) == 0
+    door.close()
+    await passage.close()
 
 
 async def test_who_waits_too_long_for_a_connection_is_told_so(url: str) -> None:

@@ -150,7 +150,8 @@ class PostgresDatabase:
         cut_off = is_cut_off(failure)
         if cut_off:
             self._links.forget_idle()
-        if failures < _ATTEMPTS_MAX and (has_lost(failure) or (cut_off and failures < 2)):
+        is_gone = cut_off and not isinstance(failure, TimeoutError)  # one that hangs would hang again
+        if failures < _ATTEMPTS_MAX and (has_lost(failure) or (is_gone and failures < 2)):
             pause_s = min(_PAUSE_S * 2**failures, _PAUSE_MAX_S)
             await anyio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, not a secret
             return

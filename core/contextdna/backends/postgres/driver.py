@@ -210,6 +210,7 @@ _UNAVAILABLE: Final[Mapping[str, tuple[str, str]]] = {
     "57P03": (_LOST, "PostgreSQL is starting"),
     "57P05": (_LOST, "PostgreSQL ended an idle connection"),
     "25P03": (_LOST, "PostgreSQL ended an idle transaction"),
+    "26000": (_LOST, "PostgreSQL has forgotten a prepared statement"),
     "53300": ("storage_busy", "PostgreSQL has no connection to spare"),
     "28": ("storage_login_refused", "PostgreSQL refused the login"),
     "3D000": ("storage_login_refused", "PostgreSQL has no such database"),
