@@ -56,8 +56,9 @@ class Strict(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_secrets(self) -> Self:
+        given = self.model_fields_set  # a default holds no secret
         for name, field in type(self).model_fields.items():
-            texts = tuple(_texts_of(getattr(self, name)))
+            texts = tuple(_texts_of(getattr(self, name))) if name in given else ()
             if any(_is_one(holds_token, text) for text in texts):
                 raise InvalidInput(
                     f"{name} is an access token, which is a secret",
