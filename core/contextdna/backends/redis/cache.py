@@ -121,14 +121,11 @@ class RedisCache:
         await commands.execute()
 
     async def _count(self, command: str, keys: Sequence[str]) -> int:
-        async def run(client: Any) -> list[int]:
-            commands = client.pipeline(transaction=False)
-            for key in dict.fromkeys(keys):
-                getattr(commands, command)(self._beginning + key)
-            told: list[int] = await commands.execute()
-            return told
-
-        return sum(await self._link.call(run)) if keys else 0
+        names = [self._beginning + key for key in dict.fromkeys(keys)]
+        if not names:
+            return 0
+        told: int = await self._link.call(lambda client: getattr(client, command)(*names))
+        return told
 
 
 class SharedCache:

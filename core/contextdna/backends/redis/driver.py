@@ -27,8 +27,8 @@ _OPTIONS: Final = frozenset(
 )
 """What a URL may say behind its question mark. Deadlines are settings; that a certificate is checked is none."""
 
-_ANSWER: Final = 3
-"""The version of the protocol. Source: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
+_PROTOCOL: Final = 2
+"""Every server speaks it, and says in it why it refuses a login. Source: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,7 @@ def _options(place: Place) -> dict[str, Any]:
         "socket_timeout": place.timeout_s,
         "socket_connect_timeout": place.timeout_s,
         "retry": Retry(NoBackoff(), 1),
-        "protocol": _ANSWER,
-        "client_name": "contextdna",
+        "protocol": _PROTOCOL,
         "driver_info": DriverInfo(name=None, lib_version=None),  # it would be sent at every connecting
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
@@ -169,13 +168,22 @@ def mapped_error(error: BaseException) -> StorageUnavailable:
     refusals = exceptions.AuthenticationError | exceptions.NoPermissionError | exceptions.AuthorizationError
     if isinstance(error, refusals):
         return unavailable("redis_login_refused", f"Redis refused the login or a right ({kind})")
-    if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+    if _is_insecure(error):
         return unavailable("redis_insecure", "the connection to Redis cannot be made secure")
     if isinstance(error, exceptions.ResponseError | exceptions.DataError):
         return unavailable("redis_refused", f"Redis refused a command ({kind})")
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
         return unavailable("redis_unreachable", "Redis did not answer in time")
     return unavailable("redis_unreachable", f"Redis cannot be reached ({kind})")
+
+
+def _is_insecure(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it came from, is of TLS."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def unavailable(code: str, message: str) -> StorageUnavailable:
