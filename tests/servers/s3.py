@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -120,8 +121,7 @@ def _endpoint() -> str:
     if named:
         return named
     _require_moto()
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
-    folder = Path(tempfile.gettempdir()) / f"contextdna-s3-{os.getuid()}-{run}"
+    folder = _folder()
     hold(folder.with_suffix(".users"))
     with locked(folder.with_suffix(".start")):
         ready = folder / "url"
@@ -142,6 +142,11 @@ def _endpoint() -> str:
         return ready.read_text()
 
 
+def _folder() -> Path:
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
+    return Path(tempfile.gettempdir()) / f"contextdna-s3-{os.getuid()}-{run}"
+
+
 def _require_moto() -> None:
     if sys.platform == "win32":
         raise CannotRun("the tests start a server on POSIX systems only")
@@ -159,30 +164,33 @@ def _wait_for(ready: Path) -> None:
 
 
 class OwnServer:
-    """A server of a test module's own, which may be killed and stopped."""
+    """A server of a test's own, which may be killed and stopped; a copy of the common one, without its objects."""
 
-    def __init__(self, folder: Path) -> None:
-        _require_moto()
-        ready = folder / "url"
-        self._process = subprocess.Popen(
-            [sys.executable, _SCRIPT, ready], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        _wait_for(ready)
-        self.endpoint = ready.read_text()
+    def __init__(self) -> None:
+        s3_endpoint()
+        lender = _folder() / "lender"
+        if not lender.exists():
+            pytest.skip("servers to be mistreated are copies of the tests' own server only")
+        self._lease = socket.socket(socket.AF_UNIX)
+        self._lease.connect(str(lender))
+        with self._lease.makefile() as told:
+            self._pid, self.endpoint = json.loads(told.readline())
 
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
         """Let it hang for a while: it takes connections and says nothing."""
-        self._process.send_signal(signal.SIGSTOP)
+        os.kill(self._pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            os.kill(self._pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.wait()
+        """End it at once; it is gone when this returns."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        with self._lease, contextlib.suppress(OSError):
+            self._lease.recv(1)
 
 
 class Faults:

@@ -5,9 +5,13 @@ Unlike moto alone it checks the SHA-256 that comes with bytes, as S3 does. ``POS
 """
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
+import os
+import signal
+import socket
 import sys
 import threading
 import time
@@ -16,8 +20,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+os.environ["S3_UPLOAD_PART_MIN_SIZE"] = "1"  # else whatever tests send in parts has 5 MiB and more
+
 from moto.moto_server.werkzeug_app import create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 Environ = dict[str, Any]
 Start = Callable[..., Any]
@@ -107,14 +113,51 @@ class _Handler(WSGIRequestHandler):
 
 
 def serve(ready: Path) -> None:
-    """Serve on a free port of loopback; its URL is written to a file."""
-    app = Faulty(create_backend_app("s3"))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Handler)
+    """Serve on a free port of loopback; its URL is written to a file once it does."""
+    server = _made()
     temporary = ready.with_suffix(".part")
-    temporary.write_text(f"http://127.0.0.1:{server.port}")
+    temporary.write_text(_url(server))
     temporary.rename(ready)
     server.serve_forever()
 
 
+def lend(place: Path, lender: int) -> None:
+    """Make servers for whoever connects to a socket, each for as long as the connection is; all has been imported."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place))
+        listening.listen()
+        listening.settimeout(1)
+        while os.getppid() == lender:
+            with contextlib.suppress(TimeoutError):
+                client, _ = listening.accept()
+                if os.fork() == 0:
+                    listening.close()
+                    _serve_one(client)
+                client.close()
+
+
+def _serve_one(client: socket.socket) -> None:
+    client.settimeout(None)
+    server = _made()
+    client.sendall(json.dumps([os.getpid(), _url(server)]).encode() + b"\n")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client.recv(1)
+    os._exit(0)
+
+
+def _made() -> BaseWSGIServer:
+    return make_server("127.0.0.1", 0, Faulty(create_backend_app("s3")), threaded=True, request_handler=_Handler)
+
+
+def _url(server: BaseWSGIServer) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    wanted = Path(sys.argv[1])
+    here = os.getpid()
+    if os.fork() == 0:
+        lend(wanted.with_name("lender"), here)
+        os._exit(0)
+    serve(wanted)

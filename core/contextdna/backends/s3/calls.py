@@ -156,5 +156,5 @@ def _keep_quiet() -> None:
     """Keep the driver from logging requests: at DEBUG it writes signatures and session tokens."""
     for name in _CHATTY:
         logger = logging.getLogger(name)
-        if logger.getEffectiveLevel() < logging.INFO:
-            logger.setLevel(logging.INFO)
+        if logger.getEffectiveLevel() < logging.WARNING:
+            logger.setLevel(logging.WARNING)

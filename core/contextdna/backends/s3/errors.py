@@ -120,6 +120,8 @@ def mapped_error(error: BaseException) -> ContextDnaError:
     name = type(error).__name__
     if isinstance(error, _NO_CREDENTIALS):
         return unavailable("storage_login_refused", f"there are no credentials for S3 ({name})")
+    if isinstance(error, driver.FlexibleChecksumError):
+        return unavailable("storage_garbled", "what S3 gave is not what it has a checksum of")
     if isinstance(error, driver.SSLError):
         return unavailable("storage_insecure", "the connection to S3 cannot be made secure")
     if isinstance(error, driver.ReadTimeoutError | TimeoutError):

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from contextdna.backends.s3.calls import S3Calls
 from contextdna.backends.s3.errors import is_absent, is_there_already, status_of, unavailable
 from contextdna.backends.s3.reading import Absent, read_object
-from contextdna.backends.s3.uploads import Upload, composite, parts_of
+from contextdna.backends.s3.uploads import Upload, bare, composite, parts_of
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound
 from contextdna.ports.storage import Progress
 from contextdna.values.backend_health import BackendHealth
@@ -223,7 +223,8 @@ class S3BlobStore:
 
     async def _put_whole(self, data: bytes, digest: bytes) -> None:
         checksum = _text(digest)
-        request = {**self._at(digest.hex()), "Body": data, "ChecksumSHA256": checksum, **self._encryption}
+        checked = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
+        request = {**self._at(digest.hex()), "Body": data, **checked, **self._encryption}
         if await self._unless_there(lambda client, condition: client.put_object(**request, **condition), len(data)):
             return
         if not await self._stands(digest.hex(), len(data), [checksum]):
@@ -234,12 +235,12 @@ class S3BlobStore:
         parts = parts_of(data, self._calls.settings.part_bytes)
         checksums = await self._calls.apart(lambda: [hashlib.sha256(part).digest() for part in parts])
         whole = composite(checksums)
-        if await self._stands(key, len(data), [_text(digest), whole]):
+        if await self._stands(key, len(data), [_text(digest), whole, bare(whole)]):
             return
         async with Upload.begun(self._calls, self._at(key), self._encryption) as upload:
             await upload.send(parts, [_text(checksum) for checksum in checksums], progress)
             is_complete = await upload.complete(whole)
-        if not is_complete and not await self._stands(key, len(data), [whole]):
+        if not is_complete and not await self._stands(key, len(data), [whole, bare(whole)]):
             raise unavailable("storage_busy", "S3 lost an upload before it was complete")
 
     async def _unless_there(self, put: Callable[[Any, dict[str, str]], Any], size_bytes: int) -> bool:
