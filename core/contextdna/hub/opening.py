@@ -263,6 +263,8 @@ async def _open_storage(
     channel: EventChannel = InProcessChannel()
     database: Database
     if settings.database:
+        if folder is not None:
+            _make_folder(folder)
         database, channel = await _open_postgres(stack, settings)
     elif folder is None:
         database = await stack.enter_async_context(open_in_memory())

@@ -1,0 +1,81 @@
+"""The commands on PostgreSQL."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from contextdna import open_hub
+from contextdna_server.cli import main
+from tests.hub.rig import ALICE, remember, settings_in
+from tests.servers.postgres import fresh_database_url
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a data folder whose settings name a database without tables."""
+    monkeypatch.setenv("CONTEXTDNA_STORAGE__DATABASE", fresh_database_url())
+    return tmp_path / "data"
+
+
+def answer(*args: str | Path, exit_code: int = 0) -> Any:
+    result = CliRunner().invoke(main, [*map(str, args), "--json"])
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout) if result.stdout else json.loads(result.stderr)
+
+
+def install(data: Path, url: str) -> None:
+    async def store() -> None:
+        async with open_hub(settings_in(data, database=url)) as hub:
+            await remember(hub.bind(ALICE), "a memory")
+
+    asyncio.run(store())
+
+
+def checks(data: Path, *args: str, exit_code: int = 0) -> dict[str, str]:
+    return {
+        check["name"]: check["status"]
+        for check in answer("doctor", "--data", data, *args, exit_code=exit_code)["checks"]
+    }
+
+
+def test_commands_look_at_the_database_that_the_settings_name(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = fresh_database_url()
+    monkeypatch.setenv("CONTEXTDNA_STORAGE__DATABASE", url)
+    assert checks(data)["postgres"] == "ok"
+    assert not data.exists()
+    install(data, url)
+    assert set(checks(data, "--deep").values()) == {"ok"}
+    assert "sqlite" not in checks(data)
+    assert {key["project"] for key in answer("keys", "list", "--data", data)["keys"]} >= {"default"}
+    assert answer("audit", "verify", "--data", data)["intact"]
+    assert answer("migrate", "status", "--data", data)["current"] == 1
+    assert not (data / "contextdna.db").exists()
+
+
+def test_the_schema_goes_back_and_forward(data: Path) -> None:
+    answer("migrate", "up", "--data", data)
+    assert answer("migrate", "down", "0", "--yes", "--data", data)["steps"] == [
+        {"way": "down", "migration": "1 initial"}
+    ]
+    assert [step["name"] for step in answer("migrate", "status", "--data", data)["pending"]] == ["initial"]
+    assert answer("migrate", "up", "--data", data)["current"] == 1
+
+
+def test_doctor_says_what_is_wrong_with_the_server_and_no_password(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTEXTDNA_STORAGE__DATABASE", f"postgresql://bob:secret@/none?host={tmp_path}")
+    result = CliRunner().invoke(main, ["doctor", "--data", str(data), "--json"])
+    found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert (result.exit_code, found["postgres"]["status"]) == (1, "fail")
+    assert "storage_unreachable" in found["postgres"]["detail"]
+    assert "secret" not in result.output
+
+
+def test_a_command_that_needs_an_installation_makes_none(data: Path) -> None:
+    assert answer("audit", "verify", "--data", data, exit_code=1)["error"]["code"] == "no_installation"
+    assert answer("migrate", "status", "--data", data)["current"] == 0
