@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
+_KEEP_ALIVE_S = 75  # as the product: its clients wait while others are measured
+
 ECHO = Tool(
     name="echo",
     description="Answer with the same text.",
@@ -83,7 +85,9 @@ async def serve_http(address: str) -> None:
     listening.bind((host, int(port)))
     listening.listen(2048)
     print(f"floor listens on http://{host}:{listening.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
-    config = uvicorn.Config(http_app(), http="h11", ws="none", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        http_app(), http="h11", ws="none", log_config=None, access_log=False, timeout_keep_alive=_KEEP_ALIVE_S
+    )
     await uvicorn.Server(config).serve([listening])
 
 
