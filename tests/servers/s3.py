@@ -91,7 +91,7 @@ _CLIENTS: Final[dict[tuple[str, S3Settings], Any]] = {}
 async def opened(store: ObjectStore, settings: S3Settings = S3Settings()) -> AsyncIterator[S3Calls]:  # noqa: B008
     """Open calls of a place. A client takes half a second to be made: those that are alike are one, for all tests."""
     calls = S3Calls(store, settings)
-    kind = (store.endpoint_url, replace(settings, allowed_sources=(), import_prefix="", encryption="", kms_key_id=""))
+    kind = (store.endpoint_url, replace(S3Settings(), **_timing(settings)))
     calls._client = _CLIENTS.get(kind)
     yield calls
     if calls._client is not None:
@@ -219,3 +219,21 @@ def _ask(store: ObjectStore, path: str, body: dict[str, Any] | None = None) -> A
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(f"{store.endpoint_url}{path}", data=data, timeout=10) as answer:  # noqa: S310 - ours
         return json.load(answer)
+
+
+def share_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let those that the product opens be shared, too."""
+    make = S3Calls._make
+
+    def shared(calls: S3Calls) -> Any:
+        kind = (calls.store.endpoint_url, replace(S3Settings(), **_timing(calls.settings)))
+        if kind not in _CLIENTS:
+            _CLIENTS[kind] = make(calls)
+        return _CLIENTS[kind]
+
+    monkeypatch.setattr(S3Calls, "_make", shared)
+
+
+def _timing(settings: S3Settings) -> dict[str, Any]:
+    names = ("connect_timeout_s", "read_timeout_s", "threads_max")
+    return {name: getattr(settings, name) for name in names}

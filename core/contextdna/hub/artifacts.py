@@ -58,9 +58,14 @@ class Artifacts:
     async def _fetched(self, place: ObjectPlace) -> bytes:
         try:
             return await self._blobs.fetch(place, bytes_max=self._door.settings.limits.artifact_bytes_max)
-        except NotFound as error:  # whoever looks for what is there is seen
-            await self._door.note_refusal(self._caller, Action.ATTACH_ARTIFACT, error)
-            raise
+        except NotFound as error:
+            absent = error
+
+        def tell(_op: Operation) -> None:
+            raise absent
+
+        await self._door.admit(self._caller, Action.ATTACH_ARTIFACT, tell)  # whoever looks for what is there is audited
+        raise absent
 
     async def link(self, record_id: RecordId) -> tuple[Artifact, ArtifactLink | None]:
         """Give an artifact's reference with a link to its bytes, where there can be one.
