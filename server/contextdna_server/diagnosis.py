@@ -19,14 +19,22 @@ from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sqlite.driver import ENGINE_VERSION, has_wal_reset_bug, library, version_tuple
 from contextdna.domain import audit
 from contextdna.domain.encryption import Vault
-from contextdna.errors import ContextDnaError
+from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
 from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
 from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
 from contextdna.values.ids import INSTALLATION
-from contextdna_server.installation import bucket_facts, facts_of, is_installed, look_at, look_into, newest_entry_at
+from contextdna_server.installation import (
+    bucket_facts,
+    facts_of,
+    is_installed,
+    look_at,
+    look_into,
+    newest_entry_at,
+    redis_facts_of,
+)
 from contextdna_server.settings import Settings
 
 
@@ -75,6 +83,11 @@ class Patient:
         """Whether artifacts lie in S3."""
         return bool(self.settings.storage.artifacts)
 
+    @property
+    def on_redis(self) -> bool:
+        """Whether servers share Redis."""
+        return bool(self.settings.storage.cache.get_secret_value())
+
 
 Result = tuple[Verdict, str, str]
 Check = Callable[[Patient], Result]
@@ -90,13 +103,17 @@ def examine(settings: Settings, *, deep: bool = False, now: datetime | None = No
     """Run the checks, one after the other; ``deep`` also reads every page and every audit entry."""
     patient = Patient(settings, now or datetime.now(UTC))
     causes: dict[str, str] = {}
-    for name, check in checks(deep=deep, on_server=patient.on_server, on_s3=patient.on_s3).items():
+    for name, check in checks(
+        deep=deep, on_server=patient.on_server, on_s3=patient.on_s3, on_redis=patient.on_redis
+    ).items():
         finding = _run(name, check, patient)
         cause = causes.setdefault(finding.detail, name) if finding.verdict is Verdict.FAIL else name
         yield finding if cause == name else Finding(name, Verdict.FAIL, f"not checked: see {cause}")
 
 
-def checks(*, deep: bool = False, on_server: bool = False, on_s3: bool = False) -> dict[str, Check]:
+def checks(
+    *, deep: bool = False, on_server: bool = False, on_s3: bool = False, on_redis: bool = False
+) -> dict[str, Check]:
     """Give the checks by name."""
     thorough: dict[str, Check] = {"database": _database_deep, "audit": _audit} if deep else {"database": _database}
     engine: dict[str, Check] = {"postgres": _postgres} if on_server else {"sqlite": _sqlite, "fts5": _fts5}
@@ -105,6 +122,7 @@ def checks(*, deep: bool = False, on_server: bool = False, on_s3: bool = False) 
         "mcp": _mcp,
         **engine,
         **({"s3": _s3} if on_s3 else {}),
+        **({"redis": _redis} if on_redis else {}),
         "folder": _folder,
         "disk": _disk,
         "schema": _schema,
@@ -175,6 +193,20 @@ def _postgres(patient: Patient) -> Result:
     if found.bypasses_policies:
         remedy = "Let a role without SUPERUSER and BYPASSRLS own the tables, and name that in storage.database."
         return Verdict.WARN, f"{detail}; row-level security does not hold for this role", remedy
+    return _ok(detail)
+
+
+def _redis(patient: Patient) -> Result:
+    try:
+        found = redis_facts_of(patient.settings)
+    except StorageUnavailable as error:  # no data is in it alone
+        return Verdict.WARN, f"{error.message} [{error.code}]", error.hint
+    kind = "a cluster of Redis" if found.is_cluster else "Redis"
+    by = "" if found.is_secure else ", without TLS"
+    detail = f"{kind} {found.version} answers in {found.latency_ms:.1f} ms{by}"
+    if found.fills_up:
+        remedy = "Set maxmemory-policy allkeys-lru there: when it is full it is to forget, not to refuse."
+        return Verdict.WARN, f"{detail}; it refuses writes when it is full", remedy
     return _ok(detail)
 
 

@@ -19,6 +19,7 @@ from contextdna.backends.sqlite.schema import DIALECT, read_status
 from contextdna.backends.sqlite.units import ReadingExecutor, drive
 from contextdna.errors import StorageUnavailable
 from contextdna.hub.blob_stores import artifacts_place, require_s3_driver
+from contextdna.hub.commons import redis_place, require_redis_driver
 from contextdna.hub.opening import DATABASE_FILE, require_driver
 from contextdna.ports.database import Transaction, Unit
 from contextdna.values.ids import ProjectId
@@ -27,6 +28,7 @@ from contextdna_server.settings import Settings
 
 if TYPE_CHECKING:
     from contextdna.backends.postgres import Server, ServerFacts
+    from contextdna.backends.redis import RedisFacts
 
 R = TypeVar("R")
 
@@ -211,6 +213,19 @@ def bucket_facts(settings: Settings) -> BucketFacts:
             return BucketFacts(place.place, health.latency_ms, await store.keeps_versions(), is_secure)
 
     return _finished(ask())
+
+
+def redis_facts_of(settings: Settings) -> RedisFacts:
+    """Ask the Redis of the settings about itself.
+
+    Raises:
+        SettingsInvalid: ``driver_missing`` or ``redis_url_invalid``.
+        StorageUnavailable: It is away, or refuses us.
+    """
+    require_redis_driver()
+    from contextdna.backends.redis import redis_facts
+
+    return _finished(redis_facts(redis_place(settings.to_hub_settings())))
 
 
 @contextmanager

@@ -65,8 +65,11 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
         confidence_gate = 0.7
         [storage]
         database = "postgresql://user@host/name"
+        cache = "redis://host"
         [storage.postgres]
         pool_max = 7
+        [storage.redis]
+        connections_max = 7
         [sqlite]
         readers = 7
         busy_timeout_s = 7

@@ -1,11 +1,13 @@
 """What the server processes of an installation have in common beside the database: cache, hints of events, locks."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contextdna.backends.in_process import InProcessCache
 from contextdna.errors import SettingsInvalid
@@ -14,6 +16,9 @@ from contextdna.ports.database import Database
 from contextdna.ports.storage import Cache, EventChannel, Locks
 from contextdna.values.backend_health import BackendHealth
 from contextdna.values.settings import HubSettings
+
+if TYPE_CHECKING:
+    from contextdna.backends.redis import Place
 
 _CACHED_MAX: Final = 1000  # each of at most 64 KiB
 
@@ -60,19 +65,24 @@ async def open_commons(
     if not settings.cache:
         return Commons(near, channel, locks)
     require_redis_driver()
-    from contextdna.backends.redis import Place, RedisCache, RedisChannel, RedisLink, RedisLocks, SharedCache
+    from contextdna.backends.redis import RedisCache, RedisChannel, RedisLink, RedisLocks, SharedCache
 
-    own = settings.redis
-    link = RedisLink(
-        Place(settings.cache, own.key_prefix, timeout_s=own.timeout_s, connections_max=own.connections_max)
-    )
+    link = RedisLink(redis_place(settings))
     stack.push_async_callback(link.close)
     await link.attach()
-    cache = SharedCache(near, RedisCache(link), write_behind=own.write_behind)
+    cache = SharedCache(near, RedisCache(link), write_behind=settings.redis.write_behind)
     told = RedisChannel(link)
     return Commons(
         cache, told, SharedLocks(RedisLocks(link), locks), jobs=(link.run, cache.run, told.run), health=link.health
     )
+
+
+def redis_place(settings: HubSettings) -> Place:
+    """Give where Redis is, as the settings say."""
+    from contextdna.backends.redis import Place
+
+    own = settings.redis
+    return Place(settings.cache, own.key_prefix, timeout_s=own.timeout_s, connections_max=own.connections_max)
 
 
 def require_redis_driver() -> None:

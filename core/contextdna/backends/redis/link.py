@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import anyio
-from redis.exceptions import ResponseError
 
 from contextdna.backends.breaker import Breaker
 from contextdna.backends.redis.driver import DRIVER_ERRORS, Place, is_away, mapped_error, open_client, open_listener
@@ -80,14 +79,6 @@ class RedisLink:
         problem = self._breaker.problem
         return BackendHealth("redis", problem is None, latency_ms, problem.code if problem else "")
 
-    async def version(self) -> str:
-        """Ask for the server's version.
-
-        Raises:
-            StorageUnavailable: It is away.
-        """
-        return await self.call(_version)
-
     async def close(self) -> None:
         """Close all connections."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.place.deadline_s):
@@ -110,15 +101,6 @@ class RedisLink:
 
     async def _ping(self) -> None:
         await self._call(lambda client: client.set(self.key("ping"), b"", px=_PING_KEPT_MS))  # it must take writes
-
-
-async def _version(client: Any) -> str:
-    try:
-        told = await client.info("server")
-    except ResponseError:  # our user there need not have the right to ask
-        return "unknown"
-    of_node = told if "redis_version" in told else next(iter(told.values()), {})  # a cluster tells of each node
-    return str(of_node.get("redis_version", ""))
 
 
 def _tell(problem: StorageUnavailable | None) -> None:
