@@ -1,6 +1,5 @@
 """A hub for each test, on every backend, whose clock the test turns."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -9,7 +8,7 @@ import pytest
 
 from contextdna import Hub, HubSettings, open_hub
 from tests.hub.rig import Clock, settings_in
-from tests.servers.postgres import empty_database_url
+from tests.servers.postgres import EVERYWHERE, empty_database_url
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ ON_A_SERVER: Final = ("test_audit", "test_grants", "test_memories")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for settings once for each backend."""
     if "settings" in metafunc.fixturenames:
-        everywhere = os.environ.get("CONTEXTDNA_TEST_EVERYWHERE") or metafunc.module.__name__.endswith(ON_A_SERVER)
+        everywhere = EVERYWHERE or metafunc.module.__name__.endswith(ON_A_SERVER)
         metafunc.parametrize("settings", ["in_memory", "sqlite", *(["postgres"] if everywhere else [])], indirect=True)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from contextdna import Hub, ProjectId, open_hub
 from tests.hub.rig import Clock, settings_in
+from tests.servers.postgres import EVERYWHERE, empty_database_url
 
 WORLDS: Final = 1000
 
@@ -17,10 +18,11 @@ Installation: TypeAlias = tuple[asyncio.Runner, Hub, Clock, Iterator[ProjectId]]
 R = TypeVar("R")
 
 
-@pytest.fixture(scope="module", params=["in_memory", "sqlite"])
+@pytest.fixture(scope="module", params=["in_memory", "sqlite", *(["postgres"] if EVERYWHERE else [])])
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Open one hub for all worlds of a backend."""
-    folder = tmp_path_factory.mktemp("worlds") if request.param == "sqlite" else None
+    folder = tmp_path_factory.mktemp("worlds") if request.param != "in_memory" else None
+    database = empty_database_url() if request.param == "postgres" else ""
     projects = tuple(ProjectId(f"world{number}") for number in range(WORLDS))
     clock = Clock()
     with asyncio.Runner() as runner:
@@ -28,7 +30,7 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         close = asyncio.Event()
 
         async def hold() -> None:  # opens and closes in one task, as its task group asks
-            async with open_hub(settings_in(folder, projects=projects), clock=clock) as hub:
+            async with open_hub(settings_in(folder, projects=projects, database=database), clock=clock) as hub:
                 opened.set_result(hub)
                 await close.wait()
 

@@ -29,6 +29,9 @@ import asyncpg
 import pytest
 
 URL_VARIABLE: Final = "CONTEXTDNA_TEST_POSTGRES_URL"
+EVERYWHERE: Final = bool(os.environ.get("CONTEXTDNA_TEST_EVERYWHERE"))
+"""Whether suites run on PostgreSQL, too, that take minutes there."""
+
 _START_DEADLINE_S: Final = 60
 _VERSION_MIN: Final = 15
 _UNPRIVILEGED: Final = ("postgres", "nobody")
