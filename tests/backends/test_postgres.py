@@ -52,7 +52,7 @@ DEADLINE_S: Final = 30
 
 
 def server(url: str) -> Server:
-    return Server(url, connect_timeout_s=10, statement_timeout_s=30)
+    return Server(url, acquire_timeout_s=10, statement_timeout_s=30)
 
 
 async def run(url: str, *statements: str) -> list[Any]:

@@ -211,7 +211,7 @@ async def open_postgres(
     *,
     pool_min: int = 1,
     pool_max: int = 10,
-    acquire_timeout_s: float = 10.0,
+    acquire_timeout_s: float = 30.0,
     statement_timeout_s: float = 30.0,
 ) -> AsyncIterator[PostgresDatabase]:
     """Open a database, its tables made and migrated where needed.
@@ -220,7 +220,7 @@ async def open_postgres(
         url: ``postgresql://user@host:5432/name``, with ``sslmode`` and the like as libpq has them.
         pool_min: Connections that stay open.
         pool_max: Connections at most.
-        acquire_timeout_s: How long to wait for a connection.
+        acquire_timeout_s: How long to wait for a connection in use; for a new one ten seconds at most.
         statement_timeout_s: How long a statement may take, waiting for locks included.
 
     Raises:
@@ -228,7 +228,7 @@ async def open_postgres(
             (``engine_too_old``).
         IntegrityFault: A migration was changed.
     """
-    server = Server(url, connect_timeout_s=acquire_timeout_s, statement_timeout_s=statement_timeout_s)
+    server = Server(url, acquire_timeout_s, statement_timeout_s)
     catalogue = load_catalogue()
 
     async def open_link() -> Link:
@@ -257,7 +257,7 @@ async def read_once(server: Server, unit: Unit[R]) -> R:
     async def open_link() -> Link:
         return Link(await connect(server), catalogue.texts)
 
-    links = Links(open_link, least=0, most=1, acquire_timeout_s=server.connect_timeout_s)
+    links = Links(open_link, least=0, most=1, acquire_timeout_s=server.acquire_timeout_s)
     try:
         return await PostgresDatabase(links, catalogue).read(unit)
     finally:

@@ -22,6 +22,7 @@ DRIVER_ERRORS: Final = (
 )
 """Whatever asyncpg raises once it is connected."""
 
+_CONNECT_S: Final = 10.0
 _GOODBYE_S: Final = 2.0
 _SLACK_S: Final = 5.0
 """How much longer than the server itself we wait for it to give up a statement: past that, it hangs."""
@@ -32,7 +33,7 @@ class Server:
     """Where a database is, and how long we wait for it."""
 
     url: str
-    connect_timeout_s: float
+    acquire_timeout_s: float
     statement_timeout_s: float
 
     def __repr__(self) -> str:
@@ -50,7 +51,7 @@ async def connect(server: Server) -> Any:
     try:
         connection = await asyncpg.connect(
             server.url,
-            timeout=server.connect_timeout_s,
+            timeout=min(server.acquire_timeout_s, _CONNECT_S),
             command_timeout=server.statement_timeout_s + _SLACK_S,
             statement_cache_size=0,  # each link prepares by name, once
             server_settings={
