@@ -1,6 +1,7 @@
 """Which objects outside artifacts may be made from. The server reads them with its own rights, so the operator says."""
 
 import re
+from contextlib import suppress
 from typing import Final
 
 from contextdna.errors import AccessDenied, InvalidInput
@@ -52,4 +53,8 @@ def allowed_prefixes(project_id: ProjectId, settings: HubSettings) -> list[Objec
     if own.import_prefix:
         bucket = settings.artifacts.removeprefix(OBJECT_SCHEME).partition("/")[0].partition("?")[0]
         listed.append(f"{OBJECT_SCHEME}{bucket}/{own.import_prefix}")
-    return [parse_object_prefix(prefix.replace(OWN_PROJECT, project_id)) for prefix in listed]
+    places = []
+    for prefix in listed:
+        with suppress(ValueError):  # a project may be called .., which leads nowhere
+            places.append(parse_object_prefix(prefix.replace(OWN_PROJECT, project_id)))
+    return places
