@@ -312,6 +312,7 @@ class S3Section(Section):
     multipart_over_bytes: Bytes = _HUB.s3.multipart_over_bytes
     part_bytes: Annotated[int, Field(ge=5 * 1024 * 1024, le=1024**3)] = _HUB.s3.part_bytes
     """S3 takes no smaller parts but the last."""
+    checksum: Literal["sha256", "md5"] = "sha256"
     encryption: Literal["", "AES256", "aws:kms"] = ""
     kms_key_id: Annotated[str, Field(max_length=2048)] = _HUB.s3.kms_key_id
     presign_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = _HUB.s3.presign_s

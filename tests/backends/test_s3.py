@@ -7,6 +7,7 @@ import threading
 import traceback
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -250,6 +251,25 @@ async def test_an_answer_that_breaks_off_is_asked_for_again(store: S3BlobStore, 
     assert await store.get(KEY) == DATA
     faults.add("GET", damage="broken", times=2)
     assert (await refusal(store.get(KEY), "storage_unreachable")).retryable
+
+
+@pytest.mark.parametrize("data", [DATA, LARGE], ids=["whole", "parts"])
+async def test_a_server_that_takes_no_sha256_is_served_with_md5(
+    place: ObjectStore, faults: Faults, data: bytes
+) -> None:
+    for method in ("PUT", "POST", "HEAD", "GET"):
+        faults.add(method, refuse="checksums", times=1000)
+    async with opened(place, replace(QUICK, checksum="md5")) as calls:
+        store = S3BlobStore(calls)
+        key = await store.put(data)
+        await store.put(data)
+        assert await store.get(key) == data
+        puts = faults.requests().count("PUT")
+        assert puts == (2 if data is DATA else 3), "what stands is known by its ETag"
+        faults.clear()
+        faults.add("PUT", damage="request", times=20)
+        await refusal(store.put(data + b"x"), "storage_garbled")
+    assert len(objects_of(place)) == 1
 
 
 # --- S3 fails ---

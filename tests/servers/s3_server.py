@@ -51,10 +51,17 @@ class Faulty:
         time.sleep(fault.get("pause_s", 0))
         if "status" in fault:
             return _refused(fault["status"], fault.get("code", "InternalError"), start)
+        if "refuse" in fault and any(name.startswith("HTTP_X_AMZ_CHECKSUM") for name in environ):
+            return _refused(400, "InvalidArgument", start)
         if fault.get("damage") == "request":
             body = _damaged(body)
         checksum = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256", "")
         if size and checksum and base64.b64decode(checksum) != hashlib.sha256(body).digest():
+            return _refused(400, "BadDigest", start)
+        if checksum and "HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM" not in environ:
+            environ["HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM"] = "SHA256"  # moto keeps it with this only, S3 without
+        md5 = environ.get("HTTP_CONTENT_MD5", "")
+        if size and md5 and base64.b64decode(md5) != hashlib.md5(body, usedforsecurity=False).digest():
             return _refused(400, "BadDigest", start)
         environ["wsgi.input"] = io.BytesIO(body)
         answer = self._inner(environ, start)

@@ -111,7 +111,6 @@ class BlobRoom:
         Raises:
             StorageUnavailable: The store cannot be read.
         """
-        await self._store.drop_unfinished(older_than)
         keys = []
         async for key in self._store.keys_older_than(older_than):
             keys.append(key)
@@ -119,6 +118,7 @@ class BlobRoom:
                 await self.discard(await self._unused(keys))
                 keys.clear()
         await self.discard(await self._unused(keys))
+        await self._store.drop_unfinished(older_than)
 
     @asynccontextmanager
     async def _turn(self, key: str) -> AsyncIterator[None]:

@@ -202,6 +202,8 @@ class S3Settings:
     multipart_over_bytes: int = 16 * 1024 * 1024
     """What is larger goes up in parts."""
     part_bytes: int = 8 * 1024 * 1024
+    checksum: str = "sha256"
+    """What S3 checks bytes by that arrive: ``sha256``, or ``md5`` for servers that refuse it."""
     encryption: str = ""
     """Server-side encryption: ``AES256`` or ``aws:kms``; empty: as the bucket does it."""
     kms_key_id: str = ""

@@ -12,6 +12,7 @@ import anyio
 import boto3
 from botocore.config import Config
 
+from contextdna.backends.s3.checksums import CHECKSUMS
 from contextdna.backends.s3.errors import DRIVER_ERRORS, REPEATED, mapped_error, unavailable
 from contextdna.backends.s3.threads import Threads
 from contextdna.errors import ContextDnaError
@@ -36,6 +37,7 @@ class S3Calls:
     def __init__(self, store: ObjectStore, settings: S3Settings) -> None:
         self.store = store
         self.settings = settings
+        self.checksums = CHECKSUMS[settings.checksum]
         self._threads = Threads(settings.threads_max)
         self._client: Any = None
         self._making = asyncio.Lock()

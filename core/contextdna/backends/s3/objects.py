@@ -1,9 +1,7 @@
 """Objects that artifacts are made from."""
 
-import base64
-import hashlib
-
 from contextdna.backends.s3.calls import S3Calls
+from contextdna.backends.s3.checksums import SHA256
 from contextdna.backends.s3.errors import unavailable
 from contextdna.backends.s3.reading import Absent, Changed, TooLarge, read_object
 from contextdna.errors import Conflict, LimitExceeded, NotFound, StorageUnavailable
@@ -25,7 +23,7 @@ class S3Objects:
             Conflict: ``object_changed``: it was written while it was read.
             StorageUnavailable: S3 is away, or refuses us.
         """
-        where = {"Bucket": place.bucket, "Key": place.key, "ChecksumMode": "ENABLED"}
+        where = {"Bucket": place.bucket, "Key": place.key, **self._calls.checksums.asking}
         try:
             data, told = await read_object(self._calls, where, bytes_max=bytes_max)
         except Absent:
@@ -44,10 +42,10 @@ class S3Objects:
             if error.code == "storage_bucket_missing":
                 raise _absent() from None
             raise
-        expected = told.get("ChecksumSHA256", "")
+        expected = told.get(SHA256.told, "")
         if expected and "-" not in expected:
-            digest = await self._calls.apart(lambda: hashlib.sha256(data).digest())
-            if base64.b64encode(digest).decode() != expected:
+            digest = await self._calls.apart(lambda: SHA256.digest(data))
+            if SHA256.show(digest) != expected:
                 raise unavailable("storage_garbled", "the object's bytes are not what S3 has a checksum of")
         return data
 

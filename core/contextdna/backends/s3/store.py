@@ -1,6 +1,5 @@
 """Blobs as objects of a bucket: one object a blob, named by the SHA-256 of its bytes."""
 
-import base64
 import hashlib
 import re
 import time
@@ -13,9 +12,10 @@ from urllib.parse import quote
 from botocore.exceptions import ClientError
 
 from contextdna.backends.s3.calls import S3Calls
+from contextdna.backends.s3.checksums import SHA256
 from contextdna.backends.s3.errors import is_absent, is_there_already, status_of, unavailable
 from contextdna.backends.s3.reading import Absent, read_object
-from contextdna.backends.s3.uploads import Upload, bare, composite, parts_of
+from contextdna.backends.s3.uploads import Upload, parts_of
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound
 from contextdna.ports.storage import Progress
 from contextdna.values.backend_health import BackendHealth
@@ -35,7 +35,7 @@ _NOT_IMPLEMENTED: Final = 501
 class S3BlobStore:
     """``BlobStore`` in a bucket; several servers may share it.
 
-    A blob appears whole or not at all. S3 checks the SHA-256 of what arrives, and every read checks it again.
+    A blob appears whole or not at all. S3 checks the checksum of what arrives, and every read the SHA-256.
 
     Args:
         calls: The client.
@@ -222,25 +222,26 @@ class S3BlobStore:
         return await self._calls.apart(lambda: hashlib.sha256(data).digest())
 
     async def _put_whole(self, data: bytes, digest: bytes) -> None:
-        checksum = _text(digest)
-        checked = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
-        request = {**self._at(digest.hex()), "Body": data, **checked, **self._encryption}
+        checksums = self._calls.checksums
+        check = digest if checksums is SHA256 else checksums.digest(data)
+        request = {**self._at(digest.hex()), "Body": data, **checksums.sent(check), **self._encryption}
         if await self._unless_there(lambda client, condition: client.put_object(**request, **condition), len(data)):
             return
-        if not await self._stands(digest.hex(), len(data), [checksum]):
+        if not await self._stands(digest.hex(), len(data), [checksums.show(check)]):
             await self._calls.ask("put_object", request, size_bytes=len(data))
 
     async def _put_parts(self, data: bytes, digest: bytes, progress: Progress | None) -> None:
         key = digest.hex()
         parts = parts_of(data, self._calls.settings.part_bytes)
-        checksums = await self._calls.apart(lambda: [hashlib.sha256(part).digest() for part in parts])
-        whole = composite(checksums)
-        if await self._stands(key, len(data), [_text(digest), whole, bare(whole)]):
+        checksums = self._calls.checksums
+        digests = await self._calls.apart(lambda: [checksums.digest(part) for part in parts])
+        whole = checksums.composite(digests)
+        if await self._stands(key, len(data), [checksums.show(digest), whole]):
             return
         async with Upload.begun(self._calls, self._at(key), self._encryption) as upload:
-            await upload.send(parts, [_text(checksum) for checksum in checksums], progress)
+            await upload.send(parts, digests, progress)
             is_complete = await upload.complete(whole)
-        if not is_complete and not await self._stands(key, len(data), [whole, bare(whole)]):
+        if not is_complete and not await self._stands(key, len(data), [whole]):
             raise unavailable("storage_busy", "S3 lost an upload before it was complete")
 
     async def _unless_there(self, put: Callable[[Any, dict[str, str]], Any], size_bytes: int) -> bool:
@@ -263,20 +264,20 @@ class S3BlobStore:
             self._conditions = False
         return status == 200
 
-    async def _stands(self, key: str, size_bytes: int, checksums: Sequence[str]) -> bool:
+    async def _stands(self, key: str, size_bytes: int, expected: Sequence[str]) -> bool:
         """Tell whether a blob stands there, whole, and young enough for no sweep to take it."""
         found = await self._head(key)
         return (
             found is not None
             and found["ContentLength"] == size_bytes
-            and found.get("ChecksumSHA256") in checksums
+            and any(self._calls.checksums.is_told(checksum, found) for checksum in expected)
             and datetime.now(UTC) - found["LastModified"] < self._young
         )
 
     async def _head(self, key: str) -> dict[str, Any] | None:
         def ask(client: Any) -> dict[str, Any] | None:
             try:
-                found: dict[str, Any] = client.head_object(**self._at(key), ChecksumMode="ENABLED")
+                found: dict[str, Any] = client.head_object(**self._at(key), **self._calls.checksums.asking)
             except ClientError as error:
                 if is_absent(error):
                     return None
@@ -292,10 +293,6 @@ def _aborted(which: dict[str, str], client: Any) -> None:
     except ClientError as error:
         if not is_absent(error):  # another server tidies, too
             raise
-
-
-def _text(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
 
 
 def _no_blob() -> NotFound:

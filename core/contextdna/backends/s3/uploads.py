@@ -1,7 +1,5 @@
-"""Uploads in parts: several at a time, each with its own SHA-256, and nothing left of one that is not finished."""
+"""Uploads in parts: several at a time, each with its own checksum, and nothing left of one that is not finished."""
 
-import base64
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +15,6 @@ from contextdna.ports.storage import Progress
 
 logger = logging.getLogger(__name__)
 
-_CHECKED: Final = {"ChecksumAlgorithm": "SHA256", "ChecksumType": "COMPOSITE"}
 _AT_ONCE: Final = 4
 """Parts of one upload that are on their way together."""
 _ABORT_DEADLINE_S: Final = 5.0
@@ -30,20 +27,6 @@ def parts_of(data: bytes, part_bytes: int) -> list[memoryview]:
     size = max(part_bytes, -(-len(data) // _PARTS_MAX))
     view = memoryview(data)
     return [view[start : start + size] for start in range(0, len(data), size)]
-
-
-def composite(checksums: Sequence[bytes]) -> str:
-    """Give the checksum that S3 tells of an object of parts: that of the parts' checksums, and how many they are.
-
-    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-    """
-    whole = hashlib.sha256(b"".join(checksums)).digest()
-    return f"{base64.b64encode(whole).decode()}-{len(checksums)}"
-
-
-def bare(checksum: str) -> str:
-    """Leave out how many parts there are, as some servers do."""
-    return checksum.partition("-")[0]
 
 
 class Upload:
@@ -64,7 +47,7 @@ class Upload:
         Raises:
             StorageUnavailable: S3 is away, or refuses us.
         """
-        begun = await calls.ask("create_multipart_upload", {**at, **_CHECKED, **encryption})
+        begun = await calls.ask("create_multipart_upload", {**at, **calls.checksums.upload, **encryption})
         upload = cls(calls, {**at, "UploadId": begun["UploadId"]})
         try:
             yield upload
@@ -72,7 +55,7 @@ class Upload:
             await upload._abort()
             raise
 
-    async def send(self, parts: Sequence[memoryview], checksums: Sequence[str], progress: Progress | None) -> None:
+    async def send(self, parts: Sequence[memoryview], digests: Sequence[bytes], progress: Progress | None) -> None:
         """Send all parts; the first that fails ends it.
 
         Raises:
@@ -87,7 +70,7 @@ class Upload:
             nonlocal done, failure
             async with places:
                 try:
-                    await self._send_part(number, parts[number - 1], checksums[number - 1])
+                    await self._send_part(number, parts[number - 1], digests[number - 1])
                 except ContextDnaError as error:
                     failure = failure or error
                     tasks.cancel_scope.cancel()
@@ -122,15 +105,22 @@ class Upload:
             return made
 
         made = await self._calls.run(finish)
-        if made is not None and bare(made.get("ChecksumSHA256", expected)) != bare(expected):
+        checksums = self._calls.checksums
+        if (
+            made is not None
+            and checksums.is_listed
+            and made.get(checksums.told)
+            and not checksums.is_told(expected, made)
+        ):
             raise unavailable("storage_garbled", "S3 made something else of the parts than was sent")
         return made is not None
 
-    async def _send_part(self, number: int, part: memoryview, checksum: str) -> None:
-        checked = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
-        request = {**self._which, "PartNumber": number, "Body": bytes(part), **checked}
+    async def _send_part(self, number: int, part: memoryview, digest: bytes) -> None:
+        checksums = self._calls.checksums
+        request = {**self._which, "PartNumber": number, "Body": bytes(part), **checksums.sent(digest)}
         sent = await self._calls.ask("upload_part", request, size_bytes=len(part))
-        self._sent[number] = {"PartNumber": number, "ETag": sent["ETag"], "ChecksumSHA256": checksum}
+        named = checksums.sent(digest) if checksums.is_listed else {}
+        self._sent[number] = {"PartNumber": number, "ETag": sent["ETag"], **named}
 
     async def _abort(self) -> None:
         """Leave no parts behind; what cannot be aborted now is at the next upkeep."""
