@@ -55,3 +55,11 @@ def test_what_rested_for_too_long_is_not_counted_any_more() -> None:
         assert held.forget_unused(5) == 1
     assert held.forget_unused(1) == 0
     assert len(held) == 1
+
+
+def test_the_most_sessions_at_the_same_time_are_told_once() -> None:
+    held = HeldSessions(10)
+    for session in ("s1", "s2", "s3"):
+        held.add(session, ANN)
+    held.forget("s1")
+    assert [held.most(), held.most()] == [3, 2]

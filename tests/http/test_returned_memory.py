@@ -23,4 +23,4 @@ async def test_memory_is_given_back_once_when_many_have_gone() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 async def test_the_real_way_of_giving_back_works_or_is_left_out() -> None:
-    returned_memory._trim()
+    returned_memory._collect_and_trim()

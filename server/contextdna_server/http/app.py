@@ -66,12 +66,12 @@ class HttpApp:
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(self._open_requests.watch)
-            tasks.start_soon(MemoryReturn(self._count_open).run)
+            tasks.start_soon(MemoryReturn(self._most_open).run)
             yield
             tasks.cancel_scope.cancel()
 
-    def _count_open(self) -> int:
-        return len(self._open_requests) + self._streamable.connections
+    def _most_open(self) -> int:
+        return self._open_requests.most() + self._streamable.most()
 
     def drain(self) -> None:
         """Begin to end: streams end, calls go on, and load balancers are told to send no more."""

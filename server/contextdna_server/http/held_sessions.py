@@ -35,6 +35,7 @@ class HeldSessions:
         self._keys: OrderedDict[str, CallerKey] = OrderedDict()
         self._of_callers: dict[CallerKey, OrderedDict[str, None]] = {}
         self._busy: dict[str, int] = {}
+        self._most = 0
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -52,7 +53,13 @@ class HeldSessions:
         self._keys[session] = key
         self._used_at[session] = self._clock()
         self._of_callers.setdefault(key, OrderedDict())[session] = None
+        self._most = max(self._most, len(self._keys))
         return over
+
+    def most(self) -> int:
+        """Give how many there were at the same time since this was asked last."""
+        most, self._most = self._most, len(self._keys)
+        return most
 
     @contextmanager
     def using(self, session: str) -> Iterator[None]:

@@ -41,6 +41,7 @@ class OpenRequests:
         self._waiting_tools = waiting_tools
         self._open: dict[Credential, set[OpenRequest]] = {}
         self._draining = False
+        self._count = self._most = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and keep an eye on it."""
@@ -49,19 +50,24 @@ class OpenRequests:
             request.end(_draining())
         credential = scope["state"]["credential"]
         self._open.setdefault(credential, set()).add(request)
+        self._count += 1
+        self._most = max(self._most, self._count)
         try:
             with request.cut:
                 state = {**scope["state"], "open_request": request}
                 await self._app({**scope, "state": state}, request.receive, request.send)
             await request.finish()
         finally:
+            self._count -= 1
             requests = self._open[credential]
             requests.discard(request)
             if not requests:
                 del self._open[credential]
 
-    def __len__(self) -> int:
-        return sum(map(len, self._open.values()))
+    def most(self) -> int:
+        """Give how many were open at the same time since this was asked last."""
+        most, self._most = self._most, self._count
+        return most
 
     def drain(self) -> None:
         """End what goes on until something happens, now and from now on; other calls may finish."""

@@ -1,12 +1,15 @@
-"""Gives memory back to the system when many connections have gone: the C library keeps what was freed for itself.
+"""Gives memory back to the system when many connections have gone.
 
-How much that is depends on Python's own allocator, which keeps whole arenas for the sake of one object in each; with
+Some of it is in cycles, which wait for the collector, and what is freed the C library keeps for itself.
+
+How much goes back depends on Python's own allocator, which keeps whole arenas for the sake of one object in each; with
 ``PYTHONMALLOC=malloc`` in the environment all of it goes back.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -24,14 +27,14 @@ class MemoryReturn:
     """Watches how much is open, and returns memory when much of it has gone.
 
     Args:
-        count: Tells how many requests and sessions are open.
-        give_back: Returns the memory; it may take some milliseconds, in a thread.
+        most: Tells how many requests and sessions were open at the same time since it was asked last.
+        give_back: Returns the memory; it may take some milliseconds.
     """
 
-    def __init__(self, count: Callable[[], int], *, give_back: Callable[[], None] | None = None) -> None:
-        self._count = count
-        self._give_back = give_back or _trim
-        self._most = 0
+    def __init__(self, most: Callable[[], int], *, give_back: Callable[[], None] | None = None) -> None:
+        self._most = most
+        self._give_back = give_back or _collect_and_trim
+        self._highest = 0
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -40,16 +43,17 @@ class MemoryReturn:
             await self.look()
 
     async def look(self) -> None:
-        """Count once; return memory where many have gone since the count was highest."""
-        now = self._count()
-        if self._most - now >= GONE_MIN:
+        """Ask once; return memory where there are many fewer than there were when it was returned last, or later."""
+        most = self._most()
+        if self._highest - most >= GONE_MIN:
             await anyio.to_thread.run_sync(self._give_back)
-            self._most = now
-        self._most = max(self._most, now)
+            self._highest = most
+        self._highest = max(self._highest, most)
 
 
-def _trim() -> None:
+def _collect_and_trim() -> None:
     """Return free pages of the heap. Source: malloc_trim(3); other systems than Linux with glibc have none."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
+        gc.collect()
         trim(0)

@@ -89,10 +89,9 @@ class StreamableHttp:
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._running: set[tuple[str, str]] = set()
 
-    @property
-    def connections(self) -> int:
-        """How many connections are kept here."""
-        return len(self._held)
+    def most(self) -> int:
+        """Give how many connections were kept here at the same time since this was asked last."""
+        return self._held.most()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
