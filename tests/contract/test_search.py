@@ -144,7 +144,7 @@ async def test_a_candidate_carries_what_ranks_it(database: Database) -> None:
     [hit] = await search(database, Match(phrases("x")))
     of = item.record
     assert hit == Candidate(
-        of.id, of.kind, of.level, of.owner_id, 0.25, micros(minutes(-5)), 3, sketch(("x", "y", "x")), granted=0
+        of.id, of.level, of.owner_id, 0.25, micros(minutes(-5)), 3, sketch(("x", "y", "x")), granted=0
     )
 
 

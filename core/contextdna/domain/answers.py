@@ -5,6 +5,7 @@ Without words the newest records are listed, those of the time first that a ques
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from contextdna.domain import ranking, stretches
@@ -12,7 +13,7 @@ from contextdna.domain.held_rankings import HeldRankings
 from contextdna.domain.listing import NOTHING_GIVEN, Fetch, Given, Place, by_time, walk, walk_recent
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan, Stage
-from contextdna.domain.ranking import NOTHING, Evidence, Lexical, Said, Weights
+from contextdna.domain.ranking import NOTHING, Evidence, Lexical, Weights
 from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Match, Neighbour, RecordFilter, Stretch
 
@@ -134,8 +135,8 @@ async def listed(
         limit=op.settings.search.candidates_max,
     )
     candidates = {**(dated if start.is_first else {}), **{one.id: one for one in newest.found}}
-    read = ranking.reader_of(asked)
-    scores = {record_id: Lexical(1.0, held_of(read(one))) for record_id, one in dated.items()}
+    held = ranking.words_held(asked, tuple(dated.values()))
+    scores = {record_id: Lexical(1.0, words) for record_id, words in held.items()}
     place = newest.following
     following = None if place is None else Start(found=place.offset, part=place.part, passed=start.passed)
     if following is None and any(behind for _, behind in narrowed):
@@ -144,21 +145,13 @@ async def listed(
     return Answers(tuple(candidates.values()), Ranking(tuple(candidates), evidence, following, tail=newest.tail))
 
 
-def held_of(said: Said) -> int:
-    """Give which words a record says, a bit for each place in ``Plan.terms``."""
-    held = 0
-    for place, _ in said.times:
-        held |= 1 << place
-    return held
-
-
 def as_they_are(asked: Plan, evidence: Evidence, candidates: Sequence[Candidate]) -> tuple[list[Candidate], Evidence]:
     """Give of candidates that were ranked before those that still say a word, if they did, and what was known then."""
-    read = ranking.reader_of(asked)
+    says = ranking.words_held(asked, candidates)
     kept: list[Candidate] = []
     scores: dict[RecordId, Lexical] = {}
     for candidate in candidates:
-        own, held = evidence.scores.get(candidate.id, NOTHING), held_of(read(candidate))
+        own, held = evidence.scores.get(candidate.id, NOTHING), says[candidate.id]
         if held or not own.held:
             kept.append(candidate)
             scores[candidate.id] = Lexical(own.score, held)
@@ -178,24 +171,23 @@ async def _answers(
     """Find what matches, score it, and add what stands beside the best of it."""
     search, reader = op.settings.search, op.actor.reader
     found = await matches(op, where, asked, start, need=need, given=given)
-    read = ranking.reader_of(asked)
     candidates = {candidate.id: candidate for candidate in found.candidates}
     if not start.is_first:  # what is near in meaning stood on the pages before, whatever words it holds
         candidates = {record_id: one for record_id, one in candidates.items() if record_id not in alike}
         alike = {}
     unseen = [record_id for record_id in alike if record_id not in candidates]
+    counted = ranking.said(asked, (*found.shown, *found.candidates))
+    weights = Weights.of(asked, counted, search, complete=start.is_first and not (found.more or found.beyond))
+    scores = weights.scores(counted)
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
         candidates.update({one.id: one for one in close})
-    counted = {candidate.id: read(candidate) for candidate in (*found.shown, *found.candidates)}
-    weights = Weights.of(asked, counted.values(), search, complete=start.is_first and not (found.more or found.beyond))
-    scores = {
-        record_id: weights.lexical(counted.get(record_id) or read(candidate))
-        for record_id, candidate in candidates.items()
-    }
+        scores.update(weights.scores(ranking.said(asked, close)))
+    if len(scores) != len(candidates):  # what stood on the pages before is counted, and not ranked again
+        scores = {record_id: scores[record_id] for record_id in candidates}
     beside = await _beside(op, where, candidates, scores)
     near = {one.candidate.id: one.candidate for one in beside if one.candidate.id not in candidates}
-    around = {record_id: weights.lexical(read(candidate)) for record_id, candidate in near.items()}
+    around = weights.scores(ranking.said(asked, tuple(near.values())))
     context = ranking.context(weights, {**scores, **around}, beside, search)
     if not asked.understood.phrases and start.is_first:  # what is quoted must be there; nothing comes twice
         least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
@@ -204,8 +196,8 @@ async def _answers(
             if said or (not own.score and context.given.get(record_id, 0.0) >= least):
                 candidates[record_id], scores[record_id] = near[record_id], own
     evidence = Evidence.of(scores, context, alike)
-    text = {record_id: evidence.text(record_id, search.semantic_weight) for record_id in candidates}
-    best = sorted(candidates.values(), key=lambda candidate: (-text[candidate.id], candidate.id))
+    texts = zip(evidence.texts(candidates, search.semantic_weight), candidates, strict=True)
+    best = [candidates[record_id] for _, record_id in sorted([(-text, record_id) for text, record_id in texts])]
     following, tail = None, found.tail if found.more else ()
     if found.more:
         following = Start(found.walked, wide=found.wide, passed=start.passed)
@@ -293,8 +285,8 @@ async def _beside(
 ) -> list[Neighbour]:
     """Give what stands beside the best matches; beside what was only granted, nothing else is the reader's."""
     search = op.settings.search
-    best = sorted(scores, key=lambda record_id: (-scores[record_id].score, record_id))[:_SOURCES]
-    sources = [record_id for record_id in best if scores[record_id].score > 0 and not candidates[record_id].granted]
+    best = nsmallest(_SOURCES, [(-own.score, record_id) for record_id, own in scores.items() if own.score > 0])
+    sources = [record_id for _, record_id in best if not candidates[record_id].granted]
     if not sources or not (search.context_weight or search.link_weight):
         return []
     return await op.tx.records.neighbours(op.actor.reader, where, sources, now=op.now, within_s=search.context_window_s)

@@ -4,9 +4,10 @@ All of it is computed from what the candidates carry, so every backend ranks ali
 ones. The weights are settings; docs/decisions/0021 has what they were measured with.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import compress, count, repeat
 from math import sqrt
 from typing import Final, NamedTuple
 
@@ -71,25 +72,48 @@ class Parts(NamedTuple):
 
 
 class Said(NamedTuple):
-    """Which words of a question a record says, and how often."""
+    """How often some records say the words of a question: column by column, as hundreds are read for each question."""
 
-    norm: float
-    """BM25's regard for the record's length."""
-    times: Sequence[tuple[int, int]]
-    """(place in ``Plan.terms``, how often)."""
+    ids: Sequence[RecordId]
+    norms: Sequence[float]
+    """BM25's regard for the length of each."""
+    times: Sequence[tuple[int, Sequence[int]]]
+    """(place in ``Plan.terms``, how often each record says that form of the word)."""
+
+    def held(self) -> list[int]:
+        """Give which words each record says, a bit for each place in ``Plan.terms``."""
+        held = [0] * len(self.ids)
+        for place, times in self.times:
+            bit = 1 << place
+            for row in compress(count(), times):
+                held[row] |= bit
+        return held
 
 
-def reader_of(plan: Plan) -> Callable[[Candidate], Said]:
-    """Give what reads the words of a question out of sketches."""
+def said(plan: Plan, candidates: Sequence[Candidate]) -> tuple[Said, Said]:
+    """Read the words of a question out of the sketches of candidates: of those of plain and of encrypted levels."""
+    plain = [candidate for candidate in candidates if candidate.level not in ENCRYPTED_LEVELS]
+    sealed = [candidate for candidate in candidates if candidate.level in ENCRYPTED_LEVELS]
+    return _said(plan, plain, plan.open_marks), _said(plan, sealed, plan.sealed_marks)
+
+
+def _said(plan: Plan, candidates: Sequence[Candidate], marks: Sequence[tuple[bytes, int]]) -> Said:
     base, slope = K1 * (1 - B), K1 * B / plan.words_mean
-    open_marks, sealed_marks = plan.open_marks, plan.sealed_marks
+    sketches = [candidate.sketch for candidate in candidates]
+    return Said(
+        [candidate.id for candidate in candidates],
+        [base + slope * candidate.words for candidate in candidates],
+        [(place, list(map(bytes.count, sketches, repeat(mark)))) for mark, place in marks],
+    )
 
-    def said(candidate: Candidate) -> Said:
-        count = candidate.sketch.count
-        marks = sealed_marks if candidate.level in ENCRYPTED_LEVELS else open_marks
-        return Said(base + slope * candidate.words, [(place, times) for mark, place in marks if (times := count(mark))])
 
-    return said
+def words_held(plan: Plan, candidates: Sequence[Candidate]) -> dict[RecordId, int]:
+    """Give which words of a question candidates say, a bit for each place in ``Plan.terms``."""
+    return {
+        record_id: held
+        for some in said(plan, candidates)
+        for record_id, held in zip(some.ids, some.held(), strict=True)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +127,7 @@ class Weights:
     """What words weigh together that were asked for: most records hold the same few."""
 
     @classmethod
-    def of(cls, plan: Plan, found: Collection[Said], search: SearchSettings, *, complete: bool) -> "Weights":
+    def of(cls, plan: Plan, found: Sequence[Said], search: SearchSettings, *, complete: bool) -> "Weights":
         """Weigh words by how many records hold them.
 
         Where all visible records that hold a word were found, these are counted: what hidden records say must not show
@@ -116,24 +140,36 @@ class Weights:
             complete: All that match were found.
         """
         holding = [0] * len(plan.terms)
-        for said in found:
-            for place, _ in said.times:
-                holding[place] += 1
+        for some in found:
+            for place, times in some.times:
+                holding[place] += len(times) - times.count(0)
         if complete and plan.understood.phrases:
-            rarities = tuple(rarity(len(found), count) for count in holding)
+            records = sum(len(some.ids) for some in found)
+            rarities = tuple(rarity(records, holders) for holders in holding)
         else:
             counts = (*holding[: plan.rare], *(term.records for term in plan.terms[plan.rare :]))
-            rarities = tuple(rarity(plan.records, count) for count in counts)
+            rarities = tuple(rarity(plan.records, holders) for holders in counts)
         known = sum(weight for place, weight in enumerate(rarities) if holding[place])
         return cls(rarities, search.coverage_weight / (known or 1.0))
 
-    def lexical(self, said: Said) -> Lexical:
-        """Score a record by its own words."""
-        rarities, norm = self.rarities, said.norm
-        total, held = 0.0, 0
-        for place, times in said.times:  # the loop of each question that takes longest
-            total += rarities[place] * times * (K1 + 1) / (times + norm)
-            held |= 1 << place
+    def scores(self, found: Iterable[Said]) -> dict[RecordId, Lexical]:
+        """Score records by their own words."""
+        scores: dict[RecordId, Lexical] = {}
+        for some in found:
+            scores.update(zip(some.ids, map(self._lexical, self._sums(some), some.held()), strict=True))
+        return scores
+
+    def _sums(self, said: Said) -> list[float]:
+        """Sum up BM25, word by word: the loop of each question that takes longest."""
+        sums, norms = [0.0] * len(said.ids), said.norms
+        for place, times in said.times:
+            weight = self.rarities[place]
+            for row in compress(count(), times):
+                often = times[row]
+                sums[row] += weight * often * (K1 + 1) / (often + norms[row])
+        return sums
+
+    def _lexical(self, total: float, held: int) -> Lexical:
         weight = self.weighed.get(held)
         return Lexical(total * (1 + self.coverage * (self.of_held(held) if weight is None else weight)), held)
 
@@ -223,10 +259,18 @@ class Evidence:
 
     def text(self, record_id: RecordId, semantic_weight: float) -> float:
         """Give how well a record's text answers, from 0 to 1."""
-        lexical = self.scores.get(record_id, NOTHING).score + self.context.given.get(record_id, 0.0)
+        return self.texts((record_id,), semantic_weight)[0]
+
+    def texts(self, record_ids: Iterable[RecordId], semantic_weight: float) -> list[float]:
+        """Give how well the texts of records answer, from 0 to 1."""
+        score, given, most = self.scores.get, self.context.given.get, self.lexical_max
+        lexical = [(one, score(one, NOTHING)[0] + given(one, 0.0)) for one in record_ids]
         if not self.semantic:
-            return lexical / self.lexical_max
-        return (1 - semantic_weight) * lexical / self.lexical_max + semantic_weight * self.nearness(record_id)
+            return [share / most for _, share in lexical]
+        return [
+            (1 - semantic_weight) * share / most + semantic_weight * self.nearness(record_id)
+            for record_id, share in lexical
+        ]
 
     def nearness(self, record_id: RecordId) -> float:
         """Give a record's place between the farthest and the nearest in meaning, from 0 to 1."""
@@ -252,14 +296,13 @@ def rank(
     half_life_s = search.recency_half_life_days * 86_400
     text_weight, weights = _weights(plan, search)
     period_weight = _period_weight(plan, search)
+    texts = evidence.texts([candidate.id for candidate in candidates], search.semantic_weight)
     ranked = []
-    for candidate in candidates:
+    for candidate, text in zip(candidates, texts, strict=True):
         created_s = candidate.created_us / 1_000_000
         recency = 0.5 ** (max(0.0, now_s - created_s) / half_life_s)
         timely = period is not None and period.holds(datetime.fromtimestamp(created_s, UTC))
-        mixed = search.importance_weight * candidate.importance + search.recency_weight * recency
-        if text_weight:
-            mixed += text_weight * evidence.text(candidate.id, search.semantic_weight)
+        mixed = search.importance_weight * candidate.importance + search.recency_weight * recency + text_weight * text
         score = mixed / weights
         if timely:
             score += period_weight

@@ -97,10 +97,8 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
         newest = await answers.listed(op, where, asked, answers.Start())
         return [(one.candidate, 0.0) for one in _ranked(op, newest.candidates, asked, newest.ranking.evidence)[:limit]]
     matching = (await answers.matches(op, where, asked, answers.Start(), need=limit)).candidates
-    read = ranking.reader_of(asked)
-    said = {candidate.id: read(candidate) for candidate in matching}
-    weights = Weights.of(asked, said.values(), search, complete=False)
-    scores = {record_id: weights.lexical(words) for record_id, words in said.items()}
+    said = ranking.said(asked, matching)
+    scores = Weights.of(asked, said, search, complete=False).scores(said)
     evidence = Evidence.of(scores, ranking.Context(), {})
     best = sorted(matching, key=lambda candidate: (-evidence.scores[candidate.id].score, candidate.id))
     ranked = _ranked(op, best[: max(limit, search.candidates_max)], asked, evidence)[:limit]

@@ -82,8 +82,8 @@ class Candidate(NamedTuple):
     """A record that may be an answer, before it is opened: enough to rank it. A tuple, as there are thousands."""
 
     id: RecordId
-    kind: Kind
-    level: Level
+    level: int
+    """The number of its level."""
     owner_id: AgentId
     importance: float
     created_us: int
@@ -92,8 +92,8 @@ class Candidate(NamedTuple):
     """How many words of it are indexed."""
     sketch: bytes
     """Its words, see ``values.sketch``."""
-    granted: int
-    """1 where only a grant makes it visible."""
+    granted: bool | int
+    """True or 1 where only a grant makes it visible."""
 
 
 class Neighbour(NamedTuple):

@@ -476,7 +476,6 @@ def _candidate(row: StoredRecord, *, shared: bool) -> Candidate:
     of = row.record
     return Candidate(
         of.id,
-        of.kind,
         of.level,
         of.owner_id,
         of.importance,

@@ -40,6 +40,7 @@ from contextdna.values.sketch import sketch
 from contextdna.values.turn import ConversationSummary
 
 _BEHIND_ALL = 2**63 - 1
+_candidate_of = Candidate._make
 _RECENT_OF_KIND: Final[Mapping[tuple[Kind, ...], str]] = {
     (Kind.ARTIFACT,): "records_recent_of_artifacts",
     (Kind.LOOP,): "records_recent_of_loops",
@@ -135,7 +136,7 @@ class Records:
         elif where.subject:
             name = "records_recent_of_subject"
         rows = await self._rows(name, (*_filter_params(reader, where, now), limit, offset))
-        return [_candidate_of(row) for row in rows]
+        return list(map(_candidate_of, rows))
 
     async def search(
         self,
@@ -157,7 +158,7 @@ class Records:
             return []
         place = (limit, offset, within.newest, within.oldest)
         params = (*_filter_params(reader, where, now), *place, *self._match_params(match))
-        return [_candidate_of(row) for row in await self._rows("records_search", params)]
+        return list(map(_candidate_of, await self._rows("records_search", params)))
 
     async def arrival(self, project_id: ProjectId, match: Match, *, place: int) -> int:
         """Give where in the order of arrival the last record that matches stands (place 1), the one before it, …
@@ -181,7 +182,7 @@ class Records:
     ) -> list[Candidate]:
         """Give the visible records among ids that pass the filter, in no promised order."""
         params = (*_filter_params(reader, where, now), json_list(record_ids))
-        return [_candidate_of(row) for row in await self._rows("records_candidates", params)]
+        return list(map(_candidate_of, await self._rows("records_candidates", params)))
 
     async def neighbours(
         self, reader: Reader, where: RecordFilter, record_ids: Sequence[RecordId], *, now: datetime, within_s: float
@@ -351,10 +352,6 @@ def _index_text(tokens: Sequence[str]) -> str:
 
 def _visible_of(row: Row) -> VisibleRecord:
     return VisibleRecord(record_of(row), row[RECORD_COLUMNS], row[RECORD_COLUMNS + 1])
-
-
-def _candidate_of(row: Row) -> Candidate:
-    return Candidate(row[0], kind_of(row[1]), level_of(row[2]), *row[3:])
 
 
 def _tags_param(where: RecordFilter) -> str | None:

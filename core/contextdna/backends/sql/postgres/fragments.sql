@@ -67,4 +67,4 @@ r.sealed_salt, r.body
 r.id, r.project_id, r.kind, r.level, r.owner_id, r.team_id, r.swarm_id
 
 -- fragment: candidate
-r.id, r.kind, r.level, r.owner_id, r.importance, r.created_at, r.words, r.sketch, NOT {open}
+r.id, r.level, r.owner_id, r.importance, r.created_at, r.words, r.sketch, NOT {open}
