@@ -15,6 +15,9 @@ from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPC
 UNANSWERED_METHODS: Final = frozenset({"subscriptions/listen"})
 """Calls that stay open until they are cancelled: no end waits for them. Source: MCP 2026-07-28."""
 
+WAITING_TOOLS: Final = frozenset({"await_signal"})
+"""Tools whose calls last until something happens; named here, as a start is not to wait for the tools."""
+
 logger = logging.getLogger(__name__)
 
 

@@ -17,8 +17,6 @@ from pydantic import ValidationError
 
 from contextdna import InvalidInput, LimitExceeded
 from contextdna_server.lines import RefusedLine
-from contextdna_server.protocol import protocol_error
-from contextdna_tools import failure
 
 SCANNED_CHARS_MAX: Final = 1024 * 1024
 """How far a line that is not JSON is searched for the id of its request."""
@@ -124,6 +122,8 @@ def _refused_call(message: Mapping[str, Any], error: InvalidInput) -> list[Answe
     if not _awaits_answer(message):
         return []
     if message.get("method") == "tools/call" and call_id is not None:  # so that the model reads it
+        from contextdna_tools import failure  # a start is not to wait for the tools
+
         result = failure(error.code, error.message, hint=error.hint)
         content = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         return [JSONRPCResponse(jsonrpc="2.0", id=call_id, result=content)]
@@ -145,6 +145,8 @@ def _invalid(message: object) -> list[Answer]:
 
 
 def _error(call_id: _Id, code: int, error: InvalidInput) -> JSONRPCError:
+    from contextdna_server.protocol import protocol_error  # a start is not to wait for what it imports
+
     return JSONRPCError(jsonrpc="2.0", id=call_id, error=protocol_error(error).error.model_copy(update={"code": code}))
 
 

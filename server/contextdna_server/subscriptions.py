@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, Final, TypedDict
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.connection import Connection
-from mcp.server.lowlevel import Server
 from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import (
     EmptyResult,
@@ -200,7 +199,6 @@ def _log_end(error: Exception) -> None:
 class SubscriptionHandlers(TypedDict):
     """What the low-level server takes for subscriptions."""
 
-    lifespan: Callable[[Server[Any]], AbstractAsyncContextManager[Subscriptions]]
     on_subscribe_resource: Handler[SubscribeRequestParams, EmptyResult]
     on_unsubscribe_resource: Handler[UnsubscribeRequestParams, EmptyResult]
     on_subscriptions_listen: Handler[SubscriptionsListenRequestParams, SubscriptionsListenResult]
@@ -217,6 +215,11 @@ def subscription_handlers(
         identity: Gives the verified caller of the request at hand.
     """
 
+    held: Counter[AgentId] = Counter()
+
+    def subscriptions(ctx: Request) -> Subscriptions:
+        return Subscriptions(ctx.lifespan_context, held, resources)
+
     async def admitted(ctx: Request, uri: str) -> Workspace:
         workspace = workspace_for(ctx, resources.project_of(uri))
         await resources.check(uri, workspace)
@@ -224,7 +227,7 @@ def subscription_handlers(
 
     async def subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
         workspace = await admitted(ctx, params.uri)
-        await _subscriptions(ctx).begin(_of_connection(ctx), params.uri, workspace, identity().agent_id)
+        await subscriptions(ctx).begin(_of_connection(ctx), params.uri, workspace, identity().agent_id)
         return EmptyResult()
 
     async def unsubscribe(ctx: Request, params: UnsubscribeRequestParams) -> EmptyResult:
@@ -234,36 +237,16 @@ def subscription_handlers(
 
     async def listen(ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         uris = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
-        with _subscriptions(ctx).room(identity().agent_id, len(uris) + 1):
+        with subscriptions(ctx).room(identity().agent_id, len(uris) + 1):
             workspaces = {uri: await admitted(ctx, uri) for uri in uris}
-            await _serve_stream(ctx, workspaces)
+            await _serve_stream(ctx, workspaces, subscriptions(ctx))
         return SubscriptionsListenResult(_meta=_stamp(ctx))
 
-    held: Counter[AgentId] = Counter()
-
-    @asynccontextmanager
-    async def lifespan(_server: Server[Any]) -> AsyncIterator[Subscriptions]:
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            try:
-                yield Subscriptions(tasks, held, resources)
-            except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-                failure = error
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-
     return {
-        "lifespan": lifespan,
         "on_subscribe_resource": guarded(subscribe),
         "on_unsubscribe_resource": guarded(unsubscribe),
         "on_subscriptions_listen": guarded(listen),
     }
-
-
-def _subscriptions(ctx: Request) -> Subscriptions:
-    subscriptions: Subscriptions = ctx.lifespan_context
-    return subscriptions
 
 
 def _of_connection(ctx: Request) -> Subscriber:
@@ -276,7 +259,7 @@ def _of_connection(ctx: Request) -> Subscriber:
     return known
 
 
-async def _serve_stream(ctx: Request, workspaces: dict[str, Workspace]) -> None:
+async def _serve_stream(ctx: Request, workspaces: dict[str, Workspace], subscriptions: Subscriptions) -> None:
     """Acknowledge, then tell, until the client cancels or something can no longer be told of."""
     acknowledged = anyio.Event()
 
@@ -288,7 +271,7 @@ async def _serve_stream(ctx: Request, workspaces: dict[str, Workspace]) -> None:
     stream = Subscriber(tell)
     try:
         for uri, workspace in workspaces.items():
-            await _subscriptions(ctx).begin(stream, uri, workspace, None)
+            await subscriptions.begin(stream, uri, workspace, None)
         params = SubscriptionsAcknowledgedNotificationParams(
             notifications=_honoured(list(workspaces)), _meta=_stamp(ctx)
         )

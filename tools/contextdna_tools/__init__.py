@@ -62,13 +62,9 @@ FULL_TOOLS: tuple[AnyTool, ...] = (
 )
 """The full profile: the default one, and what orchestrators and operators ask for."""
 
-WAITING_TOOLS = frozenset({AWAIT_SIGNAL.name})
-"""Tools whose calls last until something happens."""
-
 __all__ = [
     "FULL_TOOLS",
     "TOOLS",
-    "WAITING_TOOLS",
     "AnyTool",
     "Call",
     "Tool",

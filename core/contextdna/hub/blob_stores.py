@@ -8,7 +8,6 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import Final
 
-from contextdna.backends.in_memory import InMemoryBlobStore
 from contextdna.backends.local_files import LocalBlobStore
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.ports.storage import BlobStore, ObjectSource
@@ -40,6 +39,8 @@ async def open_shelves(stack: AsyncExitStack, settings: HubSettings, clock: Call
     if settings.artifacts:
         return await _open_s3(stack, settings)
     if settings.data_dir is None:
+        from contextdna.backends.in_memory import InMemoryBlobStore  # no start of a server needs it
+
         return Shelves(InMemoryBlobStore(clock))
     store = LocalBlobStore(settings.data_dir / ARTIFACTS_FOLDER)
     await store.open()

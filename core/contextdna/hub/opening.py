@@ -10,7 +10,6 @@ from typing import Final
 
 import anyio
 
-from contextdna.backends.in_memory import open_in_memory
 from contextdna.backends.in_process import InProcessChannel
 from contextdna.backends.key_ring import KeyFileRing, MasterKeyRing, master_key_id, new_master_key, parse_master_key
 from contextdna.backends.os_keyring import read_os_keyring
@@ -267,6 +266,8 @@ async def _open_storage(
             _make_folder(folder)
         database, channel = await _open_postgres(stack, settings)
     elif folder is None:
+        from contextdna.backends.in_memory import open_in_memory  # no start of a server needs it
+
         database = await stack.enter_async_context(open_in_memory())
     else:
         database = await stack.enter_async_context(

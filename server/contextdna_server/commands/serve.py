@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,6 +18,7 @@ from contextdna_server.startup import collector_resting
 if TYPE_CHECKING:
     import anyio
     from anyio.abc import TaskStatus
+    from mcp.server.lowlevel import Server
 
 TALKATIVE: Final = {
     "mcp": "INFO",
@@ -114,18 +115,24 @@ async def _open_and_serve(settings: Settings) -> None:
 
     principal = settings.to_principal()
     with collector_resting():
-        from contextdna_server.app import build_server
+        from contextdna_server.handshake import early_server
+        from contextdna_server.open_calls import WAITING_TOOLS
         from contextdna_server.stdio import MESSAGE_BYTES_MAX, serve_stdio
-        from contextdna_tools import FULL_TOOLS, TOOLS, WAITING_TOOLS
-    async with open_hub(settings.to_hub_settings()) as hub:
-        server = build_server(
+
+    def build() -> Server[Any]:
+        with collector_resting():
+            from contextdna_server.app import build_server
+            from contextdna_tools import FULL_TOOLS, TOOLS
+        return build_server(
             hub,
             identity=lambda: principal,
             tools=FULL_TOOLS if settings.tools.profile == "full" else TOOLS,
             allowed_roots=settings.artifacts.allowed_roots,
         )
+
+    async with open_hub(settings.to_hub_settings()) as hub:
         await serve_stdio(
-            server,
+            early_server(build),
             message_bytes_max=max(MESSAGE_BYTES_MAX, settings.limits.artifact_bytes_max * 3 // 2),
             waiting_tools=WAITING_TOOLS,
         )

@@ -33,8 +33,8 @@ from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.slow_clients import SlowClientLayer
 from contextdna_server.http.streams import StreamLayer
 from contextdna_server.http.transports import MCP_PATH, MESSAGES_PATH, SSE_PATH, HttpSse, StreamableHttp
+from contextdna_server.open_calls import WAITING_TOOLS
 from contextdna_server.settings import Settings
-from contextdna_tools import WAITING_TOOLS
 
 HEALTH_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"

@@ -29,8 +29,7 @@ from contextdna_server.http.held_sessions import HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
-from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing
-from contextdna_tools import WAITING_TOOLS
+from contextdna_server.open_calls import WAITING_TOOLS, Ending, Incoming, OpenCalls, Outgoing
 
 MCP_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
