@@ -42,7 +42,6 @@ async def test_it_builds_the_later_one_when_that_is_needed_and_once() -> None:
             return build_server(hub, identity=lambda: CALLER)
 
         async with Client(early_server(build), mode="legacy") as client:  # type: ignore[arg-type]
-            await client.send_ping()
             assert built == 0
             await client.list_tools()
             await client.call_tool("store_memory", {"content": "kept"})
