@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -179,10 +180,10 @@ async def test_it_is_read_from_the_cache_until_it_changes(hub: Hub) -> None:
 async def test_a_large_state_is_read_each_time_and_not_held(hub: Hub) -> None:
     handle = await begin(hub, ALICE)
     alice = hub.bind(ALICE, session_id=handle)
-    noise = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(20_000))
-    for key in ("a", "b"):
-        await alice.state.set(key, noise)
-    assert await state_of(alice) == {"a": noise, "b": noise}
+    noise = {key: Random(key).randbytes(30_000).hex() for key in "abc"}  # noqa: S311
+    for key, value in noise.items():
+        await alice.state.set(key, value)
+    assert await state_of(alice) == noise
     assert await hub._rooms.commons.cache.get(f"state:{public(handle)}") is None
 
 

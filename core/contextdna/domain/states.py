@@ -1,6 +1,6 @@
 """Working state: what an agent keeps under keys while a session lasts, durable, always encrypted, gone at its end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -22,9 +22,18 @@ _PATTERN_CHARS_MAX: Final = 128
 
 
 async def put(
-    op: Operation, values: Mapping[str, Any], *, ttl_s: float | None
+    op: Operation, values: Mapping[str, Any], held: bytes | None, *, ttl_s: float | None
 ) -> tuple[tuple[StateEntry, ...], HeldState]:
     """Keep values under keys of the session, over what stands there: all, or none.
+
+    Args:
+        op: The operation.
+        values: What to keep.
+        held: What a cache holds of the session.
+        ttl_s: For how long, None for as long as the settings say.
+
+    Returns:
+        The entries, and what the cache is to hold; nothing, where it did not hold what stood before.
 
     Raises:
         SessionInvalid: ``session_required``.
@@ -37,10 +46,12 @@ async def put(
         check_json(value, name="value", bytes_max=VALUE_BYTES_MAX)
     session = await sessions.current(op)
     rows = await op.tx.states.of(op.project_id, session.id)
-    return await _put(op, session, rows, values, ttl_s=ttl_s)
+    return await _put(op, session, rows, values, held, ttl_s=ttl_s)
 
 
-async def append(op: Operation, key: str, values: Sequence[Any], *, ttl_s: float | None) -> tuple[int, HeldState]:
+async def append(
+    op: Operation, key: str, values: Sequence[Any], held: bytes | None, *, ttl_s: float | None
+) -> tuple[int, HeldState]:
     """Add values to the end of the list under a key, which is made where there is none; gives how many it holds.
 
     Raises:
@@ -53,10 +64,10 @@ async def append(op: Operation, key: str, values: Sequence[Any], *, ttl_s: float
     check_count(len(values), name="values", maximum=VALUE_BYTES_MAX)
     session = await sessions.current(op)
     rows = await op.tx.states.of(op.project_id, session.id)
-    longer = [*_list_under(op, key, rows), *values]
+    longer = [*_list_under(op, key, [_open(op, row) for row in rows if row.key == key]), *values]
     check_json(longer, name="value", bytes_max=VALUE_BYTES_MAX)
-    _, held = await _put(op, session, rows, {key: longer}, ttl_s=ttl_s)
-    return len(longer), held
+    _, fresh = await _put(op, session, rows, {key: longer}, held, ttl_s=ttl_s)
+    return len(longer), fresh
 
 
 async def read(
@@ -78,8 +89,8 @@ async def read(
         LimitExceeded: ``keys_out_of_range``.
     """
     _check_keys(keys)
-    rows, fresh = await _standing(op, held)
-    entries = tuple(_open(op, row) for row in rows if not keys or row.key in keys)
+    standing, fresh = await _standing(op, held)
+    entries = tuple(entry for entry in standing if not keys or entry.key in keys)
     op.note(keys=len(entries))
     return entries, fresh
 
@@ -120,14 +131,14 @@ async def names(op: Operation, pattern: str, held: bytes | None) -> tuple[tuple[
         LimitExceeded: ``pattern_out_of_range``.
     """
     check_count(len(pattern), name="pattern", minimum=0, maximum=_PATTERN_CHARS_MAX)
-    rows, fresh = await _standing(op, held)
+    standing, fresh = await _standing(op, held)
     matches = key_pattern(pattern).fullmatch
-    found = tuple(row.key for row in rows if matches(row.key))
+    found = tuple(entry.key for entry in standing if matches(entry.key))
     op.note(keys=len(found))
     return found, fresh
 
 
-async def delete(op: Operation, keys: Sequence[str]) -> tuple[int, HeldState]:
+async def delete(op: Operation, keys: Sequence[str], held: bytes | None) -> tuple[int, HeldState]:
     """Remove keys of the session; gives how many were there. Those past their time were not.
 
     Raises:
@@ -136,82 +147,107 @@ async def delete(op: Operation, keys: Sequence[str]) -> tuple[int, HeldState]:
     """
     check_count(len(keys), name="keys", maximum=KEYS_MAX)
     _check_keys(keys)
-    return await _delete(op, keys)
+    return await _delete(op, keys, held)
 
 
-async def clear(op: Operation) -> tuple[int, HeldState]:
+async def clear(op: Operation, held: bytes | None) -> tuple[int, HeldState]:
     """Remove all keys of the session; gives how many were there.
 
     Raises:
         SessionInvalid: ``session_required``.
     """
-    return await _delete(op, None)
+    return await _delete(op, None, held)
 
 
 async def _put(
-    op: Operation, session: Session, rows: Sequence[StateRow], values: Mapping[str, Any], *, ttl_s: float | None
+    op: Operation,
+    session: Session,
+    rows: Sequence[StateRow],
+    values: Mapping[str, Any],
+    held: bytes | None,
+    *,
+    ttl_s: float | None,
 ) -> tuple[tuple[StateEntry, ...], HeldState]:
     work = op.settings.work
     seconds = check_seconds(work.state_ttl_s if ttl_s is None else ttl_s, name="ttl", maximum=work.session_ttl_max_s)
-    standing = {row.key: row for row in rows if row.expires_at > op.now}
-    gone = [row.key for row in rows if row.key not in standing]
+    gone = [row.key for row in rows if row.expires_at <= op.now]
     if gone:
         await op.tx.states.delete(op.project_id, session.id, gone)
-    if len({*standing, *values}) > KEYS_MAX:
+    if len({row.key for row in rows if row.expires_at > op.now} | set(values)) > KEYS_MAX:
         raise LimitExceeded(
             f"the session would hold more than {KEYS_MAX} keys",
             code="state_keys_too_many",
             hint="Delete keys, or keep several values under one.",
         )
-    session = replace(session, state_version=session.state_version + 1, updated_at=op.now)
+    stood = state_snapshots.unseal(op, session, held)
+    session = await _next(op, session)
     expires_at = min(session.expires_at, op.now + timedelta(seconds=seconds))
-    for key, value in values.items():
-        sealed = op.keys.seal({"value": value}, _binding(op, session.id, key, session.state_version), encrypted=True)
-        row = StateRow(op.project_id, session.id, key, session.state_version, op.now, expires_at, sealed)
-        await op.tx.states.put(row)
-        standing[key] = row
-    await op.tx.sessions.replace(session)
-    op.note(session=session.id, state_version=session.state_version)
     entries = tuple(StateEntry(key, value, session.state_version, op.now, expires_at) for key, value in values.items())
-    return entries, state_snapshots.seal(op, session, [standing[key] for key in sorted(standing)])
+    for entry in entries:
+        sealed = op.keys.seal(
+            {"value": entry.value}, _binding(op, session.id, entry.key, entry.version), encrypted=True
+        )
+        await op.tx.states.put(
+            StateRow(op.project_id, session.id, entry.key, entry.version, op.now, expires_at, sealed)
+        )
+    op.note(session=session.id, state_version=session.state_version)
+    return entries, _held(op, session, stood, values, entries)
 
 
-async def _delete(op: Operation, keys: Sequence[str] | None) -> tuple[int, HeldState]:
+async def _delete(op: Operation, keys: Sequence[str] | None, held: bytes | None) -> tuple[int, HeldState]:
     session = await sessions.current(op)
     rows = await op.tx.states.of(op.project_id, session.id)
     chosen = {row.key for row in rows if keys is None or row.key in keys}
     removed = sum(row.key in chosen for row in rows if row.expires_at > op.now)
+    stood = state_snapshots.unseal(op, session, held)
     if chosen:
         await op.tx.states.delete(op.project_id, session.id, sorted(chosen))
-        session = replace(session, state_version=session.state_version + 1, updated_at=op.now)
-        await op.tx.sessions.replace(session)
+        session = await _next(op, session)
     op.note(session=session.id, removed=removed)
-    return removed, state_snapshots.seal(op, session, [row for row in rows if row.key not in chosen])
+    return removed, _held(op, session, stood, chosen, ())
 
 
-async def _standing(op: Operation, held: bytes | None) -> tuple[Sequence[StateRow], HeldState | None]:
-    """Give the rows of the session that are not past their time, of a cache where it holds these."""
+async def _next(op: Operation, session: Session) -> Session:
+    """Give the session's state its next version."""
+    session = replace(session, state_version=session.state_version + 1, updated_at=op.now)
+    await op.tx.sessions.replace(session)
+    return session
+
+
+def _held(
+    op: Operation,
+    session: Session,
+    stood: Sequence[StateEntry] | None,
+    gone: Collection[str],
+    come: Sequence[StateEntry],
+) -> HeldState:
+    """Give what a cache is to hold after a change; nothing, where nobody has opened what stood before."""
+    if stood is None:
+        return HeldState(session.id)
+    entries = [*(entry for entry in stood if entry.key not in gone), *come]
+    return state_snapshots.seal(op, session, sorted(entries, key=lambda entry: entry.key))
+
+
+async def _standing(op: Operation, held: bytes | None) -> tuple[Sequence[StateEntry], HeldState | None]:
+    """Give the entries of the session that are not past their time, of a cache where it holds these."""
     session = await sessions.current(op)
     op.note(session=session.id)
-    if not session.state_version:
-        return (), None
     fresh: HeldState | None = None
-    rows: Sequence[StateRow] | None = state_snapshots.unseal(op, session, held)
-    if rows is None:
-        rows = await op.tx.states.of(op.project_id, session.id)
-        fresh = state_snapshots.seal(op, session, rows)
-    return [row for row in rows if row.expires_at > op.now], fresh
+    entries = state_snapshots.unseal(op, session, held)
+    if entries is None:
+        entries = tuple(_open(op, row) for row in await op.tx.states.of(op.project_id, session.id))
+        fresh = state_snapshots.seal(op, session, entries)
+    return [entry for entry in entries if entry.expires_at > op.now], fresh
 
 
 async def _read_list(op: Operation, key: str, held: bytes | None) -> tuple[list[Any], HeldState | None]:
     check_name(key, name="key")
-    rows, fresh = await _standing(op, held)
-    return _list_under(op, key, rows), fresh
+    standing, fresh = await _standing(op, held)
+    return _list_under(op, key, standing), fresh
 
 
-def _list_under(op: Operation, key: str, rows: Sequence[StateRow]) -> list[Any]:
-    row = next((row for row in rows if row.key == key and row.expires_at > op.now), None)
-    value = _open(op, row).value if row else []
+def _list_under(op: Operation, key: str, entries: Sequence[StateEntry]) -> list[Any]:
+    value: Any = next((entry.value for entry in entries if entry.key == key and entry.expires_at > op.now), [])
     if not isinstance(value, list):
         raise InvalidInput(
             "what stands under the key is no list",

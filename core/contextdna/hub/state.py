@@ -45,7 +45,7 @@ class State:
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Remove keys; gives how many were there."""
-        return await self._write(Action.DELETE_STATE, lambda op: states.delete(op, keys))
+        return await self._write(Action.DELETE_STATE, lambda op, held: states.delete(op, keys, held))
 
     async def append(self, key: str, values: Sequence[Any], *, ttl_s: float | None = None) -> int:
         """Add values to the end of the list under a key, which is made where there is none; gives how many it holds.
@@ -55,7 +55,7 @@ class State:
             LimitExceeded: ``value_too_large``: the list would be.
         """
         added = tuple(values)
-        return await self._write(Action.SET_STATE, lambda op: states.append(op, key, added, ttl_s=ttl_s))
+        return await self._write(Action.SET_STATE, lambda op, held: states.append(op, key, added, held, ttl_s=ttl_s))
 
     async def get_range(self, key: str, start: int = 0, end: int = -1) -> tuple[Any, ...]:
         """Read a part of the list under a key: both ends are in it, and negative ones count from its end, -1 the last.
@@ -84,7 +84,7 @@ class State:
             LimitExceeded: ``value_too_large``, ``keys_out_of_range`` or ``state_keys_too_many``.
         """
         kept = dict(values)
-        return await self._write(Action.SET_STATE, lambda op: states.put(op, kept, ttl_s=ttl_s))
+        return await self._write(Action.SET_STATE, lambda op, held: states.put(op, kept, held, ttl_s=ttl_s))
 
     async def exists(self, keys: Sequence[str]) -> int:
         """Tell how many of some keys are there."""
@@ -107,8 +107,12 @@ class State:
             await self._hold(fresh)
         return answer
 
-    async def _write(self, action: Action, run: Callable[[Operation], Awaitable[tuple[R, HeldState]]]) -> R:
-        answer, fresh = await self._door.write(self._caller, action, run)
+    async def _write(
+        self, action: Action, run: Callable[[Operation, bytes | None], Awaitable[tuple[R, HeldState]]]
+    ) -> R:
+        """Write to the database, then to the cache: what stood there before is carried on, not opened anew."""
+        held = await self._cache.get(_name_of(self._caller))
+        answer, fresh = await self._door.write(self._caller, action, lambda op: run(op, held))
         await self._hold(fresh)  # what is not held, or of an older version, is read from the database
         return answer
 
