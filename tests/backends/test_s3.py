@@ -164,7 +164,11 @@ async def test_a_large_blob_goes_up_in_parts_and_tells_how_far_it_is(
     store: S3BlobStore, place: ObjectStore, faults: Faults
 ) -> None:
     told: list[tuple[int, int]] = []
-    assert await store.put(LARGE, progress=lambda done, total: told.append((done, total))) == LARGE_KEY
+
+    async def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    assert await store.put(LARGE, progress=tell) == LARGE_KEY
     assert await store.get(LARGE_KEY) == LARGE
     assert [total for _, total in told] == [len(LARGE)] * 3
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -192,7 +196,11 @@ async def test_a_part_that_fails_once_is_sent_again(store: S3BlobStore, faults: 
 
 async def test_an_upload_whose_caller_leaves_is_aborted(store: S3BlobStore, place: ObjectStore) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: store.put(LARGE, progress=lambda *_: tasks.cancel_scope.cancel()))
+
+        async def leave(_done: int, _total: int) -> None:
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(lambda: store.put(LARGE, progress=leave))
     assert (objects_of(place), uploads_of(place)) == ([], [])
 
 
@@ -207,6 +215,11 @@ async def test_what_could_not_be_aborted_is_dropped_at_upkeep(
     assert len(uploads_of(place)) == 1, "another server may be at it"
     await store.drop_unfinished(datetime.now(UTC) + timedelta(hours=1))
     assert uploads_of(place) == []
+
+
+async def test_a_server_that_lists_no_uploads_is_left_alone(store: S3BlobStore, faults: Faults) -> None:
+    faults.add("GET", "uploads", status=501, code="NotImplemented", times=2)
+    await store.drop_unfinished(datetime.now(UTC))
 
 
 async def test_an_upload_whose_end_is_answered_with_an_error_but_done_is_done(
@@ -282,6 +295,7 @@ ANSWERS: Final = [
     pytest.param(400, "ExpiredToken", ("storage_login_refused", False), id="expired"),
     pytest.param(404, "NoSuchBucket", ("storage_bucket_missing", False), id="no-bucket"),
     pytest.param(507, "XMinioStorageFull", ("storage_full", True), id="full"),
+    pytest.param(501, "NotImplemented", ("storage_error", False), id="not-implemented"),
     pytest.param(418, "IAmATeapot", ("storage_error", False), id="unknown"),
 ]
 
@@ -290,7 +304,7 @@ ANSWERS: Final = [
 async def test_what_s3_answers_is_told_in_our_words_and_no_other(
     store: S3BlobStore, faults: Faults, status: int, code: str, expected: tuple[str, bool]
 ) -> None:
-    faults.add("PUT", status=status, code=code, times=2)
+    faults.add("PUT", status=status, code=code, times=3)
     error = await refusal(store.put(DATA), expected[0])
     assert error.retryable == expected[1]
     shown = "".join(traceback.format_exception(error))

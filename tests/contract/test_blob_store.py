@@ -117,7 +117,11 @@ async def test_blobs_are_listed_by_age(blobs: BlobStore) -> None:
 
 async def test_progress_ends_with_all_bytes(blobs: BlobStore) -> None:
     told: list[tuple[int, int]] = []
-    await blobs.put(DATA, progress=lambda done, total: told.append((done, total)))
+
+    async def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    await blobs.put(DATA, progress=tell)
     assert told[-1] == (len(DATA), len(DATA))
 
 

@@ -1,5 +1,6 @@
 """Artifacts in S3, as callers meet them: through the door, by tools and resources, and while S3 is away."""
 
+import base64
 import hashlib
 import json
 import os
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.anyio
 
 DATA: Final = b"a report of what was found\n"
 LARGE: Final = os.urandom(INLINE_BYTES_MAX + 1)
+MIB: Final = 1024 * 1024
 
 
 @pytest.fixture(autouse=True)
@@ -314,3 +316,20 @@ def test_doctor_tells_of_the_bucket_with_its_latency(
         raw_client().put_bucket_versioning(Bucket=place.bucket, VersioningConfiguration={"Status": "Suspended"})
     gone = doctor(tmp_path, ObjectStore("contextdna-none", "", place.endpoint_url), monkeypatch)["s3"]
     assert (gone["status"], "storage_bucket_missing" in gone["detail"]) == ("fail", True)
+
+
+async def test_a_client_is_told_how_much_is_stored(place: ObjectStore) -> None:
+    in_parts = S3Settings(multipart_over_bytes=MIB // 2, part_bytes=MIB // 2)
+    told: list[tuple[float, float | None, str | None]] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
+
+    async with (
+        open_hub(settings_in(None, artifacts=store_url(place), s3=in_parts)) as hub,
+        calling(ALICE, "auto", hub=hub) as alice,
+    ):
+        arguments = {"name": "scan.bin", "base64": base64.b64encode(LARGE).decode()}
+        await alice.client.call_tool("attach_artifact", arguments, progress_callback=tell)
+    assert len(told) == 3
+    assert told[-1] == (len(LARGE), len(LARGE), "bytes stored")

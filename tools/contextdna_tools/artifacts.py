@@ -5,6 +5,7 @@ import binascii
 import errno
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -64,7 +65,8 @@ async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
             importance=args.importance,
             metadata=args.metadata,
             source=source,
-        )
+        ),
+        progress=_progress(call),
     )
     record = artifact.record
     return ArtifactResult(
@@ -76,6 +78,17 @@ async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
         size_bytes=artifact.size_bytes,
         sha256=artifact.sha256,
     )
+
+
+def _progress(call: Call) -> Callable[[int, int], Awaitable[None]] | None:
+    tell = call.progress
+    if tell is None:
+        return None
+
+    async def told(done: int, total: int) -> None:
+        await tell(done, total, "bytes stored")
+
+    return told
 
 
 async def _data(call: Call, args: AttachArtifact) -> bytes:

@@ -60,7 +60,7 @@ class LocalBlobStore:
         """
         key = await anyio.to_thread.run_sync(self._put, data)
         if progress is not None:
-            progress(len(data), len(data))
+            await progress(len(data), len(data))
         return key
 
     async def get(self, key: str) -> bytes:

@@ -1,6 +1,6 @@
 """Ports: blobs, cache, event channel, locks, master keys."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -11,8 +11,8 @@ from contextdna.values.ids import ProjectId
 from contextdna.values.lease import Lease
 from contextdna.values.object_place import ObjectPlace
 
-Progress = Callable[[int, int], None]
-"""Told how many bytes of how many are stored."""
+Progress = Callable[[int, int], Awaitable[None]]
+"""Told how many bytes are stored so far, of how many."""
 
 
 class BlobStore(Protocol):

@@ -23,7 +23,7 @@ class InMemoryBlobStore:
         key = hashlib.sha256(data).hexdigest()
         self._blobs[key] = (data, self._clock())
         if progress is not None:
-            progress(len(data), len(data))
+            await progress(len(data), len(data))
         return key
 
     async def get(self, key: str) -> bytes:

@@ -64,6 +64,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     403: "storage_no_permission",
     409: "storage_busy",
     429: "storage_busy",
+    501: "storage_error",
     507: "storage_full",
 }
 _NO_CREDENTIALS: Final = (

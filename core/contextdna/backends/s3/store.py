@@ -67,7 +67,7 @@ class S3BlobStore:
             digest = await self._digest(data)
             await self._put_parts(data, digest, progress)
         if progress is not None:
-            progress(len(data), len(data))
+            await progress(len(data), len(data))
         return digest.hex()
 
     async def get(self, key: str) -> bytes:
@@ -137,7 +137,7 @@ class S3BlobStore:
         going_on: dict[str, str] = {}
         while True:
             where = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxUploads": _LISTED, **going_on}
-            page = await self._calls.ask("list_multipart_uploads", where)
+            page = await self._calls.run(partial(_uploads, where))
             for found in page.get("Uploads", ()):
                 if found["Initiated"] < at:
                     which = {"Bucket": self._bucket, "Key": found["Key"], "UploadId": found["UploadId"]}
@@ -285,6 +285,16 @@ class S3BlobStore:
             return found
 
         return await self._calls.run(ask)
+
+
+def _uploads(where: dict[str, Any], client: Any) -> dict[str, Any]:
+    try:
+        page: dict[str, Any] = client.list_multipart_uploads(**where)
+    except ClientError as error:
+        if status_of(error) == _NOT_IMPLEMENTED:  # some servers end unfinished uploads by themselves
+            return {}
+        raise
+    return page
 
 
 def _aborted(which: dict[str, str], client: Any) -> None:

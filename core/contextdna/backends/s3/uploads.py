@@ -77,7 +77,7 @@ class Upload:
                     return
             done += len(parts[number - 1])
             if progress is not None and done < total:
-                progress(done, total)
+                await progress(done, total)
 
         async with anyio.create_task_group() as tasks:
             for number in range(1, len(parts) + 1):
