@@ -41,6 +41,7 @@ OPTIONAL = frozenset(
 
 WAITING: Mapping[str, frozenset[str]] = {
     "contextdna.backends.postgres": DRIVERS["postgres"],
+    "contextdna.backends.redis": DRIVERS["redis"],
     "contextdna.backends.s3": DRIVERS["s3"],
 }
 """Our own packages that are imported like that, too: within them their driver is no option any more."""
