@@ -14,6 +14,7 @@ from mcp import Client, MCPError
 from mcp_types import CallToolResult
 
 from contextdna import AgentId, Principal, Role, TokenId
+from contextdna_server.http.held_sessions import HeldSessions
 from contextdna_server.http.serving import bound_socket
 from tests.http.balancer import RoundRobin
 from tests.http.running import MODES, RemoteServer, running
@@ -154,6 +155,18 @@ async def test_a_connection_of_another_is_refused_as_if_it_were_not_there(tmp_pa
                 answer = await thief.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": session})
                 assert answer.status_code == 404
                 assert answer.json()["error"]["data"]["code"] == "transport_session_unknown"
+
+
+async def test_connections_over_the_bounds_are_ended_whoever_opened_them(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        streamable = server.app._streamable
+        streamable._held = HeldSessions(3, all_max=5)
+        for agent in ("maria", "otto", "nina"):
+            async with server.http(await server.token(agent)) as http:
+                sessions = [await opened(http) for _ in range(4)]
+                answer = await http.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": sessions[0]})
+                assert answer.status_code == 200, "its calls are served by themselves"
+        assert len(streamable._held) == len(streamable._connected._server_instances) == 5
 
 
 async def test_calls_need_no_connection(tmp_path: Path) -> None:

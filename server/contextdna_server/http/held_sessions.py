@@ -1,100 +1,112 @@
 """Transport sessions that are open in this process, by caller: the one unused for longest makes room for a new one.
 
 Nothing is refused for them, as nothing is lost with one: its calls are served by themselves (``affinity``), and only
-notifications on a stream of its own would end, so that sessions with an open request go last.
+notifications on a stream of its own would end. So sessions with an open request stay, and those without are few.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from contextdna_server.http.limits import CallerKey, Clock
 
-SESSIONS_MAX: Final = 10_000
-"""In all. Source: as many as the SDK keeps by itself."""
+IDLE_MAX: Final = 400
+"""Sessions without an open request, of all callers: each takes some 45 KB."""
+
+Ended = tuple[str, Any]
+"""A session to end, and whom the SDK knows as its owner."""
 
 
 class HeldSessions:
     """Counts sessions.
 
     Args:
-        caller_max: How many one caller may have.
-        all_max: How many all may have.
+        caller_max: How many without an open request one caller may have.
+        all_max: How many of them all may have.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, caller_max: int, *, all_max: int = SESSIONS_MAX, clock: Clock = time.monotonic) -> None:
+    def __init__(self, caller_max: int, *, all_max: int = IDLE_MAX, clock: Clock = time.monotonic) -> None:
         self._caller_max = caller_max
         self._all_max = all_max
         self._clock = clock
-        self._used_at: dict[str, float] = {}
-        self._keys: OrderedDict[str, CallerKey] = OrderedDict()
-        self._of_callers: dict[CallerKey, OrderedDict[str, None]] = {}
+        self._owners: dict[str, tuple[CallerKey, Any]] = {}
+        self._idle: OrderedDict[str, float] = OrderedDict()
+        self._idle_of: dict[CallerKey, OrderedDict[str, None]] = {}
         self._busy: dict[str, int] = {}
         self._most = 0
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._owners)
 
-    def add(self, session: str, key: CallerKey) -> list[str]:
-        """Hold a new session, and give those to end for it."""
-        own = self._of_callers.get(key, OrderedDict())
+    def add(self, session: str, key: CallerKey, owner: Any = None) -> list[Ended]:
+        """Hold a new session, and give those to end for it.
+
+        Args:
+            session: Its id.
+            key: Whose it is.
+            owner: Whom the SDK knows as its owner.
+        """
+        self._owners[session] = key, owner
+        self._most = max(self._most, len(self._owners))
+        return self._rest(session)
+
+    def _rest(self, session: str) -> list[Ended]:
+        """Count a session as idle from now on, and give those to end for it."""
+        key, _ = self._owners[session]
+        own = self._idle_of.setdefault(key, OrderedDict())
+        own[session] = None
+        self._idle[session] = self._clock()
         over = []
-        if len(own) >= self._caller_max:
-            over.append(self._oldest(own))
-        elif len(self._keys) >= self._all_max:
-            over.append(self._oldest(self._keys))
-        for ended in over:
-            self.forget(ended)
-        self._keys[session] = key
-        self._used_at[session] = self._clock()
-        self._of_callers.setdefault(key, OrderedDict())[session] = None
-        self._most = max(self._most, len(self._keys))
+        while len(own) > self._caller_max:
+            over.append(self._drop(next(iter(own))))
+        while len(self._idle) > self._all_max:
+            over.append(self._drop(next(iter(self._idle))))
         return over
+
+    def _drop(self, session: str) -> Ended:
+        owner = self._owners[session][1]
+        self.forget(session)
+        return session, owner
 
     def most(self) -> int:
         """Give how many there were at the same time since this was asked last."""
-        most, self._most = self._most, len(self._keys)
+        most, self._most = self._most, len(self._owners)
         return most
 
-    @contextmanager
-    def using(self, session: str) -> Iterator[None]:
-        """Note that a session is used, and for how long a request of it is open."""
-        if session in self._keys:
-            self._keys.move_to_end(session)
-            self._of_callers[self._keys[session]].move_to_end(session)
+    def begin(self, session: str) -> None:
+        """Note that a request of a session is open."""
         self._busy[session] = self._busy.get(session, 0) + 1
-        try:
-            yield
-        finally:
-            self._busy[session] -= 1
-            if not self._busy[session]:
-                del self._busy[session]
-            if session in self._keys:
-                self._used_at[session] = self._clock()
+        self._forget_idle(session)
+
+    def finish(self, session: str) -> list[Ended]:
+        """Note that a request of a session is over, and give those to end for it."""
+        self._busy[session] -= 1
+        if self._busy[session]:
+            return []
+        del self._busy[session]
+        return self._rest(session) if session in self._owners else []
 
     def forget(self, session: str) -> None:
         """Count a session as over."""
-        key = self._keys.pop(session, None)
-        if key is not None:
-            del self._used_at[session]
-            own = self._of_callers[key]
-            del own[session]
-            if not own:
-                del self._of_callers[key]
+        self._forget_idle(session)
+        self._owners.pop(session, None)
 
     def forget_unused(self, idle_s: float) -> int:
         """Count those as over that had no request for so many seconds; give how many."""
         before = self._clock() - idle_s
-        unused = [session for session, at in self._used_at.items() if at <= before and session not in self._busy]
+        unused = [session for session, at in self._idle.items() if at <= before]
         for session in unused:
             self.forget(session)
         return len(unused)
 
-    def _oldest(self, sessions: Iterable[str]) -> str:
-        """Give the session unused for longest; of those with open requests the first only where all have some."""
-        return next((session for session in sessions if session not in self._busy), "") or next(iter(sessions))
+    def _forget_idle(self, session: str) -> None:
+        if self._idle.pop(session, None) is None:
+            return
+        key, _ = self._owners[session]
+        own = self._idle_of[key]
+        del own[session]
+        if not own:
+            del self._idle_of[key]

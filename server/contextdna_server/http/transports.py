@@ -25,7 +25,7 @@ from contextdna_server.http.affinity import (
     TransportSessions,
     owner_of,
 )
-from contextdna_server.http.held_sessions import HeldSessions
+from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
@@ -144,13 +144,14 @@ class StreamableHttp:
         await self._connected.handle_request(scope, receive, self._naming(scope, send_noted))
         session = self._sessions.read(opened) if opened else None
         if session is not None:
-            for connection in self._held.add(session.connection, caller_key(scope["state"]["credential"])):
-                await self._end(connection, scope)
+            key = caller_key(scope["state"]["credential"])
+            await self._end(self._held.add(session.connection, key, scope["user"]), scope)
 
-    async def _end(self, connection: str, scope: Scope) -> None:
-        """End a connection of the same caller, as its client could."""
-        ending = {**with_header(scope, SESSION_HEADER, connection), "method": "DELETE"}
-        await self._connected.handle_request(ending, _nothing, _nowhere)
+    async def _end(self, connections: Iterable[Ended], scope: Scope) -> None:
+        """End connections to make room, as their clients could."""
+        for connection, owner in connections:
+            ending = {**with_header(scope, SESSION_HEADER, connection), "method": "DELETE", "user": owner}
+            await self._connected.handle_request(ending, _nothing, _nowhere)
 
     async def _serve_once(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request unless one of its id runs: the SDK knows them by the text of it, and would answer one only.
@@ -189,8 +190,14 @@ class StreamableHttp:
             self._note_deleted(session.connection)  # at once: the SDK fails where a call comes while it ends
         inner = with_header(scope, SESSION_HEADER, session.connection)
         named = self._naming(scope, send_unless_gone)
-        with self._held.using(session.connection):
+        self._held.begin(session.connection)
+        try:
             await self._connected.handle_request(inner, _replayed(body, receive), named)
+        finally:
+            over = self._held.finish(session.connection)
+            if over:
+                with anyio.CancelScope(shield=True):
+                    await self._end(over, scope)
         if withheld == _MISSING:
             self._held.forget(session.connection)
             await self._serve_alone(scope, _replayed(body, receive), send)
