@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
@@ -60,15 +60,8 @@ class RedisCache:
 
     async def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Fetch several values; keys that are not there are left out."""
-
-        async def run(client: Any) -> list[bytes | None]:
-            commands = client.pipeline(transaction=False)  # not MGET: of a cluster, keys may be on several nodes
-            for key in keys:
-                commands.get(self._beginning + key)
-            told: list[bytes | None] = await commands.execute()
-            return told
-
-        values = await self._link.call(run) if keys else []
+        names = [self._beginning + key for key in keys]
+        values = await self._link.call(lambda client: _mget(client)(names)) if names else []
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
     async def mset(self, values: Mapping[str, bytes], *, ttl_s: float) -> None:
@@ -245,6 +238,12 @@ def _millis(ttl_s: float) -> int:
 def _glob(pattern: str) -> str:
     """Write a pattern as Redis has it. Source: https://redis.io/docs/latest/commands/keys/"""
     return "".join(sign if sign in "*?" else sign.translate(_SPECIAL) for sign in pattern)
+
+
+def _mget(client: Any) -> Callable[[Sequence[str]], Awaitable[list[bytes | None]]]:
+    """Give the client's way to ask for several keys; those of a cluster may be on several nodes."""
+    mget: Callable[[Sequence[str]], Awaitable[list[bytes | None]]] = getattr(client, "mget_nonatomic", client.mget)
+    return mget
 
 
 async def _nodes(client: Any) -> list[Any]:
