@@ -312,6 +312,15 @@ async def test_what_s3_answers_is_told_in_our_words_and_no_other(
     assert "secret" not in shown
 
 
+async def test_who_answers_that_nothing_is_there_and_is_not_s3_is_not_believed(
+    store: S3BlobStore, faults: Faults
+) -> None:
+    await store.put(DATA)
+    faults.add("GET", status=404, code="")
+    await refusal(store.get(KEY), "storage_error")
+    assert await store.get(KEY) == DATA
+
+
 async def test_one_failure_is_got_over(store: S3BlobStore, faults: Faults) -> None:
     for method, call in (("PUT", lambda: store.put(DATA)), ("GET", lambda: store.get(KEY))):
         faults.add(method, status=503, code="SlowDown")

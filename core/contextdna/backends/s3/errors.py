@@ -59,6 +59,7 @@ _BY_CODE: Final[Mapping[str, str]] = {
     "QuotaExceeded": "storage_full",
     "XMinioStorageFull": "storage_full",
 }
+_ABSENT: Final = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchUpload"})
 _BY_STATUS: Final[Mapping[int, str]] = {
     401: "storage_login_refused",
     403: "storage_no_permission",
@@ -98,13 +99,15 @@ def status_of(error: BaseException) -> int:
 
 def code_of(error: BaseException) -> str:
     """Give the code that S3 answered, where it is one."""
-    told = error.response.get("Error", {}).get("Code", "") if isinstance(error, driver.ClientError) else ""
-    return told if _PLAIN.fullmatch(told) else ""
+    told = error.response.get("Error", {}).get("Code") if isinstance(error, driver.ClientError) else ""
+    return told if told and _PLAIN.fullmatch(told) else ""
 
 
-def is_absent(error: BaseException) -> bool:
-    """Tell whether the object is not there, as opposed to its bucket."""
-    return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
+def is_absent(error: driver.ClientError) -> bool:
+    """Tell whether the object is not there, as opposed to its bucket, or to S3: a proxy says 404, too."""
+    if error.operation_name.startswith("Head"):  # whose answers have no body, and so no code
+        return status_of(error) == 404
+    return code_of(error) in _ABSENT
 
 
 def is_there_already(error: BaseException) -> bool:
