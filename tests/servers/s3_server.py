@@ -128,20 +128,17 @@ def serve(ready: Path) -> None:
     server.serve_forever()
 
 
-def lend(place: Path, lender: int) -> None:
+def lend(listening: socket.socket, parent: int) -> None:
     """Make servers for whoever connects to a socket, each for as long as the connection is; all has been imported."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place))
-        listening.listen()
-        listening.settimeout(1)
-        while os.getppid() == lender:
-            with contextlib.suppress(TimeoutError):
-                client, _ = listening.accept()
-                if os.fork() == 0:
-                    listening.close()
-                    _serve_one(client)
-                client.close()
+    listening.settimeout(1)
+    while os.getppid() == parent:
+        with contextlib.suppress(TimeoutError):
+            client, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                _serve_one(client)
+            client.close()
 
 
 def _serve_one(client: socket.socket) -> None:
@@ -164,7 +161,10 @@ def _url(server: BaseWSGIServer) -> str:
 if __name__ == "__main__":
     wanted = Path(sys.argv[1])
     here = os.getpid()
-    if os.fork() == 0:
-        lend(wanted.with_name("lender"), here)
-        os._exit(0)
+    with socket.socket(socket.AF_UNIX) as place:
+        place.bind(str(wanted.with_name("lender")))
+        place.listen()
+        if os.fork() == 0:
+            lend(place, here)
+            os._exit(0)
     serve(wanted)
