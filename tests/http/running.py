@@ -15,8 +15,8 @@ from mcp.client.streamable_http import streamable_http_client
 
 from contextdna import AgentId, Hub, Principal, ProjectId, Role, Scope, TokenRequest, open_hub
 from contextdna_server.app import build_server
-from contextdna_server.http.affinity import socket_path
 from contextdna_server.http.app import HttpApp, build_app, caller
+from contextdna_server.http.peer_folder import socket_path
 from contextdna_server.http.serving import bound_socket, peer_socket, serve_app
 from contextdna_server.settings import load_settings
 from contextdna_tools import FULL_TOOLS, AnyTool

@@ -14,8 +14,8 @@ from mcp.server.lowlevel import Server
 
 from contextdna import Hub, SettingsInvalid, open_hub
 from contextdna_server.app import build_server
-from contextdna_server.http.affinity import socket_path
 from contextdna_server.http.app import build_app, caller, check_http
+from contextdna_server.http.peer_folder import socket_path
 from contextdna_server.http.serving import (
     bound_socket,
     inherited_socket,

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import secrets
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from starlette.types import Message, Scope, Send
 
 from contextdna import Hub, IntegrityFault
 from contextdna_server.http.identity import Credential
+from contextdna_server.http.peer_folder import is_own_socket, socket_path
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,7 +34,6 @@ FORWARDED_HEADER: Final = b"x-contextdna-forwarded"
 _PURPOSE: Final = "transport session"
 _CONNECT_S: Final = 1.0
 _NAME_CHARS_MAX: Final = 1024
-_SOCKET_PATH_BYTES_MAX: Final = 104  # macOS has four fewer
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection"}
 )
@@ -113,10 +112,12 @@ class Peers:
         """Hand a request to the server that it belongs to, and its answer to the client.
 
         Raises:
-            PeerGone: The server does not answer; nothing was sent.
+            PeerGone: The server does not answer, or its socket may be another user's; nothing was sent.
         """
         import httpx2
 
+        if not _is_address(server) and not is_own_socket(socket_path(self._folder, server)):
+            raise PeerGone(server)
         client = self._client(server)
         headers = [(name, value) for name, value in scope["headers"] if name not in _HOP_BY_HOP]
         request = client.build_request(
@@ -157,18 +158,6 @@ class Peers:
 def new_server_name() -> str:
     """Name a server's socket."""
     return secrets.token_hex(8)
-
-
-def socket_path(folder: Path, server: str) -> Path:
-    """Give a server's socket. In the data folder, unless its path is too long for a socket: then in a folder beside.
-
-    Source: unix(7): a socket's path has at most 108 bytes with its end.
-    """
-    path = folder / f"{server}.sock"
-    if len(str(path).encode()) < _SOCKET_PATH_BYTES_MAX:
-        return path
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"contextdna-{digest}" / f"{server}.sock"
 
 
 def _is_address(server: str) -> bool:

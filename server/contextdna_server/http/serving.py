@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from contextdna import SettingsInvalid
 from contextdna_server.http.connections import gated_protocol
+from contextdna_server.http.peer_folder import make_private
 from contextdna_server.http.slow_clients import HEAD_BYTES_MAX
 from contextdna_server.settings import HttpSection
 
@@ -30,7 +31,6 @@ _OTHER_FILES: Final = 200
 """Files that are no clients' connections: the database, peers, the log."""
 
 _STOP_POLL_S: Final = 0.1
-_FOLDER_MODE: Final = 0o700
 _UNFINISHED: Final = ".new"
 
 logger = logging.getLogger(__name__)
@@ -101,11 +101,20 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def peer_socket(path: Path) -> Iterator[socket.socket | None]:
-    """Bind the socket that the other servers of the installation reach this one by; none where the OS has no such."""
+    """Bind the socket that the other servers of the installation reach this one by.
+
+    There is none where the OS has no such, or its folder may be another user's. Then what other servers would hand over
+    they serve themselves.
+    """
     if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
         yield None
         return
-    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    try:
+        make_private(path.parent)
+    except SettingsInvalid as error:
+        logger.warning("other servers cannot reach this one: %s. %s", error.message, error.hint)
+        yield None
+        return
     _sweep(path.parent)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unfinished = path.with_suffix(_UNFINISHED)
