@@ -58,8 +58,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Measure."""
-    return asyncio.run(_measure(options))
+    """Measure; of the URLs, which may hold passwords, the options keep afterwards no more than that they were given."""
+    report = asyncio.run(_measure(options))
+    options.redis, options.database = bool(options.redis), bool(options.database)
+    return report
 
 
 async def _measure(options: argparse.Namespace) -> Report:

@@ -67,6 +67,7 @@ COMMANDS = (
     Command("abandoned", "what abandoned sessions and streams leave in a server"),
     Command("cold-start", "how long a host waits for a new server"),
     Command("signals", "how soon a waiting agent wakes"),
+    Command("cache", "what the cache costs and saves, in the process and in Redis"),
     Command("memory", "what a server takes in memory, and a memory on disk"),
     Command("plots", "draw the plots of docs/benchmarks.md from kept results"),
     Command("all", "run all of them and keep what they find"),

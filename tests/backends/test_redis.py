@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -331,29 +332,34 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
+async def everything_works(link: RedisLink) -> None:
+    """Use all that there is for."""
+    cache, locks, channel = RedisCache(link), RedisLocks(link), RedisChannel(link)
+    many = {f"key{number}": f"{number}".encode() for number in range(100)}
+    await cache.mset(many, ttl_s=60)
+    assert await cache.mget(list(many)) == many
+    assert await cache.keys("key1?") == [f"key1{number}" for number in range(10)]
+    assert await cache.delete(["key1", "key2", "absent"]) == 2
+    assert await cache.exists(["key1", "key3"]) == 1
+    assert await SharedCache(InProcessCache(), cache).get("key3") == b"3"
+    assert await cache.clear() == 98
+    lease = await locks.acquire(DEFAULT, "sweep", ttl_s=60)
+    assert lease is not None
+    assert await locks.acquire(DEFAULT, "sweep", ttl_s=60) is None
+    assert await locks.release(lease)
+    async with anyio.create_task_group() as tasks, channel.listen() as hints:
+        tasks.start_soon(channel.run)
+        await told(hints)
+        assert channel.hears_others
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_cluster_serves_cache_channel_and_locks(free_port: int) -> None:
     options = ("--cluster-enabled", "yes", "--bind", "127.0.0.1")
     with own_server(*options, "--port", str(free_port)):
         await make_cluster(free_port)
         link = RedisLink(Place(f"redis+cluster://127.0.0.1:{free_port},127.0.0.1:1", timeout_s=5))
-        cache, locks, channel = RedisCache(link), RedisLocks(link), RedisChannel(link)
-        many = {f"key{number}": f"{number}".encode() for number in range(100)}
-        await cache.mset(many, ttl_s=60)
-        assert await cache.mget(list(many)) == many
-        assert await cache.keys("key1?") == [f"key1{number}" for number in range(10)]
-        assert await cache.delete(["key1", "key2", "absent"]) == 2
-        assert await cache.exists(["key1", "key3"]) == 1
-        assert await SharedCache(InProcessCache(), cache).get("key3") == b"3"
-        assert await cache.clear() == 98
-        lease = await locks.acquire(DEFAULT, "sweep", ttl_s=60)
-        assert lease is not None
-        assert await locks.acquire(DEFAULT, "sweep", ttl_s=60) is None
-        assert await locks.release(lease)
-        async with anyio.create_task_group() as tasks, channel.listen() as hints:
-            tasks.start_soon(channel.run)
-            await told(hints)
-            assert channel.hears_others
-            tasks.cancel_scope.cancel()
+        await everything_works(link)
         assert (await link.health()).sound
         facts = await redis_facts(link.place)
         assert (facts.is_cluster, facts.is_secure, facts.fills_up) == (True, False, True)
@@ -369,3 +375,13 @@ async def make_cluster(port: int) -> None:
         while (await client.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110
             await anyio.sleep(0.02)
     await client.aclose()
+
+
+async def test_the_rights_that_the_documents_name_are_enough() -> None:
+    documents = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    [rights] = re.findall(r"^ACL SETUSER memory on >secret (.+)$", documents, re.MULTILINE)
+    with own_server("--user", "memory", "on", ">secret", *rights.split(), "--user", "default", "off") as server:
+        url = server.url.replace("unix://", "unix://memory:secret@")
+        link = RedisLink(Place(url, timeout_s=5))
+        await everything_works(link)
+        await link.close()

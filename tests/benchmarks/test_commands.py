@@ -29,6 +29,7 @@ from contextdna import AgentId, HubSettings, Principal, ProjectId, Role, open_hu
 from contextdna_server.app import build_server
 from contextdna_server.http.serving import bound_socket
 from tests.http.running import running
+from tests.servers.redis import redis_url
 
 ROOT = Path(__file__).parents[2]
 Found = Mapping[str, Any]
@@ -132,6 +133,13 @@ def test_latency_is_measured_beside_the_floor_with_and_without_a_writer(run: Run
 def test_throughput_is_measured_one_by_one_from_many_and_in_batches(run: Run) -> None:
     found = run("throughput", "--calls", "4", "--callers", "2", "--batched", "10")
     assert all(row["per_s"] > 0 for row in found["tables"]["memories a second"])
+
+
+def test_the_cache_is_measured_in_the_process_and_in_redis(run: Run) -> None:
+    found = run("cache", "--calls", "4", "--callers", "2", "--redis", redis_url())
+    assert {row["cache"] for row in found["tables"]["cache"]} == {"in process", "redis"}
+    assert {row["call"] for row in found["tables"]["state"]} == {"write", "read, near", "read, far", "read, no cache"}
+    assert "unix:" not in json.dumps(found)
 
 
 @pytest.mark.usefixtures("in_this_process")

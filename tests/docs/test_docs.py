@@ -144,7 +144,7 @@ def shown_default(value: Any) -> str:
 
 
 def documented_settings() -> Mapping[str, str]:
-    rows = re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|", text_of(DOCS / "settings.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_.]+)` \| ([^|]*) \|", text_of(DOCS / "settings.md"), re.MULTILINE)
     return {name: default.strip() for name, default in rows}
 
 
@@ -154,7 +154,7 @@ def test_exactly_the_settings_that_there_are_are_documented() -> None:
 
 def test_the_documented_defaults_are_the_defaults() -> None:
     shown = documented_settings()
-    said_in_words = {"data", "master_key", "search.token_file", "storage.database"}
+    said_in_words = {"data", "master_key", "search.token_file", "storage.database", "storage.cache"}
     said_in_words |= {"search.embedding_model", "search.embedding_url", "search.embedding_key"}
     different = {
         name: (shown[name], shown_default(default))

@@ -160,10 +160,10 @@ def own_server(*options: str) -> Iterator[OwnServer]:
     with tempfile.TemporaryDirectory(prefix="cdna-redis-") as folder:  # short: a socket's path has at most 107 bytes
         server = OwnServer(Path(folder), *options)
         try:
-            server.start()
-        except CannotRun as why:
-            _give_up(why)
-        try:
+            try:
+                server.start()
+            except CannotRun as why:
+                _give_up(why)
             yield server
         finally:
             server.kill()
