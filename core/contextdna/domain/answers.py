@@ -13,7 +13,7 @@ from contextdna.domain.held_rankings import HeldRankings
 from contextdna.domain.listing import NOTHING_GIVEN, Fetch, Given, Place, by_time, walk, walk_recent
 from contextdna.domain.operation import Operation
 from contextdna.domain.planning import Plan, Stage
-from contextdna.domain.ranking import NOTHING, Evidence, Lexical, Weights
+from contextdna.domain.ranking import Evidence, Lexical, Weights
 from contextdna.values.ids import RecordId
 from contextdna.values.search import Candidate, Match, Neighbour, RecordFilter, Stretch
 
@@ -136,26 +136,21 @@ async def listed(
     )
     candidates = {**(dated if start.is_first else {}), **{one.id: one for one in newest.found}}
     held = ranking.words_held(asked, tuple(dated.values()))
-    scores = {record_id: Lexical(1.0, words) for record_id, words in held.items()}
+    lexical = Lexical(dict.fromkeys(held, 1.0), held)
     place = newest.following
     following = None if place is None else Start(found=place.offset, part=place.part, passed=start.passed)
     if following is None and any(behind for _, behind in narrowed):
         following = Start(passed=start.passed + 1)
-    evidence = Evidence.of(scores, ranking.Context(), {})
+    evidence = Evidence.of(lexical, ranking.Context(), {})
     return Answers(tuple(candidates.values()), Ranking(tuple(candidates), evidence, following, tail=newest.tail))
 
 
 def as_they_are(asked: Plan, evidence: Evidence, candidates: Sequence[Candidate]) -> tuple[list[Candidate], Evidence]:
     """Give of candidates that were ranked before those that still say a word, if they did, and what was known then."""
-    says = ranking.words_held(asked, candidates)
-    kept: list[Candidate] = []
-    scores: dict[RecordId, Lexical] = {}
-    for candidate in candidates:
-        own, held = evidence.scores.get(candidate.id, NOTHING), says[candidate.id]
-        if held or not own.held:
-            kept.append(candidate)
-            scores[candidate.id] = Lexical(own.score, held)
-    return kept, replace(evidence.only(scores), scores=scores)
+    says, known = ranking.words_held(asked, candidates), evidence.lexical
+    kept = [one for one in candidates if says[one.id] or not known.held.get(one.id)]
+    lexical = Lexical({one.id: known.scores.get(one.id, 0.0) for one in kept}, {one.id: says[one.id] for one in kept})
+    return kept, replace(evidence.only(lexical.scores), lexical=lexical)
 
 
 async def _answers(
@@ -178,24 +173,29 @@ async def _answers(
     unseen = [record_id for record_id in alike if record_id not in candidates]
     counted = ranking.said(asked, (*found.shown, *found.candidates))
     weights = Weights.of(asked, counted, search, complete=start.is_first and not (found.more or found.beyond))
-    scores = weights.scores(counted)
+    lexical = weights.lexical(counted)
     if unseen:
         close = await op.tx.records.candidates(reader, where, unseen, now=op.now)
         candidates.update({one.id: one for one in close})
-        scores.update(weights.scores(ranking.said(asked, close)))
-    if len(scores) != len(candidates):  # what stood on the pages before is counted, and not ranked again
-        scores = {record_id: scores[record_id] for record_id in candidates}
-    beside = await _beside(op, where, candidates, scores)
+        lexical.add(weights.lexical(ranking.said(asked, close)))
+    if len(lexical.scores) != len(candidates):  # what stood on the pages before is counted, and not ranked again
+        lexical = lexical.only(candidates)
+    beside = await _beside(op, where, candidates, lexical.scores)
     near = {one.candidate.id: one.candidate for one in beside if one.candidate.id not in candidates}
-    around = weights.scores(ranking.said(asked, tuple(near.values())))
-    context = ranking.context(weights, {**scores, **around}, beside, search)
+    around = weights.lexical(ranking.said(asked, tuple(near.values())))
+    all_words = Lexical({**lexical.scores, **around.scores}, {**lexical.held, **around.held})
+    context = ranking.context(weights, all_words, beside, search)
     if not asked.understood.phrases and start.is_first:  # what is quoted must be there; nothing comes twice
-        least = _UNSAID_MIN * max((own.score for own in scores.values()), default=0.0)
-        for record_id, own in around.items():
-            said = own.score > 0 and not (found.more or found.beyond)
-            if said or (not own.score and context.given.get(record_id, 0.0) >= least):
-                candidates[record_id], scores[record_id] = near[record_id], own
-    evidence = Evidence.of(scores, context, alike)
+        least = _UNSAID_MIN * max(lexical.scores.values(), default=0.0)
+        complete = not (found.more or found.beyond)
+        shown = [
+            record_id
+            for record_id, score in around.scores.items()
+            if (complete if score > 0 else context.given.get(record_id, 0.0) >= least)
+        ]
+        candidates.update({record_id: near[record_id] for record_id in shown})
+        lexical.add(around.only(shown))
+    evidence = Evidence.of(lexical, context, alike)
     texts = zip(evidence.texts(candidates, search.semantic_weight), candidates, strict=True)
     best = [candidates[record_id] for _, record_id in sorted([(-text, record_id) for text, record_id in texts])]
     following, tail = None, found.tail if found.more else ()
@@ -281,11 +281,11 @@ async def _beside(
     op: Operation,
     where: RecordFilter,
     candidates: Mapping[RecordId, Candidate],
-    scores: Mapping[RecordId, Lexical],
+    scores: Mapping[RecordId, float],
 ) -> list[Neighbour]:
     """Give what stands beside the best matches; beside what was only granted, nothing else is the reader's."""
     search = op.settings.search
-    best = nsmallest(_SOURCES, [(-own.score, record_id) for record_id, own in scores.items() if own.score > 0])
+    best = nsmallest(_SOURCES, [(-score, record_id) for record_id, score in scores.items() if score > 0])
     sources = [record_id for _, record_id in best if not candidates[record_id].granted]
     if not sources or not (search.context_weight or search.link_weight):
         return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import compress, count, repeat
 from math import sqrt
+from operator import mul
 from typing import Final, NamedTuple
 
 from contextdna.domain.frequencies import rarity
@@ -31,14 +32,21 @@ _PLACES: Final = (1.0, 0.8)  # of what the next one gets, those one and two plac
 
 
 class Lexical(NamedTuple):
-    """How well a record's own words answer."""
+    """How well records' own words answer: two mappings, as there are hundreds of records."""
 
-    score: float
-    held: int
-    """Which words of the question it holds, a bit for each place in ``Plan.terms``."""
+    scores: dict[RecordId, float]
+    held: dict[RecordId, int]
+    """Which words of the question a record holds, a bit for each place in ``Plan.terms``."""
 
+    def add(self, other: "Lexical") -> None:
+        """Add other records."""
+        self.scores.update(other.scores)
+        self.held.update(other.held)
 
-NOTHING: Final = Lexical(0.0, 0)
+    def only(self, record_ids: Iterable[RecordId]) -> "Lexical":
+        """Give what there is on some records."""
+        known = [record_id for record_id in record_ids if record_id in self.scores]
+        return Lexical({one: self.scores[one] for one in known}, {one: self.held[one] for one in known})
 
 
 class Ranked(NamedTuple):
@@ -72,7 +80,7 @@ class Parts(NamedTuple):
 
 
 class Said(NamedTuple):
-    """How often some records say the words of a question: column by column, as hundreds are read for each question."""
+    """How often some records say the words of a question: word by word, as hundreds are read for each question."""
 
     ids: Sequence[RecordId]
     norms: Sequence[float]
@@ -90,10 +98,12 @@ class Said(NamedTuple):
         return held
 
 
-def said(plan: Plan, candidates: Sequence[Candidate]) -> tuple[Said, Said]:
+def said(plan: Plan, candidates: Sequence[Candidate]) -> tuple[Said, ...]:
     """Read the words of a question out of the sketches of candidates: of those of plain and of encrypted levels."""
-    plain = [candidate for candidate in candidates if candidate.level not in ENCRYPTED_LEVELS]
     sealed = [candidate for candidate in candidates if candidate.level in ENCRYPTED_LEVELS]
+    if not sealed:
+        return (_said(plan, candidates, plan.open_marks),)
+    plain = [candidate for candidate in candidates if candidate.level not in ENCRYPTED_LEVELS]
     return _said(plan, plain, plan.open_marks), _said(plan, sealed, plan.sealed_marks)
 
 
@@ -152,12 +162,16 @@ class Weights:
         known = sum(weight for place, weight in enumerate(rarities) if holding[place])
         return cls(rarities, search.coverage_weight / (known or 1.0))
 
-    def scores(self, found: Iterable[Said]) -> dict[RecordId, Lexical]:
+    def lexical(self, found: Iterable[Said]) -> Lexical:
         """Score records by their own words."""
-        scores: dict[RecordId, Lexical] = {}
+        lexical = Lexical({}, {})
         for some in found:
-            scores.update(zip(some.ids, map(self._lexical, self._sums(some), some.held()), strict=True))
-        return scores
+            held = some.held()
+            shares = {words: 1 + self.coverage * self.of_held(words) for words in set(held)}
+            scores = map(mul, self._sums(some), map(shares.__getitem__, held))
+            lexical.scores.update(zip(some.ids, scores, strict=True))
+            lexical.held.update(zip(some.ids, held, strict=True))
+        return lexical
 
     def _sums(self, said: Said) -> list[float]:
         """Sum up BM25, word by word: the loop of each question that takes longest."""
@@ -168,10 +182,6 @@ class Weights:
                 often = times[row]
                 sums[row] += weight * often * (K1 + 1) / (often + norms[row])
         return sums
-
-    def _lexical(self, total: float, held: int) -> Lexical:
-        weight = self.weighed.get(held)
-        return Lexical(total * (1 + self.coverage * (self.of_held(held) if weight is None else weight)), held)
 
     def of_held(self, held: int) -> float:
         """Weigh some words together, given as a bit for each place."""
@@ -186,7 +196,7 @@ class Context(NamedTuple):
     """What records get for what is beside them."""
 
     given: Mapping[RecordId, float] = {}
-    """In the measure of ``Lexical.score``."""
+    """In the measure of ``Lexical.scores``."""
     linked: Mapping[RecordId, float] = {}
     """The share of it that comes from links, where there is any."""
 
@@ -196,9 +206,7 @@ class Context(NamedTuple):
         return Context(given, {record_id: self.linked[record_id] for record_id in given if record_id in self.linked})
 
 
-def context(
-    weights: Weights, scores: Mapping[RecordId, Lexical], beside: Sequence[Neighbour], search: SearchSettings
-) -> Context:
+def context(weights: Weights, lexical: Lexical, beside: Sequence[Neighbour], search: SearchSettings) -> Context:
     """Give what records get for standing beside good ones: the root of the squares of what each neighbour gives.
 
     So a record between two good ones gets more than beside one, but not twice as much. Words that it holds itself
@@ -206,7 +214,7 @@ def context(
 
     Args:
         weights: How much the words of the question weigh.
-        scores: How well the records and their neighbours answer by their own words.
+        lexical: How well the records and their neighbours answer by their own words.
         beside: What stands beside what.
         search: The weights.
     """
@@ -214,11 +222,11 @@ def context(
     linked: dict[RecordId, float] = {}
     for neighbour in beside:
         record_id = neighbour.candidate.id
-        source, own = scores.get(neighbour.of, NOTHING), scores.get(record_id, NOTHING)
+        source, own = lexical.held.get(neighbour.of, 0), lexical.held.get(record_id, 0)
         place = abs(neighbour.distance)
         share = search.context_weight * _PLACES[place - 1] if place else search.link_weight
-        said = weights.of_held(source.held & own.held) / (weights.of_held(source.held) or 1.0)
-        given = share * source.score * (1 - said / 2)
+        said = weights.of_held(source & own) / (weights.of_held(source) or 1.0)
+        given = share * lexical.scores.get(neighbour.of, 0.0) * (1 - said / 2)
         squares[record_id] = squares.get(record_id, 0.0) + given * given
         if not place:
             linked[record_id] = linked.get(record_id, 0.0) + given * given
@@ -232,7 +240,7 @@ def context(
 class Evidence:
     """How well candidates answer a question."""
 
-    scores: Mapping[RecordId, Lexical]
+    lexical: Lexical
     context: Context
     """What their neighbours add."""
     semantic: Mapping[RecordId, float]
@@ -245,17 +253,16 @@ class Evidence:
     """From the least cosine to the greatest."""
 
     @classmethod
-    def of(cls, scores: Mapping[RecordId, Lexical], context: Context, semantic: Mapping[RecordId, float]) -> "Evidence":
+    def of(cls, lexical: Lexical, context: Context, semantic: Mapping[RecordId, float]) -> "Evidence":
         """Weigh evidence by the best there is of each sort."""
-        sums = [lexical.score + context.given.get(record_id, 0.0) for record_id, lexical in scores.items()]
+        sums = [score + context.given.get(record_id, 0.0) for record_id, score in lexical.scores.items()]
         least, most = min(semantic.values(), default=0.0), max(semantic.values(), default=0.0)
-        return cls(scores, context, semantic, max(sums, default=0.0) or 1.0, least, most - least or 1.0)
+        return cls(lexical, context, semantic, max(sums, default=0.0) or 1.0, least, most - least or 1.0)
 
     def only(self, record_ids: Iterable[RecordId]) -> "Evidence":
         """Give what there is on some records, weighed as before."""
         ids = tuple(record_ids)
-        scores = {record_id: self.scores[record_id] for record_id in ids if record_id in self.scores}
-        return replace(self, scores=scores, context=self.context.only(ids))
+        return replace(self, lexical=self.lexical.only(ids), context=self.context.only(ids))
 
     def text(self, record_id: RecordId, semantic_weight: float) -> float:
         """Give how well a record's text answers, from 0 to 1."""
@@ -263,13 +270,12 @@ class Evidence:
 
     def texts(self, record_ids: Iterable[RecordId], semantic_weight: float) -> list[float]:
         """Give how well the texts of records answer, from 0 to 1."""
-        score, given, most = self.scores.get, self.context.given.get, self.lexical_max
-        lexical = [(one, score(one, NOTHING)[0] + given(one, 0.0)) for one in record_ids]
+        score, given, most = self.lexical.scores.get, self.context.given.get, self.lexical_max
         if not self.semantic:
-            return [share / most for _, share in lexical]
+            return [(score(one, 0.0) + given(one, 0.0)) / most for one in record_ids]
         return [
-            (1 - semantic_weight) * share / most + semantic_weight * self.nearness(record_id)
-            for record_id, share in lexical
+            (1 - semantic_weight) * (score(one, 0.0) + given(one, 0.0)) / most + semantic_weight * self.nearness(one)
+            for one in record_ids
         ]
 
     def nearness(self, record_id: RecordId) -> float:
@@ -277,7 +283,7 @@ class Evidence:
         return max(self.semantic.get(record_id, 0.0) - self.semantic_min, 0.0) / self.semantic_span
 
 
-NO_EVIDENCE: Final = Evidence({}, Context(), {})
+NO_EVIDENCE: Final = Evidence(Lexical({}, {}), Context(), {})
 
 
 def rank(
@@ -325,7 +331,7 @@ def parts(entry: Ranked, plan: Plan, evidence: Evidence, search: SearchSettings)
     around = words_share * evidence.context.given.get(record_id, 0.0)
     link = around * evidence.context.linked.get(record_id, 0.0)
     return Parts(
-        lexical=words_share * evidence.scores.get(record_id, NOTHING).score,
+        lexical=words_share * evidence.lexical.scores.get(record_id, 0.0),
         context=around - link,
         link=link,
         semantic=semantic_weight * evidence.nearness(record_id) * text_weight / weights,

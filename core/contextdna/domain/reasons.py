@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from contextdna.domain.planning import Plan
-from contextdna.domain.ranking import NOTHING, Evidence, Parts, Ranked, parts
+from contextdna.domain.ranking import Evidence, Parts, Ranked, parts
 from contextdna.values.ids import RecordId
 from contextdna.values.settings import SearchSettings
 
@@ -45,7 +45,7 @@ class Reasons:
             yield f"shared by {granted_by} {_short(part.grant)}"
 
     def _text(self, record_id: RecordId, part: Parts) -> Iterator[str]:
-        held = self._evidence.scores.get(record_id, NOTHING).held
+        held = self._evidence.lexical.held.get(record_id, 0)
         if held:
             words = [word for word, place in self._asked if held >> place & 1]
             yield f"lexical {_short(part.lexical)}: {', '.join(words[:_WORDS_SHOWN_MAX])}"

@@ -98,9 +98,9 @@ async def best_matches(op: Operation, text: str, where: RecordFilter, *, limit: 
         return [(one.candidate, 0.0) for one in _ranked(op, newest.candidates, asked, newest.ranking.evidence)[:limit]]
     matching = (await answers.matches(op, where, asked, answers.Start(), need=limit)).candidates
     said = ranking.said(asked, matching)
-    scores = Weights.of(asked, said, search, complete=False).scores(said)
-    evidence = Evidence.of(scores, ranking.Context(), {})
-    best = sorted(matching, key=lambda candidate: (-evidence.scores[candidate.id].score, candidate.id))
+    lexical = Weights.of(asked, said, search, complete=False).lexical(said)
+    evidence = Evidence.of(lexical, ranking.Context(), {})
+    best = sorted(matching, key=lambda candidate: (-lexical.scores[candidate.id], candidate.id))
     ranked = _ranked(op, best[: max(limit, search.candidates_max)], asked, evidence)[:limit]
     return [(entry.candidate, evidence.text(entry.candidate.id, 0.0)) for entry in ranked]
 
