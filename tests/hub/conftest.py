@@ -9,6 +9,7 @@ import pytest
 from contextdna import Hub, HubSettings, open_hub
 from tests.hub.rig import Clock, settings_in
 from tests.servers.postgres import EVERYWHERE, empty_database_url
+from tests.servers.s3 import empty_store, store_url
 
 
 @pytest.fixture
@@ -17,7 +18,8 @@ def clock() -> Clock:
 
 
 ON_A_SERVER: Final = ("test_audit", "test_grants", "test_memories")
-"""Modules that are run on PostgreSQL, too; all are with ``CONTEXTDNA_TEST_EVERYWHERE`` set, which takes minutes."""
+"""Modules that are run on PostgreSQL, too. With ``CONTEXTDNA_TEST_EVERYWHERE`` set all are, their artifacts in S3; that
+takes minutes."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,7 +33,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> HubSettings:
     """Give settings of one of the backends."""
     if request.param == "postgres":
-        return settings_in(tmp_path / "data", database=empty_database_url())
+        artifacts = store_url(empty_store()) if EVERYWHERE else ""
+        return settings_in(tmp_path / "data", database=empty_database_url(), artifacts=artifacts)
     return settings_in(tmp_path / "data" if request.param == "sqlite" else None)
 
 
