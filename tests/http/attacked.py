@@ -227,7 +227,7 @@ def message(method: str, /, *, call_id: object = 1, **params: Any) -> bytes:
 async def attacked(data: Path, *, work: Mapping[str, Any] | None = None, **http: Any) -> AsyncIterator[Attacked]:
     """Serve a data folder, with both kinds of credentials; ``http`` and ``work`` are settings."""
     async with local_issuer() as issuer:
-        oauth = {"issuer": issuer.url, "default_projects": ["alpha"]}
+        oauth = {"issuer": issuer.url, "default_projects": ["alpha"], "claims": {"projects": "memory.projects"}}
         allowed = {"public_url": PUBLIC_URL, "auth_failures_per_min": 100_000, **http}
         async with (
             running(data, http=allowed, oauth=oauth, work=work or {}, projects=list(PROJECTS)) as server,

@@ -251,7 +251,8 @@ async def test_a_request_goes_on_with_its_credential(issuer: Issuer) -> None:
     assert scope_state == {"kept": 1, "credential": credential}
     assert state == {"kept": 1}
     assert isinstance(user, AuthenticatedUser)
-    assert authorization_context(user) == {"client_id": "inspector", "issuer": issuer.url, "subject": "maria"}
+    owner = {"client_id": "inspector", "issuer": issuer.url, "subject": credential.owner}
+    assert authorization_context(user) == owner
     assert (token.token, token.scopes, token.expires_at) == ("", ["read", "write"], NOW_S + 300)
     assert current_credential.get(None) is None
     assert get_access_token() is None

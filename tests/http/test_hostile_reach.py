@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 from contextdna import Level, LoopDraft, MemoryDraft, Outcome, Risk, Role, Scope
@@ -94,20 +96,50 @@ async def test_what_reads_needs_the_scope_to_read(target: Attacked, method: str,
     await target.audited(name, "scope_missing")
 
 
-async def test_a_session_begun_with_more_scopes_gives_none_to_a_lesser_token_of_its_owner(target: Attacked) -> None:
-    """The SDK tells owners by client, issuer and subject: an issuer gives the same ones to tokens of other scopes."""
+HELLO = message("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "a", "version": "1"})
+
+
+@pytest.mark.parametrize(
+    "other", [{"scope": "read"}, {"scope": "read write share"}, {"memory": {"projects": ["beta"]}}], ids=str
+)
+async def test_a_connection_is_of_its_owner_with_the_rights_that_opened_it(
+    target: Attacked, other: dict[str, Any]
+) -> None:
+    """An issuer gives one client and subject tokens that may do more or less; a stream tells of what was subscribed."""
+    first, newer = (target.issued("maria", scope="read write", nonce=nonce) for nonce in "ab")
+    another = target.issued("maria", **{"scope": "read write", **other})
+    session = {"mcp-session-id": (await target.send(first, HELLO)).headers["mcp-session-id"]}
+    subscribe = message("resources/subscribe", uri=PROJECT)
+    assert (await target.send(first, subscribe, headers=session)).result == {}
+    for method in ("POST", "GET", "DELETE"):
+        body = message("ping") if method == "POST" else None
+        refused = await target.send(another, body, method=method, headers=session)
+        assert (refused.status, refused.code) == (404, "transport_session_unknown"), method
+    headers = {**session, "authorization": f"Bearer {newer}"}
+    async with target.http.stream("GET", "/mcp", headers=headers) as stream:
+        await target.workspace("owner", role=Role.AGENT).store_memories([MemoryDraft(f"{target.stranger()} came")])
+        with anyio.fail_after(10):
+            assert [line async for line in first_data(stream.aiter_lines())]
+    async with target.streaming(first) as (endpoint, told):
+        await initialized(target, first, endpoint, told)
+        assert (await target.send(another, message("ping"), path=endpoint)).code == "transport_session_unknown"
+        assert (await target.send(newer, message("ping"), path=endpoint)).status == 202
+        assert (await anext(told))["result"] == {}
+
+
+async def first_data(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Give the first line that tells of a resource."""
+    async for line in lines:
+        if "notifications/resources/updated" in line:
+            yield line
+            return
+
+
+async def test_a_call_on_a_wider_connection_needs_the_scope_itself(target: Attacked) -> None:
     wide, narrow = (target.issued("maria", scope=scope) for scope in ("read write", "read"))
     store = message("tools/call", call_id="s", name="store_memory", arguments={"content": "by maria"})
-    for begun_with, used, code in ((wide, narrow, "scope_missing"), (narrow, wide, "")):
-        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
-        opened = await target.send(begun_with, message("initialize", **hello))
-        session = {"mcp-session-id": opened.headers["mcp-session-id"]}
-        assert (await target.send(used, store, headers=session)).code == code
-        async with target.streaming(begun_with) as (endpoint, told):
-            await initialized(target, begun_with, endpoint, told)
-            assert (await target.send(used, store, path=endpoint)).status == 202
-            result = (await anext(told))["result"]
-            assert ('"scope_missing"' in result["content"][0]["text"]) is bool(code)
+    session = {"mcp-session-id": (await target.send(wide, HELLO)).headers["mcp-session-id"]}
+    assert (await target.send(narrow, store, headers=session)).code == "scope_missing"
 
 
 # --- what is listed, completed, watched and read ---

@@ -9,7 +9,6 @@ not missed: its calls are served one by one. Only its notifications are gone wit
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import secrets
@@ -65,7 +64,7 @@ class TransportSessions:
 
     def name(self, connection: str, credential: Credential) -> str:
         """Give the id that a client gets for a connection of this server."""
-        said = json.dumps([self.server, connection, owner_of(credential)])
+        said = json.dumps([self.server, connection, credential.owner])
         return self._hub.seal_text(said, _PURPOSE)
 
     def read(self, name: str) -> TransportSession | None:
@@ -76,12 +75,6 @@ class TransportSessions:
             return TransportSession(*json.loads(self._hub.open_text(name, _PURPOSE)))
         except IntegrityFault:
             return None
-
-
-def owner_of(credential: Credential) -> str:
-    """Digest whom a connection belongs to: the components that the SDK compares. Source: MCP, security practices."""
-    whole = json.dumps([credential.client_id, credential.issuer, credential.subject])
-    return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
 class PeerGone(Exception):

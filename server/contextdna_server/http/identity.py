@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 from collections.abc import Callable
@@ -42,14 +44,26 @@ class Credential:
     subject: str
     expires_at: datetime | None = None
 
+    @property
+    def owner(self) -> str:
+        """Digest of whom a connection belongs to: client, issuer and subject, and what they may do.
+
+        Another token of the same subject that may do less is another owner: on a stream it would be told of what was
+        subscribed to with the first. A token that only is newer is none. Source: MCP 2025-11-25, security practices.
+        """
+        who = self.principal
+        rights = [sorted(who.project_ids), who.team_id, who.swarm_id, who.role, sorted(who.scopes)]
+        whole = json.dumps([self.client_id, self.issuer, self.subject, who.agent_id, rights])
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
     def to_user(self) -> AuthenticatedUser:
-        """Give what the SDK knows the owner of a session by: client, issuer and subject."""
+        """Give what the SDK knows the owner of a session by: client, issuer, and as subject our owner."""
         token = SdkAccessToken(
             token="",
             client_id=self.client_id,
             scopes=sorted(scope.value for scope in self.principal.scopes),
             expires_at=None if self.expires_at is None else int(self.expires_at.timestamp()),
-            subject=self.subject,
+            subject=self.owner,
             claims={"iss": self.issuer},
         )
         return AuthenticatedUser(token)

@@ -23,7 +23,6 @@ from contextdna_server.http.affinity import (
     Peers,
     TransportSession,
     TransportSessions,
-    owner_of,
 )
 from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
@@ -117,7 +116,7 @@ class StreamableHttp:
             return
         session = self._sessions.read(given)
         credential = scope["state"]["credential"]
-        if session is None or session.owner != owner_of(credential) or session.connection in self._deleted:
+        if session is None or session.owner != credential.owner or session.connection in self._deleted:
             await self._refuse(scope, send)
         elif session.server == self._sessions.server:
             await self._serve_once(session, scope, receive, send)
