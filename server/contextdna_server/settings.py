@@ -33,7 +33,7 @@ from contextdna.values.ids import AgentId, ProjectId, is_name
 from contextdna.values.language import Language
 from contextdna.values.level import LEVELS_BY_LABEL
 from contextdna.values.memory import MEMORY_TYPES
-from contextdna.values.object_place import OBJECT_SCHEME, parse_object_prefix, parse_object_store
+from contextdna.values.object_place import OBJECT_SCHEME, is_endpoint, parse_object_prefix, parse_object_store
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import (
     BelowGate,
@@ -113,6 +113,12 @@ def _of_s3(value: str) -> str:
 
 def _of_source(value: str) -> str:
     parse_object_prefix(value.replace(OWN_PROJECT, "default"))
+    return value
+
+
+def _of_endpoint(value: str) -> str:
+    if value and not is_endpoint(value):
+        raise ValueError("use http(s)://host:port, without user, path and query")
     return value
 
 
@@ -317,6 +323,7 @@ class S3Section(Section):
     kms_key_id: Annotated[str, Field(max_length=2048)] = _HUB.s3.kms_key_id
     presign_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = _HUB.s3.presign_s
     """S3 takes no link that is good for more than a week."""
+    link_endpoint_url: Annotated[str, AfterValidator(_of_endpoint)] = _HUB.s3.link_endpoint_url
     import_prefix: Annotated[str, AfterValidator(_of_import)] = _HUB.s3.import_prefix
     allowed_sources: Annotated[
         tuple[Annotated[str, AfterValidator(_of_source)], ...], NoDecode, BeforeValidator(_listed)

@@ -437,6 +437,12 @@ async def test_a_link_opens_the_blob_for_whoever_has_it_and_is_saved_by_its_name
     assert disposition == "attachment; filename*=UTF-8''%C3%9Cbersicht%20%221%22%0D%0A.html"
 
 
+async def test_a_link_names_the_address_that_clients_know(place: ObjectStore) -> None:
+    async with opened(place, replace(QUICK, link_endpoint_url="https://files.example.org")) as calls:
+        link = await S3BlobStore(calls).link(KEY, name="a", media_type="text/plain", valid_s=60)
+    assert link.startswith(f"https://files.example.org/{place.bucket}/{place.prefix}{BLOBS}{KEY}?")
+
+
 # --- objects to make artifacts from ---
 
 

@@ -66,10 +66,13 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
         [storage]
         database = "postgresql://user@host/name"
         cache = "redis://host"
+        artifacts = "s3://bucket/prefix"
         [storage.postgres]
         pool_max = 7
         [storage.redis]
         connections_max = 7
+        [storage.s3]
+        threads_max = 7
         [sqlite]
         readers = 7
         busy_timeout_s = 7
@@ -86,6 +89,35 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
 def test_every_field_of_a_hub_section_is_a_setting(name: str, tmp_path: Path) -> None:
     section = getattr(load_settings({"data": tmp_path}), name)
     assert set(type(section).model_fields) == {field.name for field in dataclasses.fields(getattr(HubSettings(), name))}
+
+
+@pytest.mark.parametrize("name", ["postgres", "redis", "s3"])
+def test_every_field_of_an_engine_is_a_setting(name: str, tmp_path: Path) -> None:
+    section = getattr(load_settings({"data": tmp_path}).storage, name)
+    assert set(type(section).model_fields) == {field.name for field in dataclasses.fields(getattr(HubSettings(), name))}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ARTIFACTS", "s3://AKIAHIDDEN:hidden@bucket"),
+        ("S3__ALLOWED_SOURCES", "s3://reports/../hidden"),
+        ("S3__IMPORT_PREFIX", "in/../hidden"),
+        ("S3__LINK_ENDPOINT_URL", "https://hidden@host"),
+        ("S3__KMS_KEY_ID", "hidden-without-kms"),
+        ("S3__PART_BYTES", "1024"),
+        ("S3__PRESIGN_S", "604801"),
+    ],
+)
+def test_what_s3_cannot_be_told_is_refused_by_name_and_not_repeated(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CONTEXTDNA_STORAGE__{name}", value)
+    with pytest.raises(SettingsInvalid) as refused:
+        load_settings({"data": tmp_path})
+    assert refused.value.code == "setting_invalid"
+    assert "storage." in refused.value.message
+    assert "hidden" not in f"{refused.value.message}{refused.value.hint}".lower()
 
 
 # Order

@@ -225,10 +225,10 @@ def share_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let those that the product opens be shared, too."""
     make = S3Calls._make
 
-    def shared(calls: S3Calls) -> Any:
-        kind = (calls.store.endpoint_url, replace(S3Settings(), **_timing(calls.settings)))
+    def shared(calls: S3Calls, endpoint_url: str) -> Any:
+        kind = (endpoint_url, replace(S3Settings(), **_timing(calls.settings)))
         if kind not in _CLIENTS:
-            _CLIENTS[kind] = make(calls)
+            _CLIENTS[kind] = make(calls, endpoint_url)
         return _CLIENTS[kind]
 
     monkeypatch.setattr(S3Calls, "_make", shared)

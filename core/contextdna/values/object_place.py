@@ -67,7 +67,7 @@ def parse_object_store(url: str) -> ObjectStore:
     if style and style not in _TRUTHS:
         raise ValueError("path_style is true or false")
     endpoint = options.get("endpoint_url", "")
-    if endpoint and not _is_endpoint(endpoint):
+    if endpoint and not is_endpoint(endpoint):
         raise ValueError("endpoint_url is http(s)://host:port, without user, path and query")
     prefix = unquote(parts.path).strip("/")
     if prefix and not is_key(prefix):
@@ -120,7 +120,8 @@ def is_key(key: str) -> bool:
     return not {"", ".", ".."} & set(key.split("/"))
 
 
-def _is_endpoint(url: str) -> bool:
+def is_endpoint(url: str) -> bool:
+    """Tell whether a server may be named so: scheme, host and port, and nothing else."""
     try:
         parts = urlsplit(url)
         _ = parts.port

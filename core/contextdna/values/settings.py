@@ -209,6 +209,8 @@ class S3Settings:
     kms_key_id: str = ""
     presign_s: int = 3600
     """How long a link to an artifact is good for."""
+    link_endpoint_url: str = ""
+    """How clients reach S3, where that is not how the server does."""
     import_prefix: str = ""
     """Where in the own bucket objects lie that may be attached; empty: nowhere."""
     allowed_sources: tuple[str, ...] = ()

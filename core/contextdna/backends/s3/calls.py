@@ -40,6 +40,7 @@ class S3Calls:
         self.checksums = CHECKSUMS[settings.checksum]
         self._threads = Threads(settings.threads_max)
         self._client: Any = None
+        self._signer: Any = None
         self._making = asyncio.Lock()
 
     async def run(self, work: Callable[[Any], R], *, size_bytes: int = 0, deadline_s: float = 0) -> R:
@@ -69,6 +70,23 @@ class S3Calls:
             return answer
 
         return await self.run(work, size_bytes=size_bytes, deadline_s=deadline_s)
+
+    async def sign(self, method: str, request: Mapping[str, Any], *, valid_s: int) -> str:
+        """Make a URL that does one thing for whoever has it, at the address that clients know S3 by.
+
+        Raises:
+            StorageUnavailable: There are no credentials to sign with.
+        """
+        public_url = self.settings.link_endpoint_url
+
+        def work(client: Any) -> str:
+            if public_url and self._signer is None:
+                self._signer = self._make(public_url)
+            signer = self._signer if public_url else client
+            url: str = signer.generate_presigned_url(method, Params=dict(request), ExpiresIn=valid_s)
+            return url
+
+        return await self.run(work)
 
     async def once(self, work: Callable[[Any], R], *, size_bytes: int = 0) -> R:
         """Give a client to blocking work that cannot be begun again.
@@ -111,10 +129,10 @@ class S3Calls:
     async def _made(self) -> Any:
         async with self._making:
             if self._client is None:
-                self._client = await self._attempt(self._make)
+                self._client = await self._attempt(lambda: self._make(self.store.endpoint_url))
             return self._client
 
-    def _make(self) -> Any:
+    def _make(self, endpoint_url: str) -> Any:
         _keep_quiet()
         store, own = self.store, self.settings
         by_path = bool(store.endpoint_url) if store.path_style is None else store.path_style
@@ -132,7 +150,7 @@ class S3Calls:
         )
         return boto3.session.Session().client(
             "s3",
-            endpoint_url=store.endpoint_url or None,
+            endpoint_url=endpoint_url or None,
             region_name=store.region or ("us-east-1" if store.endpoint_url else None),
             config=config,
         )

@@ -163,10 +163,7 @@ class S3BlobStore:
             "ResponseContentType": media_type,
             "ResponseContentDisposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         }
-        url: str = await self._calls.run(
-            lambda client: client.generate_presigned_url("get_object", Params=where, ExpiresIn=valid_s)
-        )
-        return url
+        return await self._calls.sign("get_object", where, valid_s=valid_s)
 
     async def health(self) -> BackendHealth:
         """Ask for the bucket, within three seconds."""
