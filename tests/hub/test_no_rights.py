@@ -26,6 +26,7 @@ from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
+from contextdna.hub.state import State
 from contextdna.hub.tasks import Tasks
 from contextdna.values.audit import AuditEntry
 from contextdna.values.ids import INSTALLATION, ProjectId
@@ -58,6 +59,7 @@ PARTS = {
     "tasks": Tasks,
     "documents": Documents,
     "sessions": Sessions,
+    "state": State,
     "delegations": Delegations,
 }
 """The parts of a workspace that belong to one noun."""

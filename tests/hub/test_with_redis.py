@@ -21,6 +21,7 @@ from contextdna import (
     RedisSettings,
     SettingsInvalid,
     SignalDraft,
+    StorageUnavailable,
     open_hub,
 )
 from contextdna.backends.redis.driver import open_client
@@ -241,6 +242,23 @@ async def test_a_sweep_that_another_process_is_at_is_left_to_it(shared: HubSetti
             assert await sweeps() == 0
         await upkeep_of(there).turn([DEFAULT])
         assert await sweeps() == 1
+
+
+async def test_a_sweep_that_has_lost_its_lease_changes_nothing_more(shared: HubSettings) -> None:
+    async with two_hubs(shared) as (here, there):
+        async with one_job(here._rooms.commons.locks, DEFAULT, "sweep") as earlier:
+            assert earlier is not None
+        async with one_job(there._rooms.commons.locks, DEFAULT, "sweep") as later:
+            assert later is not None
+            root = here.bind(ROOT, project_id=DEFAULT)
+            await there.bind(ROOT, project_id=DEFAULT).sweep(job=later)
+            with pytest.raises(StorageUnavailable) as caught:
+                await root.sweep(job=earlier)
+            assert caught.value.code == "lease_lost"
+            assert len(await root.query_audit(action="retention.sweep")) == 1
+        with pytest.raises(StorageUnavailable):
+            earlier._renewed_at -= NEVER_S
+            await earlier.go_on()
 
 
 async def test_the_package_that_is_missing_is_named(shared: HubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
