@@ -66,14 +66,11 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
         [storage]
         database = "postgresql://user@host/name"
         cache = "redis://host"
-        artifacts = "s3://bucket"
         artifacts = "s3://bucket/prefix"
         [storage.postgres]
         pool_max = 7
         [storage.redis]
         connections_max = 7
-        [storage.s3]
-        threads_max = 7
         [storage.s3]
         threads_max = 7
         [sqlite]
