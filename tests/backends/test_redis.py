@@ -116,6 +116,25 @@ async def test_of_many_who_ask_a_hung_server_each_is_refused_in_time_and_later_o
         server.wake()
 
 
+async def test_callers_that_share_a_connection_take_turns(server: OwnServer) -> None:
+    link = RedisLink(Place(server.url, timeout_s=5, connections_max=1))
+    cache = RedisCache(link)
+    done = [0] * 8
+    least: list[int] = []
+
+    async def ask(caller: int) -> None:
+        for _ in range(20):
+            await cache.get("a")
+            done[caller] += 1
+        least.append(min(done))
+
+    async with anyio.create_task_group() as tasks:
+        for caller in range(len(done)):
+            tasks.start_soon(ask, caller)
+    assert least[0] >= 18
+    await link.close()
+
+
 async def test_a_caller_that_is_cancelled_leaves_no_wrong_answer_to_the_next(server: OwnServer) -> None:
     async with attached(server, timeout_s=5) as link:
         cache = RedisCache(link)

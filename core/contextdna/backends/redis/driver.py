@@ -64,7 +64,7 @@ def open_client(place: Place) -> Any:
         return RedisCluster(startup_nodes=[ClusterNode(*node) for node in nodes], **options)
     kind = options.pop("connection_class", None)
     pool = BlockingConnectionPool(
-        max_connections=place.connections_max,
+        max_connections=place.connections_max + 1,  # one for asking whether the server is there
         timeout=place.deadline_s,
         **({"connection_class": kind} if kind else {}),
         **options,

@@ -32,6 +32,7 @@ class RedisLink:
     def __init__(self, place: Place, *, pause_s: float = 0.1, pause_s_max: float = 5.0) -> None:
         self.place = place
         self._client = open_client(place)
+        self._seats = anyio.Semaphore(place.connections_max)  # in turn: the driver's own pool lets some wait forever
         self._breaker = Breaker(self._ping, pause_s=pause_s, pause_s_max=pause_s_max, on_change=_tell)
 
     @property
@@ -53,7 +54,9 @@ class RedisLink:
             StorageUnavailable: It is away, or refuses.
         """
         self._breaker.check()
-        return await self._call(run)
+        async with self._seats:
+            self._breaker.check()  # it may have gone while one waited
+            return await self._call(run)
 
     async def attach(self) -> None:
         """Find out whether Redis is there; that it is not is no error."""
