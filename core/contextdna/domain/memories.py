@@ -408,7 +408,8 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
     }
     sealed = op.seal(body, record_id=record_id, level=draft.level, version=1)
     check_period(draft.valid_from or op.now, draft.valid_to)
-    record = new_record(
+    working_in = op.actor.session_id if draft.tier == Tier.WORKING else ""
+    return new_record(
         op,
         record_id,
         Kind.MEMORY,
@@ -420,9 +421,11 @@ def _new_record(op: Operation, draft: MemoryDraft) -> Record:
         valid_from=draft.valid_from,
         valid_to=draft.valid_to,
         retention_until=_retention(op.now, draft.retention_days),
+        content_hash=_hash(
+            op, (draft.level, draft.memory_type, draft.valid_from), draft.content, working_in=working_in
+        ),
         tag_tokens=op.index(draft.level).tags(draft.tags),
     )
-    return replace(record, content_hash=_sameness(op, record, draft.content))
 
 
 def _index_tokens(op: Operation, level: Level, content: str, tags: Iterable[str]) -> tuple[str, ...]:
@@ -441,11 +444,17 @@ def _sameness(op: Operation, record: Record, content: str, *, tier: str = "") ->
         content: What it says.
         tier: Another tier than it has.
     """
-    since = record.valid_from.isoformat() if record.valid_from else ""
-    text = f"{record.type}\x1f{since}\x1f{content}"
-    if (tier or record.tier) == Tier.WORKING and record.session_id:
-        text = f"\x1f{record.session_id}\x1f{text}"  # no type is empty: no lasting memory hashes like this
-    return op.content_hash(text, record.level)
+    working_in = record.session_id if (tier or record.tier) == Tier.WORKING else ""
+    return _hash(op, (record.level, record.type, record.valid_from), content, working_in=working_in)
+
+
+def _hash(op: Operation, said_as: tuple[Level, str, datetime | None], content: str, *, working_in: str) -> bytes:
+    """Hash content with its (level, type, time of validity) and, of a working memory, its session."""
+    level, type_, valid_from = said_as
+    text = f"{type_}\x1f{valid_from.isoformat() if valid_from else ''}\x1f{content}"
+    if working_in:
+        text = f"\x1f{working_in}\x1f{text}"  # no type is empty: no lasting memory hashes like this
+    return op.content_hash(text, level)
 
 
 def _working_hash(op: Operation, record: Record, content: str) -> bytes:

@@ -16,6 +16,7 @@ else:
 # A body never holds more than the content limit times the worst JSON escape (6 bytes for one): a bomb guard.
 _UNPACKED_BYTES_MAX: Final = 512 * 1024 * 1024
 
+_decode = json.JSONDecoder().decode
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -36,7 +37,7 @@ def unpack(data: bytes, codec: Codec) -> dict[str, Any]:
         IntegrityFault: The bytes are not a packed body.
     """
     try:
-        body = json.loads(_inflated(data) if codec is Codec.JSON_ZSTD else data)
+        body = _decode((_inflated(data) if codec is Codec.JSON_ZSTD else data).decode())
     except (zstd.ZstdError, ValueError, RecursionError) as error:
         raise _unreadable() from error
     if not isinstance(body, dict):
