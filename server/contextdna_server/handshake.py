@@ -42,7 +42,7 @@ More: read contextdna://guide."""
 
 Context = ServerRequestContext[Any, Any]
 
-_LATER: Final[Mapping[str, type[RequestParams]]] = {
+LATER: Final[Mapping[str, type[RequestParams]]] = {
     "tools/list": PaginatedRequestParams,
     "tools/call": CallToolRequestParams,
     "resources/list": PaginatedRequestParams,
@@ -81,7 +81,7 @@ def early_server(build: Callable[[], Server[Any]]) -> Server[TaskGroup]:
     """Make a server that shakes hands as the one that ``build`` gives, and builds that one when it is needed."""
     built = cache(build)
     server = named_server()
-    for method, params_type in _LATER.items():
+    for method, params_type in LATER.items():
         server.add_request_handler(method, params_type, _handed_on(method, built))
     return server
 

@@ -29,6 +29,7 @@ from contextdna_server.http.note import RefusalNotes
 from contextdna_server.http.open_requests import OpenRequests
 from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.http.returned_memory import MemoryReturn
+from contextdna_server.http.running_calls import RunningCalls
 from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.slow_clients import SlowClientLayer
 from contextdna_server.http.streams import StreamLayer
@@ -53,6 +54,7 @@ class HttpApp:
     _sse: HttpSse
     _peers: Peers
     _open_requests: OpenRequests
+    _running_calls: RunningCalls
     _readiness: _Readiness
     _notes: RefusalNotes
 
@@ -76,6 +78,7 @@ class HttpApp:
     def drain(self) -> None:
         """Begin to end: streams end, calls go on, and load balancers are told to send no more."""
         self._readiness.draining = True
+        self._running_calls.drain()
         self._open_requests.drain()
         self._sse.drain()
 
@@ -154,7 +157,9 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     challenges = Challenges(settings)
     readiness = _Readiness(hub)
     served = _Routes({MCP_PATH: (streamable, "GET, POST, DELETE"), SSE_PATH: (sse.serve_stream, "GET")}, sse)
-    open_requests = OpenRequests(served, authenticator.recheck, waiting_tools=WAITING_TOOLS)
+    running_calls = RunningCalls(settings.http, waiting_tools=WAITING_TOOLS, wait_max_s=settings.work.wait_max_s)
+    running_calls.keep(server)
+    open_requests = OpenRequests(served, authenticator.recheck)
     app: ASGIApp = StreamLayer(
         open_requests,
         settings.http,
@@ -172,7 +177,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = HostLayer(app, check_hosts(settings.http, host))
     app = _HealthRoutes(app, readiness)
     app = SlowClientLayer(BoundaryLayer(app), settings.http)
-    return HttpApp(app, name, streamable, sse, peers, open_requests, readiness, note)
+    return HttpApp(app, name, streamable, sse, peers, open_requests, running_calls, readiness, note)
 
 
 class _HealthRoutes:

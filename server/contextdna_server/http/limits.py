@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -113,12 +113,36 @@ class Callers:
 
 
 class Slot:
-    """The place that a request takes among its caller's calls, and later perhaps among its streams."""
+    """The place that a request takes among its caller's calls, and later perhaps among its streams.
+
+    It is held by the request, and by the call that came with it, until both are over.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._is_stream = False
-        caller.calls += 1
+        self._holders = 0
+
+    @property
+    def calls(self) -> int:
+        """How many calls its caller has."""
+        return self._caller.calls
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nothing holds it."""
+        return not self._holders
+
+    def is_full(self, calls_max: int) -> bool:
+        """Tell whether its caller may have no more calls."""
+        return self._caller.calls >= calls_max
+
+    def __enter__(self) -> Self:
+        """Hold it."""
+        self._holders += 1
+        if self._holders == 1:
+            self._caller.calls += 1
+        return self
 
     def become_stream(self) -> None:
         """Count the request among the streams from now on."""
@@ -126,8 +150,11 @@ class Slot:
         self._caller.streams += 1
         self._is_stream = True
 
-    def leave(self) -> None:
-        """Make room: the request is over."""
+    def __exit__(self, *_: object) -> None:
+        """Make room, if nothing else holds it."""
+        self._holders -= 1
+        if self._holders:
+            return
         if self._is_stream:
             self._caller.streams -= 1
         else:
@@ -161,11 +188,9 @@ class LimitLayer:
             await self._note(credential.principal, refusal.error)
             await answer(refusal, send)
             return
-        slot = scope["state"]["slot"] = Slot(caller)
-        try:
+        with Slot(caller) as slot:
+            scope["state"]["slot"] = slot
             await self._app(scope, receive, send)
-        finally:
-            slot.leave()
 
     def _judge(self, caller: Caller) -> Refusal | None:
         if wait_s := caller.bucket.take(self._callers.clock()):
@@ -173,13 +198,18 @@ class LimitLayer:
                 f"more than {self._settings.rate_per_s:g} requests in a second", wait_s, code="rate_limited"
             )
         if caller.calls >= self._settings.calls_max:
-            return too_many(f"{caller.calls} calls of this agent and client are running", 1, code="too_many_calls")
+            return too_many_calls(caller.calls)
         return None
 
 
 def caller_key(credential: Credential) -> CallerKey:
     """Name a caller."""
     return credential.principal.agent_id, credential.client_id
+
+
+def too_many_calls(calls: int) -> Refusal:
+    """Refuse a call beside so many of its caller."""
+    return too_many(f"{calls} calls of this agent and client are running", 1, code="too_many_calls")
 
 
 def too_many(message: str, wait_s: float, *, code: str) -> Refusal:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contextdna import CredentialRefused, StorageUnavailable
+from contextdna import CredentialRefused
 from contextdna_server.http.identity import Credential
 from contextdna_server.http.refusals import Refusal, answer
-from contextdna_server.open_calls import goes_on
+from contextdna_server.http.running_calls import draining
+from contextdna_server.open_calls import UNANSWERED_METHODS
 
 RECHECK_S: Final = 1.0
 """How often the credential of an open request is judged again."""
@@ -23,29 +24,25 @@ logger = logging.getLogger(__name__)
 class OpenRequests:
     """Every request that is being served, by its credential.
 
-    What goes on until something happens (a stream, or a call that waits) ends when the server drains; other calls may
-    finish. All are cut off when their credential is revoked or expires: the client sees its connection close, and is
-    refused when it comes again.
+    What goes on until something happens, a stream, ends when the server drains; calls may finish, and those that only
+    wait are told so (``RunningCalls``). All are cut off when their credential is revoked or expires: the client sees
+    its connection close, and is refused when it comes again.
 
     Args:
         app: What serves the requests; it may use the request in ``scope["state"]["open_request"]``.
         still_good: Judges the credential that a scope was admitted with again; raises what refuses it.
-        waiting_tools: Tools that only wait for something.
     """
 
-    def __init__(
-        self, app: ASGIApp, still_good: Callable[[Scope], Awaitable[None]], *, waiting_tools: Collection[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, still_good: Callable[[Scope], Awaitable[None]]) -> None:
         self._app = app
         self._still_good = still_good
-        self._waiting_tools = waiting_tools
         self._open: dict[Credential, set[OpenRequest]] = {}
         self._draining = False
         self._count = self._most = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and keep an eye on it."""
-        request = OpenRequest(scope, receive, send, goes_on=self._goes_on(scope))
+        request = OpenRequest(scope, receive, send, goes_on=_goes_on(scope))
         if self._draining and request.goes_on:
             request.end(_draining())
         credential = scope["state"]["credential"]
@@ -70,19 +67,12 @@ class OpenRequests:
         return most
 
     def drain(self) -> None:
-        """End what goes on until something happens, now and from now on; other calls may finish."""
+        """End streams, now and from now on; calls may finish."""
         self._draining = True
         for requests in self._open.values():
             for request in requests:
                 if request.goes_on:
                     request.end(_draining())
-
-    def _goes_on(self, scope: Scope) -> bool:
-        message = scope["state"].get("message")
-        if not isinstance(message, Mapping):
-            return bool(scope["method"] == "GET")
-        params = message.get("params")
-        return goes_on(str(message.get("method")), params if isinstance(params, Mapping) else None, self._waiting_tools)
 
     async def watch(self) -> None:
         """Judge the credentials of open requests again and again, until cancelled."""
@@ -104,11 +94,15 @@ class OpenRequests:
             logger.warning("open requests could not be judged again: %s", type(error).__name__)
 
 
+def _goes_on(scope: Scope) -> bool:
+    message = scope["state"].get("message")
+    if not isinstance(message, Mapping):
+        return bool(scope["method"] == "GET")
+    return message.get("method") in UNANSWERED_METHODS
+
+
 def _draining() -> Refusal:
-    error = StorageUnavailable(
-        "the server is about to end", code="server_draining", hint="Ask again in a moment.", retryable=True
-    )
-    return Refusal(error, 503, (("Retry-After", "1"),))
+    return Refusal(draining(), 503, (("Retry-After", "1"),))
 
 
 class OpenRequest:

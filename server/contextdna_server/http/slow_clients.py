@@ -83,7 +83,7 @@ class SlowClientLayer:
             await self._app(scope, exchange.receive, exchange.send)
         if cancel_scope.cancelled_caught:
             logger.info("a call was ended, its time is up")
-            await exchange.time_out(_timed_out(), call_time.call_id)
+            await exchange.time_out(Refusal(call_timed_out(), 504), call_time.call_id)  # RFC 9110, 15.6.5
 
 
 class _Exchange:
@@ -165,11 +165,11 @@ def _head_too_large(what: str, bytes_max: int, status: int) -> Refusal:
     return Refusal(error, status)
 
 
-def _timed_out() -> Refusal:
-    error = StorageUnavailable(
+def call_timed_out() -> StorageUnavailable:
+    """Say that a call's time is up."""
+    return StorageUnavailable(
         "the call took too long and was ended",
         code="call_timed_out",
         hint="What it was to change may be changed or not: look, then retry, with an idempotency_key.",
         retryable=True,
     )
-    return Refusal(error, 504)  # RFC 9110, 15.6.5

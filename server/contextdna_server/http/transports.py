@@ -28,7 +28,7 @@ from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
-from contextdna_server.open_calls import WAITING_TOOLS, Ending, Incoming, OpenCalls, Outgoing
+from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing
 
 MCP_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
@@ -286,7 +286,7 @@ class HttpSse:
         """Serve a client for as long as it holds its stream, which the answers to its calls come on."""
         request: OpenRequest = scope["state"]["open_request"]
         request.goes_on = False  # it ends by itself, when its calls are answered
-        calls = OpenCalls(self._grace_s, WAITING_TOOLS, Ending())
+        calls = OpenCalls(self._grace_s, (), Ending())  # those that only wait are answered, too
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_when_drained, calls, request)
             async with self._transport.connect_sse(scope, receive, send) as (received, sent):

@@ -1,0 +1,119 @@
+"""A call is bounded for as long as it runs, though its request is over: on a stream, or as its client hung up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from contextdna import Workspace
+from tests.http.asgi import until
+from tests.http.attacked import Attacked, attacked, message
+from tests.http.running import MODES, running
+from tests.http.test_cut_off_calls import HELLO
+
+pytestmark = pytest.mark.anyio
+
+INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
+
+
+def wait(call_id: int) -> bytes:
+    return message("tools/call", call_id=call_id, name="await_signal", arguments={"name": "go", "timeout_s": 60})
+
+
+async def running_count(target: Attacked, count: int) -> None:
+    await until(lambda: len(target.server.app._running_calls._waiting) == count)
+
+
+async def test_calls_on_a_stream_have_places_until_they_are_answered(tmp_path: Path) -> None:
+    async with attacked(tmp_path, calls_max=2) as target:
+        token, other = await target.token("owner"), await target.token("bob")
+        async with target.streaming(token) as (endpoint, told):
+            await target.send(token, HELLO, path=endpoint)
+            await anext(told)
+            await target.send(token, INITIALIZED, path=endpoint)
+            for number in (1, 2):
+                assert (await target.send(token, wait(number), path=endpoint)).status == 202
+                await running_count(target, number)
+            refused = await target.send(token, wait(3), path=endpoint)
+            assert (refused.status, refused.code) == (429, "too_many_calls")
+            assert not (await target.call(other, "send_signal", name="go", target_agent_ids=["owner"])).code
+            for _ in (1, 2):
+                assert '"go"' in str((await anext(told))["result"]["content"][0]["text"])
+            await running_count(target, 0)
+            assert (await target.send(token, message("ping", call_id=4), path=endpoint)).status == 202
+
+
+async def test_calls_whose_client_hung_up_have_places_while_they_run(tmp_path: Path) -> None:
+    async with attacked(tmp_path, calls_max=2) as target:
+        token = await target.token("owner")
+        session = {"mcp-session-id": (await target.send(token, HELLO)).headers["mcp-session-id"]}
+        async with anyio.create_task_group() as tasks:
+
+            async def hang(number: int) -> None:
+                await target.send(token, wait(number), headers=session)
+
+            for number in (1, 2):
+                tasks.start_soon(hang, number)
+            await running_count(target, 2)
+            tasks.cancel_scope.cancel()
+        for _ in range(3):
+            assert (await target.send(token, message("ping"), headers=session)).code == "too_many_calls"
+        other = await target.token("bob")
+        assert not (await target.call(other, "send_signal", name="go", target_agent_ids=["owner"])).code
+        await running_count(target, 0)
+        assert (await target.send(token, message("ping"), headers=session)).result == {}
+
+
+@pytest.mark.parametrize("era", ["sse", "2025"])
+async def test_the_time_of_a_call_ends_where_nobody_waits_on_its_request(
+    tmp_path: Path, era: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = anyio.Event()
+
+    async def hang(*_: Any, **__: Any) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Workspace, "get_memories", hang)
+    look = message("tools/call", call_id="l", name="get_memory", arguments={"ids": ["mem_" + "0" * 22]})
+    async with attacked(tmp_path, call_timeout_s=0.2) as target:
+        token = await target.token("owner")
+        if era == "2025":
+            session = {"mcp-session-id": (await target.send(token, HELLO)).headers["mcp-session-id"]}
+            assert (await target.send(token, look, headers=session)).code == "call_timed_out"
+        else:
+            async with target.streaming(token) as (endpoint, told):
+                await target.send(token, HELLO, path=endpoint)
+                await anext(told)
+                await target.send(token, INITIALIZED, path=endpoint)
+                assert (await target.send(token, look, path=endpoint)).status == 202
+                assert '"call_timed_out"' in (await anext(told))["result"]["content"][0]["text"]
+        with anyio.fail_after(5):
+            await ended.wait()
+
+
+@pytest.mark.parametrize("json_replies", [False, True], ids=["events", "json"])
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_call_that_waits_is_told_that_the_server_ends(tmp_path: Path, mode: str, json_replies: bool) -> None:
+    answers = []
+    async with running(tmp_path, http={"json_replies": json_replies, "drain_s": 20}) as server:
+        token = await server.token("owner")
+
+        async def ask() -> None:
+            async with server.client(token, mode) as client:
+                answers.append(await client.call_tool("await_signal", {"name": "go", "timeout_s": 60}))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await until(lambda: server.app._running_calls._waiting)
+            with anyio.fail_after(10):
+                server.stop()
+                await until(lambda: answers)
+    [answer] = answers
+    assert answer.is_error
+    assert '"server_draining"' in str(answer.content)
