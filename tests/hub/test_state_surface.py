@@ -1,14 +1,16 @@
 """Working state as a store of values and lists: every operation, the same on every database."""
 
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from contextdna import Hub, InvalidInput, LimitExceeded, Workspace
+from contextdna import Hub, InvalidInput, LimitExceeded, Workspace, open_hub
 from contextdna.domain.states import KEYS_MAX, VALUE_BYTES_MAX
 from contextdna.hub.state import State
-from tests.hub.rig import ALICE, ROOT, Clock, begin, refused
+from tests.hub.rig import ALICE, ROOT, Clock, begin, refused, settings_in
+from tests.servers.postgres import empty_database_url
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +154,38 @@ async def test_every_operation_is_audited_like_state(hub: Hub, state: State) -> 
     entries = await hub.bind(ROOT, project_id="default").query_audit(agent_id="alice")
     actions = [entry.draft.action for entry in entries if entry.draft.action.startswith("state.")]
     assert sorted(actions) == ["state.delete", "state.get", "state.get", "state.set"]
+
+
+async def every_operation(state: State, clock: Clock) -> list[Any]:
+    """Go through all operations; gives what each has answered."""
+    answers: list[Any] = [
+        await state.mset({"b": 1, "a": {"deep": [None, 1.5]}, "u": "ß"}),
+        await state.set("short", 1, ttl_s=60),
+        await state.append("list", ["x", 2, None]),
+        await state.append("list", ["y"], ttl_s=120),
+        [await state.get_range("list", *part) for part in ((0, -1), (-2, -1), (1, 2), (-9, 0), (2, 1))],
+        await state.get_length("list"),
+        await state.get("a"),
+        await state.mget(["u", "absent", "b"]),
+        await state.exists(["a", "absent", "u"]),
+        [await state.keys(pattern) for pattern in ("*", "?", "s*t", "[a]", "")],
+    ]
+    clock.advance(seconds=60)
+    answers += [await state.keys(), await state.delete(["short", "b"]), await state.mget()]
+    clock.advance(seconds=60)
+    return [*answers, await state.get_length("list"), await state.clear(), await state.clear(), await state.mget()]
+
+
+async def test_every_database_gives_the_same_answers(tmp_path: Path) -> None:
+    found = []
+    for settings in (
+        settings_in(None),
+        settings_in(tmp_path / "sqlite"),
+        settings_in(tmp_path / "server", database=empty_database_url()),
+    ):
+        clock = Clock()
+        async with open_hub(settings, clock=clock) as hub:
+            found.append(await every_operation(hub.bind(ALICE, session_id=await begin(hub, ALICE)).state, clock))
+    assert found[0] == found[1] == found[2]
+    assert found[0][4][0] == ("x", 2, None, "y")
+    assert found[0][-4:] == [0, 2, 0, ()]
