@@ -7,9 +7,10 @@ neither. A client that does not read its notifications holds up nothing but its 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 import anyio
@@ -29,13 +30,16 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from contextdna import AgentId, ContextDnaError, LimitExceeded, Principal, StorageUnavailable, Workspace
+from contextdna import ContextDnaError, LimitExceeded, Principal, StorageUnavailable, Workspace
 from contextdna_server.protocol import BindWorkspace, Handler, Request, guarded
 from contextdna_server.served_resources import ServedResources
 from contextdna_tools import unforeseen
 
 SUBSCRIPTIONS_MAX: Final = 200
-"""How many resources and streams one agent may be subscribed to at once, over all its connections to a server."""
+"""How many resources and streams one caller may be subscribed to at once, over all its connections to a server."""
+
+LOST_S: Final = 60.0
+"""How long the subscriptions of a connection without a stream are spared when its caller has no room for others."""
 
 SPACING_S: Final = 0.05
 """A resource is told of at most once in this time; what changes meanwhile is told of at its end."""
@@ -49,49 +53,108 @@ Tell = Callable[[str], Awaitable[None]]
 """Notifies a client that a resource has changed, by the URI as the client wrote it."""
 
 
-class Subscriptions:
-    """The lifetime of a running server's subscriptions, and how many each agent has.
+@dataclass(slots=True, weakref_slot=True)
+class Hearing:
+    """Whether a connection of the 2025 era has a stream to be told on, in ``scope["state"]["hearing"]`` over HTTP."""
 
-    Args:
-        tasks: Where they live.
-        held: How many each agent has, over all connections: a lifetime may be that of one connection only.
-        resources: What they are to.
-    """
-
-    def __init__(self, tasks: TaskGroup, held: Counter[AgentId], resources: ServedResources) -> None:
-        self._tasks = tasks
-        self._held = held
-        self._resources = resources
+    streams: int = 0
+    """How many are open: none or one."""
+    heard_at: float = -math.inf
+    """When there was one last, in seconds of the event loop."""
 
     @contextmanager
-    def room(self, agent_id: AgentId, places: int = 1) -> Iterator[None]:
-        """Hold places of an agent.
+    def on_stream(self) -> Iterator[None]:
+        """Count a stream for as long as it is open."""
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            self.heard_at = anyio.current_time()
+
+    def is_lost(self) -> bool:
+        """Tell whether nobody hears: no stream came again for a while, or none ever came."""
+        return not self.streams and anyio.current_time() - self.heard_at >= LOST_S
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    count: int
+    subscriber: Subscriber | None
+
+
+class Places:
+    """How many subscriptions each caller has, over all its connections; one that nobody hears makes room for others."""
+
+    def __init__(self) -> None:
+        self._taken: dict[Principal, dict[_Place, None]] = {}
+
+    @contextmanager
+    def room(self, holder: Principal, count: int = 1, subscriber: Subscriber | None = None) -> Iterator[None]:
+        """Hold places of a caller.
+
+        Args:
+            holder: The caller. One of the same agent id in other projects is another.
+            count: How many.
+            subscriber: What they are for, if that can be ended to make room.
 
         Raises:
             LimitExceeded: ``subscriptions_too_many``.
         """
-        if self._held[agent_id] + places > SUBSCRIPTIONS_MAX:
-            raise LimitExceeded(
-                f"an agent may be subscribed to {SUBSCRIPTIONS_MAX} resources at once",
-                code="subscriptions_too_many",
-                hint="Leave what you no longer need, or subscribe to a list in place of its items.",
-            )
-        self._held[agent_id] += places
+        places = self._taken.setdefault(holder, {})
         try:
-            yield
+            _make_room(places, count, subscriber)
+            place = _Place(count, subscriber)
+            places[place] = None
+            try:
+                yield
+            finally:
+                places.pop(place, None)
         finally:
-            self._held[agent_id] -= places
-            if not self._held[agent_id]:
-                del self._held[agent_id]
+            if not places and self._taken.get(holder) is places:
+                del self._taken[holder]
 
-    async def begin(self, subscriber: Subscriber, uri: str, workspace: Workspace, holder: AgentId | None) -> None:
+
+def _make_room(places: dict[_Place, None], count: int, asking: Subscriber | None) -> None:
+    """End what other connections hold that nobody hears, the oldest first, as far as it takes."""
+    for place in list(places):
+        if sum(taken.count for taken in places) + count <= SUBSCRIPTIONS_MAX:
+            return
+        holder = place.subscriber
+        if place in places and holder is not None and holder is not asking and holder.is_lost():
+            for lost in [taken for taken in places if taken.subscriber is holder]:
+                del places[lost]
+            holder.leave_all()
+    if sum(taken.count for taken in places) + count > SUBSCRIPTIONS_MAX:
+        raise LimitExceeded(
+            f"an agent may be subscribed to {SUBSCRIPTIONS_MAX} resources at once",
+            code="subscriptions_too_many",
+            hint="Leave what you no longer need, or subscribe to a list in place of its items.",
+        )
+
+
+class Subscriptions:
+    """The lifetime of a running server's subscriptions.
+
+    Args:
+        tasks: Where they live.
+        places: How many each caller has, over all connections: a lifetime may be that of one connection only.
+        resources: What they are to.
+    """
+
+    def __init__(self, tasks: TaskGroup, places: Places, resources: ServedResources) -> None:
+        self._tasks = tasks
+        self._places = places
+        self._resources = resources
+
+    async def begin(self, subscriber: Subscriber, uri: str, workspace: Workspace, holder: Principal | None) -> None:
         """Begin to tell a subscriber of a resource; from when this returns on, nothing is missed.
 
         Args:
             subscriber: Whom to tell.
             uri: The resource.
             workspace: The subscriber's rights.
-            holder: The agent whose place it takes; None where that is held already.
+            holder: The caller whose place it takes; None where that is held already.
 
         Raises:
             ContextDnaError: There is no room, or the events cannot be read.
@@ -104,11 +167,12 @@ class Subscriptions:
         subscriber: Subscriber,
         uri: str,
         workspace: Workspace,
-        holder: AgentId | None,
+        holder: Principal | None,
         *,
         task_status: TaskStatus[None],
     ) -> None:
-        with self.room(holder) if holder else nullcontext(), subscriber.reached(uri) as ready:
+        room = self._places.room(holder, subscriber=subscriber) if holder else nullcontext()
+        with room, subscriber.reached(uri) as ready:
 
             def begun() -> None:
                 ready()
@@ -120,8 +184,9 @@ class Subscriptions:
 class Subscriber:
     """One connection of the 2025 era, or one stream of 2026-07-28: whom to tell, and of what."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, hearing: Hearing | None = None) -> None:
         self.tell = tell
+        self._hearing = hearing
         self.failed = anyio.Event()
         """Set when a resource can no longer be told of."""
         self._scopes: dict[str, anyio.CancelScope] = {}
@@ -156,6 +221,10 @@ class Subscriber:
         """Stop telling of a resource; nothing happens where there is nothing to stop."""
         if scope := self._scopes.pop(uri, None):
             scope.cancel()
+
+    def is_lost(self) -> bool:
+        """Tell whether nobody hears what it tells."""
+        return self._hearing is not None and self._hearing.is_lost()
 
     def leave_all(self) -> None:
         """Stop telling of anything."""
@@ -215,10 +284,10 @@ def subscription_handlers(
         identity: Gives the verified caller of the request at hand.
     """
 
-    held: Counter[AgentId] = Counter()
+    places = Places()
 
     def subscriptions(ctx: Request) -> Subscriptions:
-        return Subscriptions(ctx.lifespan_context, held, resources)
+        return Subscriptions(ctx.lifespan_context, places, resources)
 
     async def admitted(ctx: Request, uri: str) -> Workspace:
         workspace = workspace_for(ctx, resources.project_of(uri))
@@ -227,7 +296,7 @@ def subscription_handlers(
 
     async def subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
         workspace = await admitted(ctx, params.uri)
-        await subscriptions(ctx).begin(_of_connection(ctx), params.uri, workspace, identity().agent_id)
+        await subscriptions(ctx).begin(_of_connection(ctx), params.uri, workspace, identity())
         return EmptyResult()
 
     async def unsubscribe(ctx: Request, params: UnsubscribeRequestParams) -> EmptyResult:
@@ -237,7 +306,7 @@ def subscription_handlers(
 
     async def listen(ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         uris = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
-        with subscriptions(ctx).room(identity().agent_id, len(uris) + 1):
+        with places.room(identity(), len(uris) + 1):
             workspaces = {uri: await admitted(ctx, uri) for uri in uris}
             await _serve_stream(ctx, workspaces, subscriptions(ctx))
         return SubscriptionsListenResult(_meta=_stamp(ctx))
@@ -253,10 +322,18 @@ def _of_connection(ctx: Request) -> Subscriber:
     """Give the subscriber that a 2025-era connection is; it leaves everything when the connection closes."""
     connection: Connection = ctx.session._connection  # the SDK gives handlers no other way to its end
     if _STATE_KEY not in connection.state:
-        subscriber = connection.state[_STATE_KEY] = Subscriber(connection.send_resource_updated)
+        subscriber = connection.state[_STATE_KEY] = Subscriber(connection.send_resource_updated, _hearing_of(ctx))
         connection.exit_stack.callback(subscriber.leave_all)
     known: Subscriber = connection.state[_STATE_KEY]
     return known
+
+
+def _hearing_of(ctx: Request) -> Hearing | None:
+    """Tell how a connection is heard; None for one that is its stream itself."""
+    if ctx.request is None:
+        return None
+    hearing: Hearing | None = ctx.request.scope["state"].get("hearing")
+    return hearing
 
 
 async def _serve_stream(ctx: Request, workspaces: dict[str, Workspace], subscriptions: Subscriptions) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, Final
 from urllib.parse import parse_qs
+from weakref import WeakValueDictionary
 
 import anyio
 from mcp.server.lowlevel import Server
@@ -29,6 +30,7 @@ from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing
+from contextdna_server.subscriptions import Hearing
 
 MCP_PATH: Final = "/mcp"
 SSE_PATH: Final = "/sse"
@@ -86,6 +88,7 @@ class StreamableHttp:
         self._idle_s = idle_s
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._running: set[tuple[str, str]] = set()
+        self._hearing: WeakValueDictionary[str, Hearing] = WeakValueDictionary()
 
     def most(self) -> int:
         """Give how many connections were kept here at the same time since this was asked last."""
@@ -187,11 +190,14 @@ class StreamableHttp:
         body = await _body_of(receive) if scope["method"] == "POST" else b""
         if scope["method"] == "DELETE":
             self._note_deleted(session.connection)  # at once: the SDK fails where a call comes while it ends
+        hearing = self._hearing.setdefault(session.connection, Hearing())
         inner = with_header(scope, SESSION_HEADER, session.connection)
+        inner["state"] = {**scope["state"], "hearing": hearing}
         named = self._naming(scope, send_unless_gone)
         self._held.begin(session.connection)
         try:
-            await self._connected.handle_request(inner, _replayed(body, receive), named)
+            with hearing.on_stream() if scope["method"] == "GET" else nullcontext():
+                await self._connected.handle_request(inner, _replayed(body, receive), named)
         finally:
             over = self._held.finish(session.connection)
             if over:
