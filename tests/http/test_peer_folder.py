@@ -95,3 +95,27 @@ def test_a_folder_is_closed_to_others_and_a_link_is_none(tmp_path: Path, monkeyp
     be_someone_else(monkeypatch)
     with pytest.raises(SettingsInvalid):
         make_private(folder)
+
+
+async def test_a_call_whose_server_ends_in_the_middle_is_told_so(tmp_path: Path) -> None:
+    json = {"content-type": "application/json"}
+    async with running(tmp_path) as first:
+        token = await first.token("a")
+        async with first.http(token) as http:
+            opened = await http.post("/mcp", content=HELLO, headers=json)
+    headers = {"mcp-session-id": opened.headers["mcp-session-id"], **json}
+    path = socket_path(tmp_path / "run", first.app.server_name)
+
+    async def end(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+
+    async with running(tmp_path) as second, second.http(token) as http, anyio.create_task_group() as tasks:
+        async with await anyio.create_unix_listener(path) as listener:
+            tasks.start_soon(listener.serve, end)
+            lost = await http.post("/mcp", content=message("tools/list", call_id="c"), headers=headers)
+            tasks.cancel_scope.cancel()
+        path.unlink()
+    said = lost.json()
+    assert (lost.status_code, said["id"], said["error"]["data"]["code"]) == (503, "c", "server_lost")
+    assert said["error"]["data"]["retryable"]

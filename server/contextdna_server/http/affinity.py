@@ -81,6 +81,10 @@ class PeerGone(Exception):
     """The server that a connection belongs to does not answer."""
 
 
+class PeerLost(Exception):
+    """The server that a connection belongs to ended before it answered; what it did is not known."""
+
+
 class Peers:
     """The other servers of the installation on this machine, reached by sockets in its data folder.
 
@@ -106,6 +110,7 @@ class Peers:
 
         Raises:
             PeerGone: The server does not answer, or its socket may be another user's; nothing was sent.
+            PeerLost: It ended before it answered.
         """
         import httpx2
 
@@ -125,6 +130,8 @@ class Peers:
             self._clients.pop(server, None)
             await client.aclose()
             raise PeerGone(server) from error
+        except httpx2.TransportError as error:
+            raise PeerLost(server) from error
         try:
             await send(_start_of(response))
             async for chunk in response.aiter_raw():

@@ -16,11 +16,12 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import Message, Receive, Scope, Send
 
-from contextdna import InvalidInput, NotFound
+from contextdna import InvalidInput, NotFound, StorageUnavailable
 from contextdna_server.http.affinity import (
     FORWARDED_HEADER,
     SESSION_HEADER,
     PeerGone,
+    PeerLost,
     Peers,
     TransportSession,
     TransportSessions,
@@ -356,6 +357,16 @@ def _unknown_session() -> Refusal:
     return Refusal(error, 404)
 
 
+def _lost_server() -> Refusal:
+    error = StorageUnavailable(
+        "the server of this connection ended before it answered",
+        code="server_lost",
+        hint="What it was to change may be changed or not: look, then retry, with an idempotency_key.",
+        retryable=True,
+    )
+    return Refusal(error, 503, (("Retry-After", "1"),))
+
+
 def _id_in(scope: Scope) -> int | str | None:
     """Give the id of a call; None for anything else."""
     message = scope["state"].get("message")
@@ -369,12 +380,13 @@ def _names_stream(scope: Scope) -> bool:
 
 
 async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, send: Send, *, body: bytes) -> None:
-    """Hand a request on, until its client leaves.
+    """Hand a request on, until its client leaves. Where its server ends meanwhile, the client is told so.
 
     Raises:
         PeerGone: The server does not answer; nothing was sent.
     """
     gone: PeerGone | None = None
+    lost = False
 
     async def watch(scope: anyio.CancelScope) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -387,9 +399,13 @@ async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, s
             await peers.forward(server, scope, send, body=body)
         except PeerGone as error:  # raised below, not wrapped into the task group's
             gone = error
+        except PeerLost:
+            lost = True
         tasks.cancel_scope.cancel()
     if gone is not None:
         raise gone
+    if lost:
+        await answer(_lost_server(), send, call_id=_id_in(scope))
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:
