@@ -339,9 +339,7 @@ class TestRecovery:
         begun = await acting.resume_session()
         assert (begun.handle, begun.task, begun.progress) == (handle, "count the stars", "half of the sky")
         assert begun.session.thoughts == 7
-        assert [(entry.key, entry.value) for entry in await acting.state.mget()] == [
-            ("counted", {"stars": 4711})
-        ]
+        assert [(entry.key, entry.value) for entry in await acting.state.mget()] == [("counted", {"stars": 4711})]
         turns = await acting.read_conversation(public(handle))
         assert [turn.content for turn in turns] == ["how many?", "I am counting"]
         await acting.log_turns([TurnDraft("assistant", "4712")])

@@ -166,7 +166,7 @@ class Vault:
         return len(stale)
 
     def seal_text(self, text: str, purpose: str) -> str:
-        """Encrypt a short text under the master key, so that any process of the installation, and nobody else, opens it.
+        """Encrypt a short text under the master key, so that any process of the installation and nobody else opens it.
 
         Args:
             text: What to seal.
