@@ -7,8 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp.shared import jsonrpc_dispatcher
 
 from contextdna import Workspace
+from contextdna_server.commands.serve import TALKATIVE
 from tests.http.asgi import until
 from tests.http.attacked import Attacked, attacked, message
 from tests.http.running import MODES, running
@@ -117,3 +119,33 @@ async def test_a_call_that_waits_is_told_that_the_server_ends(tmp_path: Path, mo
     [answer] = answers
     assert answer.is_error
     assert '"server_draining"' in str(answer.content)
+
+
+async def test_the_id_of_a_call_that_is_never_answered_is_not_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ids are the clients' own texts; the SDK repeats one where it gives up to answer."""
+    begun = anyio.Event()
+
+    async def hang(*_: Any, **__: Any) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    caplog.set_level("DEBUG")
+    for name, least in TALKATIVE.items():  # as the product sets them
+        caplog.set_level(least, logger=name)
+    monkeypatch.setattr(Workspace, "get_memories", hang)
+    monkeypatch.setattr(jsonrpc_dispatcher, "_SHUTDOWN_WRITE_TIMEOUT", 0.05)
+    said = {"name": "get_memory", "arguments": {"ids": ["mem_" + "0" * 22]}}
+    async with attacked(tmp_path) as target:
+        token = await target.token("owner")
+        session = {"mcp-session-id": (await target.send(token, HELLO)).headers["mcp-session-id"]}
+        async with anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                await target.send(token, message("tools/call", call_id="the code is 0451", **said), headers=session)
+
+            tasks.start_soon(ask)
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+    assert "0451" not in caplog.text

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TALKATIVE: Final = {
     "mcp": "INFO",
+    "mcp.shared.jsonrpc_dispatcher": "ERROR",  # its one warning repeats the id of a call, any text of the client's
     "aiosqlite": "INFO",
     "sse_starlette": "INFO",
     "httpx2": "WARNING",
