@@ -117,15 +117,15 @@ class Places:
 
 def _make_room(places: dict[_Place, None], count: int, asking: Subscriber | None) -> None:
     """End what other connections hold that nobody hears, the oldest first, as far as it takes."""
-    for place in list(places):
-        if sum(taken.count for taken in places) + count <= SUBSCRIPTIONS_MAX:
-            return
-        holder = place.subscriber
-        if place in places and holder is not None and holder is not asking and holder.is_lost():
-            for lost in [taken for taken in places if taken.subscriber is holder]:
-                del places[lost]
-            holder.leave_all()
-    if sum(taken.count for taken in places) + count > SUBSCRIPTIONS_MAX:
+    over = sum(place.count for place in places) + count - SUBSCRIPTIONS_MAX
+    others = dict.fromkeys(place.subscriber for place in places if place.subscriber is not asking) if over > 0 else {}
+    for other in others:
+        if over > 0 and other is not None and other.is_lost():
+            for place in [taken for taken in places if taken.subscriber is other]:
+                del places[place]
+                over -= place.count
+            other.leave_all()
+    if over > 0:
         raise LimitExceeded(
             f"an agent may be subscribed to {SUBSCRIPTIONS_MAX} resources at once",
             code="subscriptions_too_many",
