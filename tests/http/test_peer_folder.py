@@ -117,5 +117,5 @@ async def test_a_call_whose_server_ends_in_the_middle_is_told_so(tmp_path: Path)
             tasks.cancel_scope.cancel()
         path.unlink()
     said = lost.json()
-    assert (lost.status_code, said["id"], said["error"]["data"]["code"]) == (503, "c", "server_lost")
+    assert (lost.status_code, said["id"], said["error"]["data"]["code"]) == (503, "c", "peer_lost")
     assert said["error"]["data"]["retryable"]

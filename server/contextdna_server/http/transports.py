@@ -360,7 +360,7 @@ def _unknown_session() -> Refusal:
 def _lost_server() -> Refusal:
     error = StorageUnavailable(
         "the server of this connection ended before it answered",
-        code="server_lost",
+        code="peer_lost",
         hint="What it was to change may be changed or not: look, then retry, with an idempotency_key.",
         retryable=True,
     )
