@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 async def contents(memory: Memory, *types: str) -> list[tuple[str, str]]:
     """Give what is stored of some types, as (type, content)."""
-    found = await memory.retrieve(types=types, limit=100)
+    found = await memory.retrieve(types=types, limit=100, max_tokens=8000)
     return sorted((hit.type, hit.content) for hit in found.hits)
 
 

@@ -18,7 +18,7 @@ from contextdna.values.search import Detail, Hit
 
 ANSWER_TOKENS_MIN: Final = 200
 """Least budget of an answer: a hit and some words of it fit, so that every page shows something."""
-_ANSWER_OVERHEAD_TOKENS: Final = 70  # what stands around all hits, the cursor most of all
+_ANSWER_OVERHEAD_TOKENS: Final = 80  # what stands around all hits, the cursor most of all
 _HIT_OVERHEAD_TOKENS: Final = 74
 """What stands around each content beside what is counted.
 
