@@ -149,3 +149,26 @@ async def test_the_id_of_a_call_that_is_never_answered_is_not_logged(
             await begun.wait()
             tasks.cancel_scope.cancel()
     assert "0451" not in caplog.text
+
+
+async def test_a_call_that_waits_at_another_server_is_told_that_the_one_before_it_ends(tmp_path: Path) -> None:
+    """It waits where its connection is, and its client at the server that it asked."""
+    answers = []
+    json = {"content-type": "application/json"}
+    async with (
+        running(tmp_path) as first,
+        running(tmp_path, http={"drain_s": 20}) as second,
+        first.http(await first.token("owner")) as http,
+        anyio.create_task_group() as tasks,
+    ):
+        opened = await http.post("/mcp", content=HELLO, headers=json)
+        session = {**json, "mcp-session-id": opened.headers["mcp-session-id"]}
+
+        async def ask() -> None:
+            answers.append(await http.post(f"{second.url}/mcp", content=wait(1), headers=session))
+
+        tasks.start_soon(ask)
+        await until(lambda: first.app._running_calls._waiting)
+        second.stop()
+        await until(lambda: answers)
+    assert "server_draining" in answers[0].text

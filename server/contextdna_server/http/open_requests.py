@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contextdna import CredentialRefused
 from contextdna_server.http.identity import Credential
-from contextdna_server.http.refusals import Refusal, answer
+from contextdna_server.http.refusals import Refusal, answer, is_events
 from contextdna_server.http.running_calls import draining
 from contextdna_server.open_calls import UNANSWERED_METHODS
 
@@ -112,13 +112,15 @@ class OpenRequest:
         self.scope = scope
         self.goes_on = goes_on
         """Whether it goes on until something happens, or the server ends."""
+        self.call_id: int | str | None = None
+        """The call that is to be answered with what ends it, though its answer has begun as a stream."""
         self.cut = anyio.CancelScope()
         self._ended = False
         self._receiving: set[anyio.CancelScope] = set()
         self._refusal: Refusal | None = None
         self._receive = receive
         self._send = send
-        self._begun = self._complete = False
+        self._begun = self._complete = self._is_events = False
 
     def end(self, refusal: Refusal | None = None) -> None:
         """Tell what serves it that the client has left; ``refusal`` is the answer where none has begun."""
@@ -140,7 +142,8 @@ class OpenRequest:
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
-        self._begun = self._begun or message["type"] == "http.response.start"
+        if message["type"] == "http.response.start":
+            self._begun, self._is_events = True, is_events(message)
         self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
 
@@ -152,6 +155,11 @@ class OpenRequest:
         if self._complete:
             return
         if self._begun:
-            await self._send({"type": "http.response.body", "body": b""})
+            await self._send({"type": "http.response.body", "body": self._last_event()})
         elif self._ended and self._refusal is not None:
             await answer(self._refusal, self._send)
+
+    def _last_event(self) -> bytes:
+        if self._refusal is None or self.call_id is None or not self._is_events:
+            return b""
+        return self._refusal.event(self.call_id)

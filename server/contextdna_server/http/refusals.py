@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_types import INVALID_REQUEST
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from contextdna import ContextDnaError, Principal
 
@@ -43,6 +43,16 @@ class Refusal:
     def body(self, call_id: int | str | None = None) -> bytes:
         """Give the same as JSON."""
         return json.dumps(self.document(call_id), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def event(self, call_id: int | str) -> bytes:
+        """Give the same as an event, for an answer that has begun as a stream."""
+        return b"event: message\r\ndata: " + self.body(call_id) + b"\r\n\r\n"
+
+
+def is_events(start: Message) -> bool:
+    """Tell whether the answer that begins so is a stream of events."""
+    headers = start.get("headers", ())
+    return any(name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
 async def answer(refusal: Refusal, send: Send, *, call_id: int | str | None = None) -> None:

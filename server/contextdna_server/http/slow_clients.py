@@ -6,7 +6,6 @@ do not read.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contextdna import InvalidInput, LimitExceeded, StorageUnavailable
 from contextdna_server.http.headers import header_values
-from contextdna_server.http.refusals import Refusal, answer
+from contextdna_server.http.refusals import Refusal, answer, is_events
 from contextdna_server.settings import HttpSection
 
 HEAD_BYTES_MAX: Final = 32 * 1024
@@ -124,7 +123,7 @@ class _Exchange:
             with anyio.move_on_after(0):  # what has come already
                 await self.receive()
         headers = list(start.get("headers", ()))
-        self._is_events = any(value.startswith(b"text/event-stream") for _, value in headers)
+        self._is_events = is_events(start)
         if self._has_rest:
             headers = [header for header in headers if header[0].lower() != b"connection"]
             headers.append((b"connection", b"close"))
@@ -141,9 +140,8 @@ class _Exchange:
         if not self._begun:
             await answer(refusal, self.send, call_id=call_id)
         elif self._is_events and not self._complete:
-            body = json.dumps(refusal.document(call_id), separators=(",", ":"))
-            event = f"event: message\r\ndata: {body}\r\n\r\n" if call_id is not None else ""
-            await self.send({"type": "http.response.body", "body": event.encode()})
+            event = refusal.event(call_id) if call_id is not None else b""
+            await self.send({"type": "http.response.body", "body": event})
 
 
 def _judge_head(scope: Scope) -> Refusal | None:

@@ -30,7 +30,7 @@ from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
-from contextdna_server.open_calls import Ending, Incoming, OpenCalls, Outgoing
+from contextdna_server.open_calls import WAITING_TOOLS, Ending, Incoming, OpenCalls, Outgoing, goes_on
 from contextdna_server.subscriptions import Hearing
 
 MCP_PATH: Final = "/mcp"
@@ -218,6 +218,9 @@ class StreamableHttp:
 
     async def _serve_there(self, session: TransportSession, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request to its connection's server; where that is gone, serve it by itself."""
+        request: OpenRequest = scope["state"]["open_request"]
+        if _waits(scope):  # nothing else here knows of its call
+            request.goes_on, request.call_id = True, _id_in(scope)
         body = await _body_of(receive) if scope["method"] == "POST" else b""
         try:
             await forwarded(self._peers, session.server, scope, receive, send, body=body)
@@ -371,6 +374,12 @@ def _id_in(scope: Scope) -> int | str | None:
     """Give the id of a call; None for anything else."""
     message = scope["state"].get("message")
     return message.get("id") if isinstance(message, dict) and "method" in message else None
+
+
+def _waits(scope: Scope) -> bool:
+    """Tell whether a request is a call that lasts until something happens."""
+    message = scope["state"].get("message")
+    return isinstance(message, dict) and goes_on(str(message.get("method")), message.get("params"), WAITING_TOOLS)
 
 
 def _names_stream(scope: Scope) -> bool:
