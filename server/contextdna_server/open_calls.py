@@ -38,7 +38,7 @@ class OpenCalls:
 
     Args:
         grace_s: How long they may go on at the end, in seconds.
-        waiting_tools: Tools that only wait for something: their calls get no grace.
+        waiting_tools: Tools that only wait for something: their calls get no grace, but where they are told of the end.
         ending: How far the end has come.
     """
 
@@ -47,6 +47,7 @@ class OpenCalls:
         self._grace_s = grace_s
         self._waiting_tools = waiting_tools
         self._ids: set[str] = set()  # text, as a cancellation may name 7 as "7"
+        self._waiting: set[str] = set()
         self._finishing = False
         self._all_answered = anyio.Event()
 
@@ -58,8 +59,10 @@ class OpenCalls:
         """Count a message's call, or one less where it is cancelled."""
         match item:
             case SessionMessage(message=JSONRPCRequest(method=method, params=params) as request):
-                if not goes_on(method, params, self._waiting_tools):
+                if method not in UNANSWERED_METHODS:
                     self.opened(request.id)
+                    if goes_on(method, params, self._waiting_tools):
+                        self._waiting.add(str(request.id))
             case SessionMessage(message=JSONRPCNotification(method="notifications/cancelled", params=params)):
                 self._close(str((params or {}).get("requestId")))
             case _:
@@ -72,12 +75,19 @@ class OpenCalls:
 
     def _close(self, call_id: str) -> None:
         self._ids.discard(call_id)
+        self._waiting.discard(call_id)
         if self._finishing and not self._ids:
             self._all_answered.set()
 
-    async def finish(self) -> None:
-        """Wait until every call is answered, the grace is over, or the end hurries."""
+    async def finish(self, *, are_told: bool = False) -> None:
+        """Wait until every call is answered, the grace is over, or the end hurries.
+
+        Args:
+            are_told: Whether calls that only wait are told of the end, and so will be answered.
+        """
         self._ending.stopping = self._finishing = True
+        if not are_told:
+            self._ids -= self._waiting
         if not self._ids:
             return
         logger.info("the connection ends: %d calls have %.1f s to finish", len(self._ids), self._grace_s)

@@ -48,6 +48,18 @@ async def test_calls_on_a_stream_have_places_until_they_are_answered(tmp_path: P
             assert (await target.send(token, message("ping", call_id=4), path=endpoint)).status == 202
 
 
+async def test_calls_that_wait_end_with_their_stream(tmp_path: Path) -> None:
+    async with attacked(tmp_path, calls_max=2, drain_s=60) as target:
+        token = await target.token("owner")
+        async with target.streaming(token) as (endpoint, told):
+            await target.send(token, HELLO, path=endpoint)
+            await anext(told)
+            await target.send(token, INITIALIZED, path=endpoint)
+            await target.send(token, wait(1), path=endpoint)
+            await running_count(target, 1)
+        await running_count(target, 0)
+
+
 async def test_calls_whose_client_hung_up_have_places_while_they_run(tmp_path: Path) -> None:
     async with attacked(tmp_path, calls_max=2) as target:
         token = await target.token("owner")

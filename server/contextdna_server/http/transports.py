@@ -296,7 +296,7 @@ class HttpSse:
         """Serve a client for as long as it holds its stream, which the answers to its calls come on."""
         request: OpenRequest = scope["state"]["open_request"]
         request.goes_on = False  # it ends by itself, when its calls are answered
-        calls = OpenCalls(self._grace_s, (), Ending())  # those that only wait are answered, too
+        calls = OpenCalls(self._grace_s, WAITING_TOOLS, Ending())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_when_drained, calls, request)
             async with self._transport.connect_sse(scope, receive, send) as (received, sent):
@@ -310,7 +310,7 @@ class HttpSse:
 
     async def _end_when_drained(self, calls: OpenCalls, request: OpenRequest) -> None:
         await self._draining.wait()
-        await calls.finish()
+        await calls.finish(are_told=True)
         request.end()
 
     async def serve_message(self, scope: Scope, receive: Receive, send: Send) -> None:
