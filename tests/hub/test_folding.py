@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from contextdna import ContextQuery, Detail, Hub, MemoryDraft, OnDuplicate
-from tests.hub.rig import ALICE, Clock, remember
+from tests.hub.rig import ALICE, BOB, Clock, remember
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +28,10 @@ STATEMENT = "the deployment window of the billing service opens at noon"
         (f"die Sicherung lief, {BACKUP}", f"die Sicherung lief nie, {BACKUP}"),
         (f"is {BACKUP}?", f"is {BACKUP}."),
         (f"{'filler ' * 700} ends well", f"{'filler ' * 700} ends badly"),
+        (f"it takes 10⁵ requests, {BACKUP}", f"it takes 105 requests, {BACKUP}"),
+        (f"the password is Abc9, {BACKUP}", f"the password is abc9, {BACKUP}"),
+        (f"ask US builds, {BACKUP}", f"ask us builds, {BACKUP}"),
+        (f"the balance is (5), {BACKUP}", f"the balance is 5, {BACKUP}"),
     ],
 )
 async def test_statements_that_differ_are_both_shown(hub: Hub, first: str, second: str) -> None:
@@ -41,7 +45,7 @@ async def test_statements_that_differ_are_both_shown(hub: Hub, first: str, secon
     "second",
     [
         STATEMENT + ".",
-        STATEMENT.upper(),
+        STATEMENT.capitalize(),
         f'  "{STATEMENT.replace("billing service", "`billing` (service)")}"  ',
         STATEMENT.replace(" ", "\n"),
     ],
@@ -53,9 +57,23 @@ async def test_the_same_words_in_the_same_order_fold(hub: Hub, second: str) -> N
     assert {hit.record.id, *hit.same_ids} == stored
 
 
+@pytest.mark.parametrize("detail", list(Detail))
+async def test_nobody_stands_in_for_another(hub: Hub, detail: Detail) -> None:
+    stored = {await remember(hub.bind(ALICE), STATEMENT), await remember(hub.bind(BOB), STATEMENT + ".")}
+    hits = (await hub.bind(ALICE).retrieve_context(ContextQuery(detail=detail))).hits
+    assert {hit.record.id for hit in hits} == stored
+
+
+async def test_a_decision_does_not_vanish_behind_an_observation(hub: Hub) -> None:
+    alice = hub.bind(ALICE)
+    await alice.store_memories([MemoryDraft(STATEMENT, memory_type="decision")])
+    await alice.store_memories([MemoryDraft(STATEMENT, memory_type="fact")], on_duplicate=OnDuplicate.NEW)
+    assert len((await alice.retrieve_context(ContextQuery())).hits) == 2
+
+
 async def test_long_texts_fold_where_they_are_the_same_to_the_end(hub: Hub) -> None:
     alice = hub.bind(ALICE)
-    for end in (".", "!"):
+    for end in (".", ";"):
         await remember(alice, f"{'filler ' * 700} ends well{end}")
     [hit] = (await alice.retrieve_context(ContextQuery(max_tokens=5000))).hits
     assert len(hit.same_ids) == 1

@@ -1,5 +1,6 @@
 """An answer put together: ranked records opened, near-duplicates folded, cut to a token budget, with their reasons."""
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,9 +12,9 @@ from contextdna.domain.readable import one_line, readable
 from contextdna.domain.reasons import Reasons
 from contextdna.domain.tokens import estimate_tokens, normalised
 from contextdna.errors import IntegrityFault
-from contextdna.values.ids import RecordId
+from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.level import Level
-from contextdna.values.record import VisibleRecord
+from contextdna.values.record import Kind, VisibleRecord
 from contextdna.values.search import Detail, Hit
 
 ANSWER_TOKENS_MIN: Final = 200
@@ -41,9 +42,10 @@ _CUT: Final = " …"
 _SAME_NAMED_MAX: Final = 8  # of those that a hit stands for; a filter by tag or time finds the others
 _ALIKE_BYTES_MIN: Final = 16  # what is shorter is hardly a statement: "yes", said twice, answers two questions
 _ALIKE_CHARS_FIRST: Final = 2_000  # texts that begin alike are compared whole
+_STOPS: Final = ".,;:\u2026\u3002"
 _OPENING: Final = "\"'`([\u201c\u2018\u201e\u00ab"
-_CLOSING: Final = ".,;:!\u2026\u3002\"'`)]\u201d\u2019\u201c\u00bb"
-"""Signs at the edges of words that change nothing. Others may: "-5", "C++", "ready?"."""
+_CLOSING: Final = f"{_STOPS}\"'`)]\u201d\u2019\u201c\u00bb"
+"""Signs around words that change nothing. Around anything else they may: "(5)", "-5", "C++", "ready?"."""
 _SPACES_AND_SIGNS: Final = bytes(code for code in range(0x80) if not chr(code).isalnum())
 _SMALL: Final = bytes(range(256)).lower()
 
@@ -111,12 +113,12 @@ class _Answer:
         self._op = op
         self._share = max_tokens // _SHARES
         self._compact = compact
-        self._places: dict[tuple[Level, bytes], list[int]] = {}
+        self._places: dict[tuple[Level, AgentId, Kind, str, bytes], list[int]] = {}
 
     def take(self, hit: Hit) -> bool:
         """Show a hit, or fold it into one that says the same; False where there is no room for it."""
-        begins = _begins(hit.content)
-        places = self._places.setdefault((hit.record.level, begins), [])
+        begins, record = _begins(hit.content), hit.record
+        places = self._places.setdefault((record.level, record.owner_id, record.kind, record.type, begins), [])
         if places and len(begins) >= _ALIKE_BYTES_MIN:
             compared = _compared(hit.content)
             for place in places:
@@ -145,6 +147,7 @@ class _Answer:
         if room < 0:
             return False
         new, other = old, hit
+        hit = replace(hit, score=old.hit.score, why=old.whole.why)  # those of the place that it takes
         if hit.record.created_at > old.hit.record.created_at:
             room += old.overhead + old.tokens
             fitted = self._line(hit, room) if self._compact else self._content(hit, room)
@@ -189,6 +192,9 @@ class _Answer:
         overhead = _LINE_OVERHEAD_TOKENS + _FIELD_TOKENS * clipped + _around((hit.record.owner_id, hit.record.type))
         if self.shown and overhead + tokens > room:
             return None
+        if overhead + tokens > room:  # something must be shown
+            line, tokens = _clip(self._op, line, max(room - overhead, 1))
+            clipped = True
         return _Shown(replace(hit, content=line, clipped=clipped, tags=(), why=()), hit, tokens, overhead)
 
 
@@ -213,11 +219,19 @@ def _begins(text: str) -> bytes:
 
 
 def _compared(text: str) -> str:
-    """Give a text as it is compared: its words in their order, without case and without signs that change nothing.
+    """Give a text as it is compared: its words in their order, without stops, and without what changes no word.
 
     Nothing else is left out: a number, a "not" or another order makes it another statement.
     """
-    return " ".join([word.lstrip(_OPENING).rstrip(_CLOSING) or word for word in normalised(text).split()])
+    return " ".join(map(_plain_word, unicodedata.normalize("NFC", text).split()))
+
+
+def _plain_word(word: str) -> str:
+    """Give a word without brackets and quotes, its first letter small; anything else, such as "10⁵", as it is."""
+    bare = word.lstrip(_OPENING).rstrip(_CLOSING)
+    if bare.isalpha() and bare[1:] == bare[1:].lower():
+        return bare.lower()
+    return word.rstrip(_STOPS) or word
 
 
 def _opened(
