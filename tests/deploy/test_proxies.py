@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,9 @@ from tests.deploy.rig import (
     is_there,
 )
 from tests.server.test_subscriptions import told_of
+
+if not os.environ.get("CONTEXTDNA_TEST_PROXIES"):
+    pytest.skip("PROXIES ARE TESTED ON DEMAND: set CONTEXTDNA_TEST_PROXIES; half a minute", allow_module_level=True)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")]
 

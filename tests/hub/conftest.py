@@ -17,7 +17,7 @@ def clock() -> Clock:
     return Clock()
 
 
-ON_A_SERVER: Final = ("test_audit", "test_grants", "test_memories")
+ON_A_SERVER: Final = ("test_grants", "test_memories")
 """Modules that are run on PostgreSQL, too. With ``CONTEXTDNA_TEST_EVERYWHERE`` set all are, their artifacts in S3; that
 takes minutes."""
 
