@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address, without brackets, is this machine's own."""
+    """Tell whether a host name or address is this machine's own: nothing else reaches what is bound to it."""
     if host.lower() == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 

@@ -15,13 +15,14 @@ from mcp.server.lowlevel import Server
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextdna import ContextDnaError, Hub, IntegrityFault, InvalidInput, NotFound, Principal, SettingsInvalid
+from contextdna_server.endpoints import is_loopback
 from contextdna_server.http.affinity import Peers, TransportSessions, new_server_name
 from contextdna_server.http.authentication import AuthenticationLayer
 from contextdna_server.http.bodies import BodyLayer
 from contextdna_server.http.boundary import BoundaryLayer
 from contextdna_server.http.challenges import Challenges
 from contextdna_server.http.failures import FailureLayer
-from contextdna_server.http.hosts import HostLayer, check_hosts, is_loopback
+from contextdna_server.http.hosts import HostLayer, check_hosts
 from contextdna_server.http.identity import Authenticator, current_credential
 from contextdna_server.http.limits import Callers, LimitLayer
 from contextdna_server.http.metadata import MetadataLayer

@@ -83,7 +83,7 @@ class BodyLayer:
             scope.setdefault("state", {})["message"] = read_message(body)
         except MessageRefused as refused:
             raise _Refused(Refusal(refused.error, 400, rpc_code=refused.rpc_code), refused.call_id) from None
-        return _replayed(body, receive)
+        return replayed(body, receive)
 
     async def _read(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -133,7 +133,7 @@ def _begun_id(body: bytearray) -> int | str | None:
     return call_id_in(body[:HEAD_BYTES].decode("utf-8", "replace"))
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
+def replayed(body: bytes, receive: Receive) -> Receive:
     """Give the body once, and then what comes after it: the end of the connection."""
     given = False
 

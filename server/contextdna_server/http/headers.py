@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.types import Scope
 
 
@@ -12,3 +14,13 @@ def header_values(scope: Scope, name: bytes) -> list[str]:
         name: Its name in lower case.
     """
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """Give the first value of a header; None without one."""
+    return first_header(scope["headers"], name)
+
+
+def first_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """Give the first value of a header of an answer, whose names may be in any case; None without one."""
+    return next((value.decode("latin-1") for known, value in headers if known.lower() == name), None)

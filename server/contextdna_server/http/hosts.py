@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contextdna import AccessDenied, ContextDnaError, SettingsInvalid
+from contextdna_server.endpoints import is_loopback
 from contextdna_server.http.headers import header_values
 from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.settings import HttpSection
@@ -91,16 +91,6 @@ def check_hosts(settings: HttpSection, bound_host: str) -> Allowed:
             hint="Set http.public_url, or http.allowed_hosts to the names and addresses that clients use.",
         )
     return Allowed(frozenset(hosts), frozenset(origins))
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches what is bound to a host."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 class HostLayer:

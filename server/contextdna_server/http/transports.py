@@ -26,6 +26,8 @@ from contextdna_server.http.affinity import (
     TransportSession,
     TransportSessions,
 )
+from contextdna_server.http.bodies import replayed
+from contextdna_server.http.headers import first_header, header_of
 from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
@@ -141,7 +143,7 @@ class StreamableHttp:
         async def send_noted(message: Message) -> None:
             nonlocal opened
             if message["type"] == "http.response.start" and message["status"] == 200:
-                opened = _header(message["headers"], SESSION_HEADER) or ""
+                opened = first_header(message["headers"], SESSION_HEADER) or ""
             await send(message)
 
         await self._connected.handle_request(scope, receive, self._naming(scope, send_noted))
@@ -198,7 +200,7 @@ class StreamableHttp:
         self._held.begin(session.connection)
         try:
             with hearing.on_stream() if scope["method"] == "GET" else nullcontext():
-                await self._connected.handle_request(inner, _replayed(body, receive), named)
+                await self._connected.handle_request(inner, replayed(body, receive), named)
         finally:
             over = self._held.finish(session.connection)
             if over:
@@ -206,7 +208,7 @@ class StreamableHttp:
                     await self._end(over, scope)
         if withheld == _MISSING:
             self._held.forget(session.connection)
-            await self._serve_alone(scope, _replayed(body, receive), send)
+            await self._serve_alone(scope, replayed(body, receive), send)
         elif withheld:
             await answer(_unknown_session(), send, call_id=_id_in(scope))  # its own client ended it meanwhile
 
@@ -225,7 +227,7 @@ class StreamableHttp:
         try:
             await forwarded(self._peers, session.server, scope, receive, send, body=body)
         except PeerGone:
-            await self._serve_alone(scope, _replayed(body, receive), send)
+            await self._serve_alone(scope, replayed(body, receive), send)
 
     async def _serve_alone(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a call whose connection is gone. It has no stream, and nothing to delete. Source: MCP, transports."""
@@ -417,15 +419,6 @@ async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, s
         await answer(_lost_server(), send, call_id=_id_in(scope))
 
 
-def header_of(scope: Scope, name: bytes) -> str | None:
-    """Give a request's header, the first of that name."""
-    return _header(scope["headers"], name)
-
-
-def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
-    return next((value.decode("latin-1") for known, value in headers if known.lower() == name), None)
-
-
 async def _nothing() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -448,17 +441,3 @@ async def _body_of(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Give a body again, then what comes after it."""
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
