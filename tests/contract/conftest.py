@@ -12,8 +12,9 @@ from contextdna.backends.postgres import open_postgres
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.ports.database import Database
 from tests.servers.postgres import WIPE, database_url
+from tests.write_ahead_log.durable import open_durable_folder, rows
 
-DATABASES: Final = ("in_memory", "sqlite", "postgres")
+DATABASES: Final = ("in_memory", "in_memory_durable", "sqlite", "postgres")
 
 
 @asynccontextmanager
@@ -22,6 +23,12 @@ async def open_database(name: str, folder: Path) -> AsyncIterator[Database]:
     if name == "in_memory":
         async with open_in_memory() as in_memory:
             yield in_memory
+    elif name == "in_memory_durable":
+        async with open_durable_folder(folder / "memory") as durable:
+            yield durable
+            held = durable._committed
+        async with open_durable_folder(folder / "memory") as again:
+            assert rows(again._committed) == rows(held)
     elif name == "postgres":
         async with open_postgres(database_url(), pool_max=4) as postgres:
             async with postgres._links.take() as link:

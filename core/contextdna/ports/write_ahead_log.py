@@ -17,10 +17,10 @@ What holds of every log:
 A log has one owner at a time: opening it elsewhere meanwhile is refused with ``log_in_use``.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Final, Protocol
 
-from contextdna.values.log_entry import LogEntry, LogStatus, LogUnit
+from contextdna.values.log_entry import LogEntry, LogSnapshot, LogStatus, LogUnit
 
 ENTRY_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of all entries of one unit together."""
@@ -97,4 +97,30 @@ class WriteAheadLog(Protocol):
 
     async def status(self) -> LogStatus:
         """Report on the log."""
+        ...
+
+
+class Snapshots(Protocol):
+    """Keeps what the entries of a log up to a number have led to, so that these can be forgotten."""
+
+    async def save(self, log_id: str, seq: int, chunks: Iterable[bytes]) -> None:
+        """Keep a snapshot, whole or not at all, in place of the one before it.
+
+        Args:
+            log_id: Whose entries they are.
+            seq: Up to where they are applied in it.
+            chunks: Its contents; asked for on another thread.
+
+        Raises:
+            StorageUnavailable: It cannot be written; the one before it is still there.
+        """
+        ...
+
+    async def load(self) -> LogSnapshot | None:
+        """Give the newest snapshot; None where there was never one.
+
+        Raises:
+            IntegrityFault: ``log_damaged``.
+            StorageUnavailable: It cannot be read.
+        """
         ...

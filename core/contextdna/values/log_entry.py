@@ -33,3 +33,14 @@ class LogStatus:
     size_bytes: int
     sound: bool = True
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSnapshot:
+    """What the entries of a log have led to."""
+
+    log_id: str
+    seq: int
+    """Up to where they are applied in it."""
+    chunks: tuple[bytes, ...] = field(repr=False)
+    size_bytes: int = 0

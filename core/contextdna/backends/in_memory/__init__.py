@@ -2,5 +2,6 @@
 
 from contextdna.backends.in_memory.blobs import InMemoryBlobStore
 from contextdna.backends.in_memory.database import InMemoryDatabase, open_in_memory
+from contextdna.backends.in_memory.durable import DurableInMemoryDatabase, open_durable
 
-__all__ = ["InMemoryBlobStore", "InMemoryDatabase", "open_in_memory"]
+__all__ = ["DurableInMemoryDatabase", "InMemoryBlobStore", "InMemoryDatabase", "open_durable", "open_in_memory"]

@@ -1,6 +1,6 @@
 """Units of work on the in-memory tables."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, cast
 
@@ -49,8 +49,8 @@ class InMemoryTransaction:
 class InMemoryDatabase:
     """``Database`` in plain dicts. Nothing outlives the process."""
 
-    def __init__(self) -> None:
-        self._committed = Sheets()
+    def __init__(self, committed: Sheets | None = None) -> None:
+        self._committed = committed or Sheets()
         self._writing = anyio.Lock()
 
     async def write(self, unit: Unit[R]) -> R:
@@ -62,11 +62,11 @@ class InMemoryDatabase:
         """
         async with self._writing:
             sheets = self._committed.fork(writable=True)
-            answer = _run(unit, InMemoryTransaction(sheets))
+            answer = run_unit(unit, InMemoryTransaction(sheets))
             self._committed = sheets
         return answer
 
-    async def read(self, unit: Unit[R]) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:  # noqa: ARG002 - no copies
         """Run a unit on the committed state; what is committed later does not change what it sees.
 
         Raises:
@@ -74,7 +74,7 @@ class InMemoryDatabase:
             Exception: Whatever the unit raised.
         """
         await anyio.lowlevel.checkpoint()
-        return _run(unit, InMemoryTransaction(self._committed.fork(writable=False)))
+        return run_unit(unit, InMemoryTransaction(self._committed.fork(writable=False)))
 
     async def status(self, *, deep: bool = False) -> DatabaseStatus:  # noqa: ARG002  # there are no pages to check
         """Report on the engine."""
@@ -88,8 +88,13 @@ class InMemoryDatabase:
         """Do nothing: dropped rows leave no logs and no free pages."""
 
 
-def _run(unit: Unit[R], tx: Transaction) -> R:
-    """Run a unit to its end in one step, as the port allows every embedded engine to do."""
+def run_unit(unit: Unit[R], tx: Transaction) -> R:
+    """Run a unit to its end in one step, as the port allows every embedded engine to do.
+
+    Raises:
+        RuntimeError: It awaited something else than the transaction's tables.
+        Exception: Whatever it raised.
+    """
     steps = unit(tx).__await__()
     try:
         next(steps)
