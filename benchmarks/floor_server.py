@@ -1,6 +1,7 @@
 """The least that an MCP server on this SDK can cost: one tool, `echo`, over stdio or HTTP.
 
 `python -m benchmarks.floor_server [--own-pipes]`: with the SDK's own stdio transport, or with the product's.
+`python -m benchmarks.floor_server --answer FILE`: a tool that answers with what the file holds, whatever it is asked.
 `python -m benchmarks.floor_server --http HOST:PORT`: Streamable HTTP in both eras, and HTTP+SSE, as the SDK has them.
 """
 
@@ -8,6 +9,7 @@ import argparse
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -42,8 +44,14 @@ def floor_server() -> Server[Any]:
     return Server("floor", version="0", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
-async def serve_default() -> None:
-    server = floor_server()
+def answering_server(answer: CallToolResult) -> Server[Any]:
+    async def give_answer(_context: ServerRequestContext[Any], _call: CallToolRequestParams) -> CallToolResult:
+        return answer
+
+    return Server("floor", version="0", on_list_tools=list_tools, on_call_tool=give_answer)
+
+
+async def serve_default(server: Server[Any]) -> None:
     async with stdio_server() as (received, sent):
         await server.run(received, sent, server.create_initialization_options())
 
@@ -94,12 +102,16 @@ async def serve_http(address: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--own-pipes", action="store_true", help="use contextdna's stdio transport")
+    parser.add_argument("--answer", type=Path, metavar="FILE", help="give this result of a tool, JSON, every time")
     parser.add_argument("--http", metavar="HOST:PORT", help="serve over HTTP in place of stdio")
     options = parser.parse_args()
     if options.http:
         anyio.run(partial(serve_http, options.http))
+    elif options.own_pipes:
+        anyio.run(serve_own_pipes)
     else:
-        anyio.run(serve_own_pipes if options.own_pipes else serve_default)
+        given = options.answer and CallToolResult.model_validate_json(options.answer.read_bytes())
+        anyio.run(serve_default, answering_server(given) if given else floor_server())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What one tool call costs over stdio, through the SDK's own client.
 
 Sequential calls, in blocks that take turns so that all series meet the same machine: the floor's `echo` on the SDK's
-transport and on ours, `store_memory` of one note of about 40 words, and `retrieve_context` with natural questions about
-notes that were stored before.
+transport and on ours, `store_memory` of one note of about 40 words, `retrieve_context` with natural questions about
+notes that were stored before, and a floor that gives one answer of `retrieve_context` each time: what an answer of that
+size costs client and SDK.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -65,6 +67,11 @@ async def _measure(options: argparse.Namespace, data: str) -> Report:
             extra.append({"figure": "memories stored a second", "value": per_s})
             plan["store_memory"] = (_calls(client, "store_memory"), notes)
             plan["retrieve_context"] = (_calls(client, "retrieve_context"), questions)
+            answer = Path(data, "answer.json")
+            given = await client.call_tool("retrieve_context", questions[0])
+            answer.write_text(given.model_dump_json(by_alias=True))  # noqa: ASYNC240 - before anything is measured
+            same = await stack.enter_async_context(connected([*FLOOR, "--answer", str(answer)]))
+            plan["floor, an answer of retrieve_context"] = (_calls(same, "echo"), echoed)
         await _take_turns(plan, options.calls, warmup=options.warmup)
         if not options.floor_only:
             extra.append({"figure": "share of answers found", "value": await _share_found(client, asked[:500])})
