@@ -41,6 +41,12 @@ def _migrate() -> click.Command:
     return migrate
 
 
+def _storage() -> click.Command:
+    from contextdna_server.commands.storage import storage
+
+    return storage
+
+
 def _audit() -> click.Command:
     from contextdna_server.commands.audit import audit
 
@@ -83,6 +89,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "doctor": _doctor,
     "init": _init,
     "migrate": _migrate,
+    "storage": _storage,
     "audit": _audit,
     "keys": _keys,
     "token": _token,

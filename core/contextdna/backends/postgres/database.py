@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from contextdna.backends.migrations import load_migrations
+from contextdna.backends.moving import incomplete
 from contextdna.backends.postgres.driver import (
     DRIVER_ERRORS,
     READ_ONLY,
@@ -224,8 +225,8 @@ async def open_postgres(
         statement_timeout_s: How long a statement may take, waiting for locks included.
 
     Raises:
-        StorageUnavailable: It cannot be reached, or is of a newer schema (``schema_newer``), or too old
-            (``engine_too_old``).
+        StorageUnavailable: It cannot be reached, or is of a newer schema (``schema_newer``), too old
+            (``engine_too_old``), or an installation is being moved into it (``move_incomplete``).
         IntegrityFault: A migration was changed.
     """
     server = Server(url, acquire_timeout_s, statement_timeout_s)
@@ -267,5 +268,8 @@ async def read_once(server: Server, unit: Unit[R]) -> R:
 async def _migrate(link: Link) -> None:
     try:
         await migrate(link.connection, load_migrations(DIALECT), None)
+        moving = await link.connection.fetch("SELECT FROM moves")
     except DRIVER_ERRORS as error:
         raise mapped_error(error) from None
+    if moving:
+        raise incomplete()

@@ -22,6 +22,7 @@ from contextdna.backends.sqlite.driver import (
     safe_from_other_processes,
     with_mapped_errors,
 )
+from contextdna.backends.sqlite.moving import refuse_incomplete
 from contextdna.backends.sqlite.remains import empty_log, has_purged_entries, merge_index
 from contextdna.backends.sqlite.schema import DIALECT, migrate
 from contextdna.backends.sqlite.units import GroupWriter, ReadingThread
@@ -171,13 +172,15 @@ async def open_sqlite(
         busy_timeout_s: How long to wait for other processes.
 
     Raises:
-        StorageUnavailable: It cannot be opened, is of a newer schema (``schema_newer``), or the engine is too old for
-            it (``engine_too_old``) or for sharing it (``engine_unsafe``).
+        StorageUnavailable: It cannot be opened, is of a newer schema (``schema_newer``), an installation is being moved
+            into it (``move_incomplete``), or the engine is too old for it (``engine_too_old``) or for sharing it
+            (``engine_unsafe``).
         IntegrityFault: It is damaged, not a database, or a migration was changed.
     """
     async with on_thread(lambda: connect_writer(path, busy_timeout_s=busy_timeout_s)) as thread:
         with safe_from_other_processes(path):
             await thread.run(migrate, thread.raw, load_migrations(DIALECT), None, busy_timeout_s)
+            await thread.run(with_mapped_errors, refuse_incomplete, thread.raw)
             database = SqliteDatabase(
                 GroupWriter(thread, load_statements(DIALECT), group_max=group_max, busy_timeout_s=busy_timeout_s),
                 lambda: connect_reader(path, busy_timeout_s=busy_timeout_s),

@@ -5,6 +5,8 @@ DROP VIEW loop_records;
 DROP VIEW artifacts;
 DROP VIEW turns;
 DROP VIEW memories;
+DROP TABLE move_tallies;
+DROP TABLE moves;
 DROP TABLE conflicts;
 DROP TABLE idempotent_answers;
 DROP TABLE access_tokens;

@@ -525,6 +525,23 @@ BEGIN
 END
 $$;
 
+-- While an installation is being moved here, the one row that says so: nobody opens a database that holds it. The tallies are
+-- of the rows that have come so far.
+CREATE TABLE moves (
+  source text COLLATE "C" NOT NULL PRIMARY KEY,
+  run text COLLATE "C" NOT NULL,
+  part text COLLATE "C" NOT NULL,
+  place text COLLATE "C" NOT NULL
+);
+
+CREATE TABLE move_tallies (
+  part text COLLATE "C" NOT NULL,
+  of_project text COLLATE "C" NOT NULL,
+  rows bigint NOT NULL,
+  digest bytea NOT NULL,
+  PRIMARY KEY (part, of_project)
+);
+
 -- For people with an SQL shell: headers only, never a body.
 CREATE VIEW memories AS
 SELECT project_id, id, type AS memory_type, tier, importance, level, owner_id, team_id, swarm_id, session_id, version,

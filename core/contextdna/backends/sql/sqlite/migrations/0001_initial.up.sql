@@ -451,6 +451,23 @@ CREATE TABLE conflicts (
 
 CREATE INDEX conflicts_by_time ON conflicts (project_id, at);
 
+-- While an installation is being moved here, the one row that says so: nobody opens a database that holds it. The tallies are
+-- of the rows that have come so far.
+CREATE TABLE moves (
+  source TEXT NOT NULL PRIMARY KEY,
+  run TEXT NOT NULL,
+  part TEXT NOT NULL,
+  place TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE move_tallies (
+  part TEXT NOT NULL,
+  of_project TEXT NOT NULL,
+  rows INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  PRIMARY KEY (part, of_project)
+) STRICT, WITHOUT ROWID;
+
 -- For people with an SQL shell: headers only, never a body.
 CREATE VIEW memories AS
 SELECT project_id, id, type AS memory_type, tier, importance, level, owner_id, team_id, swarm_id, session_id, version,
