@@ -23,6 +23,7 @@ from contextdna_server.http.boundary import BoundaryLayer
 from contextdna_server.http.challenges import Challenges
 from contextdna_server.http.failures import FailureLayer
 from contextdna_server.http.hosts import HostLayer, check_hosts
+from contextdna_server.http.http_sse import MESSAGES_PATH, SSE_PATH, HttpSse
 from contextdna_server.http.identity import Authenticator, current_credential
 from contextdna_server.http.limits import Callers, LimitLayer
 from contextdna_server.http.metadata import MetadataLayer
@@ -33,8 +34,8 @@ from contextdna_server.http.returned_memory import MemoryReturn
 from contextdna_server.http.running_calls import RunningCalls
 from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.slow_clients import SlowClientLayer
+from contextdna_server.http.streamable_http import MCP_PATH, StreamableHttp
 from contextdna_server.http.streams import StreamLayer
-from contextdna_server.http.transports import MCP_PATH, MESSAGES_PATH, SSE_PATH, HttpSse, StreamableHttp
 from contextdna_server.open_calls import WAITING_TOOLS
 from contextdna_server.settings import Settings
 
@@ -42,6 +43,7 @@ HEALTH_PATH: Final = "/healthz"
 READY_PATH: Final = "/readyz"
 _MESSAGES_PURPOSE: Final = "messages"
 _READY_S: Final = 1.0
+_READY_WITHIN_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -248,21 +250,25 @@ class _Readiness:
     async def serve_ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer whether calls can be served now; the database is asked at most once a second."""
         problem = "draining" if self.draining else await self._ask()
-        await _say(send, 503 if problem else 200, {"status": problem or "ready"})
+        degraded = [str(mode.name) for mode in self._hub.modes]
+        document = {"status": problem or "ready", **({"degraded": degraded} if degraded else {})}
+        await _say(send, 503 if problem else 200, document)
 
     async def _ask(self) -> str:
         async with self._asking:
             if anyio.current_time() - self._asked_at > _READY_S:
                 try:
-                    await self._hub.check()
-                    self._problem = ""
+                    self._problem = "storage_timeout"
+                    with anyio.move_on_after(_READY_WITHIN_S):
+                        await self._hub.check()
+                        self._problem = ""
                 except ContextDnaError as error:
                     self._problem = error.code
                 self._asked_at = anyio.current_time()
             return self._problem
 
 
-async def _say(send: Send, status: int, document: dict[str, str]) -> None:
+async def _say(send: Send, status: int, document: dict[str, Any]) -> None:
     body = json.dumps(document).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _BUSY_RETRY_S: Final = "1"
 
+SDK_BODY_BYTES_MAX: Final = 1 << 40
+"""For the SDK's own limit: ``BodyLayer``, before it, has ours."""
+
 
 class _Refused(Exception):
     def __init__(self, refusal: Refusal, call_id: int | str | None = None) -> None:
@@ -145,6 +148,16 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": whole, "more_body": False}
 
     return replay
+
+
+async def body_of(receive: Receive) -> bytes:
+    """Read a body, which ``BodyLayer`` has bounded."""
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def _check_type(scope: Scope) -> None:

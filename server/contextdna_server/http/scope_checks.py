@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from contextdna import AccessDenied
 from contextdna import Scope as CredentialScope
 from contextdna_server.http.challenges import Challenges
+from contextdna_server.http.http_sse import MESSAGES_PATH
 from contextdna_server.http.identity import Credential
 from contextdna_server.http.refusals import NoteRefusal, answer
-from contextdna_server.http.transports import MESSAGES_PATH
 from contextdna_tools import FULL_TOOLS, AnyTool
 
 _READ: Final = frozenset({CredentialScope.READ})

@@ -1,51 +1,44 @@
-"""The transports, as the SDK has them: Streamable HTTP in both protocol eras, and HTTP+SSE for older clients."""
+"""Streamable HTTP in both protocol eras, as the SDK has it."""
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, Final
-from urllib.parse import parse_qs
 from weakref import WeakValueDictionary
 
 import anyio
 from mcp.server.lowlevel import Server
-from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import Message, Receive, Scope, Send
 
-from contextdna import InvalidInput, NotFound, StorageUnavailable
+from contextdna import InvalidInput, NotFound
 from contextdna_server.http.affinity import (
     FORWARDED_HEADER,
     SESSION_HEADER,
     PeerGone,
-    PeerLost,
     Peers,
     TransportSession,
     TransportSessions,
 )
-from contextdna_server.http.bodies import replayed
-from contextdna_server.http.headers import first_header, header_of
+from contextdna_server.http.bodies import SDK_BODY_BYTES_MAX, body_of, replayed
+from contextdna_server.http.forwarding import call_id_of, forwarded
+from contextdna_server.http.headers import first_header, header_of, with_header
 from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
-from contextdna_server.open_calls import WAITING_TOOLS, Ending, Incoming, OpenCalls, Outgoing, goes_on
+from contextdna_server.open_calls import WAITING_TOOLS, goes_on
 from contextdna_server.subscriptions import Hearing
 
 MCP_PATH: Final = "/mcp"
-SSE_PATH: Final = "/sse"
-MESSAGES_PATH: Final = "/messages"
 
-_STREAM_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _DELETED_MAX: Final = 10_000
 _FORGET_S: Final = 10.0
 _MISSING: Final = 404
 _GONE: Final = (_MISSING, 500)
 """What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
-_SDK_BODY_BYTES_MAX: Final = 1 << 40  # the body layer before us has the limit
 
 
 class StreamableHttp:
@@ -78,7 +71,7 @@ class StreamableHttp:
                 json_response=json_replies,
                 stateless=stateless,
                 session_idle_timeout=None if stateless else idle_s,
-                max_request_body_size=_SDK_BODY_BYTES_MAX,
+                max_request_body_size=SDK_BODY_BYTES_MAX,
                 max_sessions=None,  # they are counted here
             )
 
@@ -163,7 +156,7 @@ class StreamableHttp:
 
         Source: MCP 2025-11-25, Basic: an id must not have been used before in the session.
         """
-        call_id = _id_in(scope)
+        call_id = call_id_of(scope)
         call = session.connection, str(call_id)
         if call_id is None:
             await self._serve_here(session, scope, receive, send)
@@ -190,7 +183,7 @@ class StreamableHttp:
             if not withheld:
                 await send(message)
 
-        body = await _body_of(receive) if scope["method"] == "POST" else b""
+        body = await body_of(receive) if scope["method"] == "POST" else b""
         if scope["method"] == "DELETE":
             self._note_deleted(session.connection)  # at once: the SDK fails where a call comes while it ends
         hearing = self._hearing.setdefault(session.connection, Hearing())
@@ -210,7 +203,7 @@ class StreamableHttp:
             self._held.forget(session.connection)
             await self._serve_alone(scope, replayed(body, receive), send)
         elif withheld:
-            await answer(_unknown_session(), send, call_id=_id_in(scope))  # its own client ended it meanwhile
+            await answer(_unknown_session(), send, call_id=call_id_of(scope))  # its own client ended it meanwhile
 
     def _note_deleted(self, connection: str) -> None:
         self._held.forget(connection)
@@ -222,8 +215,8 @@ class StreamableHttp:
         """Hand a request to its connection's server; where that is gone, serve it by itself."""
         request: OpenRequest = scope["state"]["open_request"]
         if _waits(scope):  # nothing else here knows of its call
-            request.goes_on, request.call_id = True, _id_in(scope)
-        body = await _body_of(receive) if scope["method"] == "POST" else b""
+            request.goes_on, request.call_id = True, call_id_of(scope)
+        body = await body_of(receive) if scope["method"] == "POST" else b""
         try:
             await forwarded(self._peers, session.server, scope, receive, send, body=body)
         except PeerGone:
@@ -261,121 +254,11 @@ class StreamableHttp:
         return name, (given or self._sessions.name(value.decode(), scope["state"]["credential"])).encode()
 
 
-class HttpSse:
-    """HTTP+SSE: a stream at one path, messages at another. Deprecated by the protocol, still what some clients speak.
-
-    Args:
-        server: What is served.
-        name: This server, sealed: part of the path that messages go to.
-        read_name: Tells which server a sealed name means; None for one that was made up.
-        own: This server's name.
-        peers: The other servers.
-        note: Audits refusals.
-        grace_s: How long running calls may take to finish at the end.
-    """
-
-    def __init__(
-        self,
-        server: Server[Any],
-        *,
-        name: str,
-        own: str,
-        read_name: Callable[[str], str | None],
-        peers: Peers,
-        note: NoteRefusal,
-        grace_s: float,
-    ) -> None:
-        self._server = server
-        self._own = own
-        self._read_name = read_name
-        self._peers = peers
-        self._note = note
-        self._grace_s = grace_s
-        self._draining = anyio.Event()
-        self._transport = SseServerTransport(f"{MESSAGES_PATH}/{name}", max_request_body_size=_SDK_BODY_BYTES_MAX)
-
-    async def serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a client for as long as it holds its stream, which the answers to its calls come on."""
-        request: OpenRequest = scope["state"]["open_request"]
-        request.goes_on = False  # it ends by itself, when its calls are answered
-        calls = OpenCalls(self._grace_s, WAITING_TOOLS, Ending())
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._end_when_drained, calls, request)
-            async with self._transport.connect_sse(scope, receive, send) as (received, sent):
-                options = self._server.create_initialization_options()
-                await self._server.run(Incoming(received, calls), Outgoing(sent, calls), options)
-            tasks.cancel_scope.cancel()
-
-    def drain(self) -> None:
-        """End the streams as their calls are answered."""
-        self._draining.set()
-
-    async def _end_when_drained(self, calls: OpenCalls, request: OpenRequest) -> None:
-        await self._draining.wait()
-        await calls.finish(are_told=True)
-        request.end()
-
-    async def serve_message(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a message for a stream, here or where that is."""
-        server = self._read_name(scope["path"].removeprefix(f"{MESSAGES_PATH}/"))
-        if server is None:
-            await self._refuse(scope, send)
-        elif server == self._own:
-            await self._take(scope, receive, send)
-        elif header_of(scope, FORWARDED_HEADER) is not None:
-            await self._refuse(scope, send)
-        else:
-            try:
-                await forwarded(self._peers, server, scope, receive, send, body=await _body_of(receive))
-            except PeerGone:
-                await self._refuse(scope, send)
-
-    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _names_stream(scope):
-            await self._refuse(scope, send)
-            return
-        is_missing = False
-
-        async def send_unless_missing(message: Message) -> None:
-            nonlocal is_missing
-            is_missing = is_missing or (message["type"] == "http.response.start" and message["status"] == 404)
-            if not is_missing:
-                await send(message)
-
-        await self._transport.handle_post_message(scope, receive, send_unless_missing)
-        if is_missing:
-            await self._refuse(scope, send)
-
-    async def _refuse(self, scope: Scope, send: Send) -> None:
-        """Answer a made-up, an ended and a stolen stream alike."""
-        error = NotFound(
-            "no such stream", code="transport_session_unknown", hint=f"Open a new one with GET {SSE_PATH}."
-        )
-        await self._note(scope["state"]["credential"].principal, error)
-        await answer(Refusal(error, 404), send)
-
-
 def _unknown_session() -> Refusal:
     error = NotFound(
         "no such transport session", code="transport_session_unknown", hint="Initialize a new one, without the id."
     )
     return Refusal(error, 404)
-
-
-def _lost_server() -> Refusal:
-    error = StorageUnavailable(
-        "the server of this connection ended before it answered",
-        code="peer_lost",
-        hint="What it was to change may be changed or not: look, then retry, with an idempotency_key.",
-        retryable=True,
-    )
-    return Refusal(error, 503, (("Retry-After", "1"),))
-
-
-def _id_in(scope: Scope) -> int | str | None:
-    """Give the id of a call; None for anything else."""
-    message = scope["state"].get("message")
-    return message.get("id") if isinstance(message, dict) and "method" in message else None
 
 
 def _waits(scope: Scope) -> bool:
@@ -384,60 +267,9 @@ def _waits(scope: Scope) -> bool:
     return isinstance(message, dict) and goes_on(str(message.get("method")), message.get("params"), WAITING_TOOLS)
 
 
-def _names_stream(scope: Scope) -> bool:
-    """Tell whether a message names a stream in the one form that names are given in: the SDK would log any other."""
-    named = parse_qs(scope["query_string"].decode("latin-1")).get("session_id", [])
-    return len(named) == 1 and _STREAM_NAME.fullmatch(named[0]) is not None
-
-
-async def forwarded(peers: Peers, server: str, scope: Scope, receive: Receive, send: Send, *, body: bytes) -> None:
-    """Hand a request on, until its client leaves. Where its server ends meanwhile, the client is told so.
-
-    Raises:
-        PeerGone: The server does not answer; nothing was sent.
-    """
-    gone: PeerGone | None = None
-    lost = False
-
-    async def watch(scope: anyio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch, tasks.cancel_scope)
-        try:
-            await peers.forward(server, scope, send, body=body)
-        except PeerGone as error:  # raised below, not wrapped into the task group's
-            gone = error
-        except PeerLost:
-            lost = True
-        tasks.cancel_scope.cancel()
-    if gone is not None:
-        raise gone
-    if lost:
-        await answer(_lost_server(), send, call_id=_id_in(scope))
-
-
 async def _nothing() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def _nowhere(_message: Message) -> None:
     """Take an answer that nobody waits for."""
-
-
-def with_header(scope: Scope, name: bytes, value: str | None) -> Scope:
-    """Give a scope with another value of a header; None leaves it out."""
-    kept = [(known, old) for known, old in scope["headers"] if known != name]
-    return {**scope, "headers": kept if value is None else [*kept, (name, value.encode())]}
-
-
-async def _body_of(receive: Receive) -> bytes:
-    """Read a body, which the body layer has bounded."""
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
