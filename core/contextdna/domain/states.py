@@ -45,8 +45,9 @@ async def put(
         check_name(key, name="key")
         check_json(value, name="value", bytes_max=VALUE_BYTES_MAX)
     session = await sessions.current(op)
-    rows = await op.tx.states.of(op.project_id, session.id)
-    return await _put(op, session, rows, values, held, ttl_s=ttl_s)
+    stood = state_snapshots.unseal(op, session, held)
+    rows = await op.tx.states.of(op.project_id, session.id) if stood is None else stood
+    return await _put(op, session, rows, values, stood, ttl_s=ttl_s)
 
 
 async def append(
@@ -66,7 +67,8 @@ async def append(
     rows = await op.tx.states.of(op.project_id, session.id)
     longer = [*_list_under(op, key, [_open(op, row) for row in rows if row.key == key]), *values]
     check_json(longer, name="value", bytes_max=VALUE_BYTES_MAX)
-    _, fresh = await _put(op, session, rows, {key: longer}, held, ttl_s=ttl_s)
+    stood = state_snapshots.unseal(op, session, held)
+    _, fresh = await _put(op, session, rows, {key: longer}, stood, ttl_s=ttl_s)
     return len(longer), fresh
 
 
@@ -162,9 +164,9 @@ async def clear(op: Operation, held: bytes | None) -> tuple[int, HeldState]:
 async def _put(
     op: Operation,
     session: Session,
-    rows: Sequence[StateRow],
+    rows: Sequence[StateRow | StateEntry],
     values: Mapping[str, Any],
-    held: bytes | None,
+    stood: Sequence[StateEntry] | None,
     *,
     ttl_s: float | None,
 ) -> tuple[tuple[StateEntry, ...], HeldState]:
@@ -179,7 +181,6 @@ async def _put(
             code="state_keys_too_many",
             hint="Delete keys, or keep several values under one.",
         )
-    stood = state_snapshots.unseal(op, session, held)
     session = await _next(op, session)
     expires_at = min(session.expires_at, op.now + timedelta(seconds=seconds))
     entries = tuple(StateEntry(key, value, session.state_version, op.now, expires_at) for key, value in values.items())

@@ -44,7 +44,8 @@ _SPECIAL: Final[Mapping[str, Place]] = {
     "access_token_note_use": INSTALLATION,
 }
 _INSERTED: Final = re.compile(r"^INSERT INTO \w+ \(([^)]*)\)\s*VALUES")
-_EVENTS: Final = re.compile(r"\bevents\b")
+_TABLE: Final = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(?!SET\b)(\w+)")
+_CHANGE: Final = re.compile(r"\b(?:INSERT INTO|UPDATE (?!SET\b)|DELETE FROM)")
 _COMPARED: Final = re.compile(r"\bproject_id = \$(\d+)")
 
 
@@ -54,8 +55,10 @@ class Catalogue:
 
     texts: Mapping[str, str]
     places: Mapping[str, Place]
-    of_events: frozenset[str]
-    """Those that look at the outbox."""
+    touched: Mapping[str, frozenset[str]]
+    """The tables that each one reads or writes."""
+    changing: frozenset[str]
+    """Those that write."""
 
 
 @cache
@@ -65,7 +68,8 @@ def load_catalogue() -> Catalogue:
     return Catalogue(
         texts,
         {name: _SPECIAL[name] if name in _SPECIAL else _place_in(text) for name, text in texts.items()},
-        frozenset(name for name, text in texts.items() if _EVENTS.search(text)),
+        {name: frozenset(_TABLE.findall(text)) for name, text in texts.items()},
+        frozenset(name for name, text in texts.items() if _CHANGE.search(text)),
     )
 
 

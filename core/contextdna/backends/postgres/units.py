@@ -1,10 +1,11 @@
 """Runs units of work on a connection: reads on a snapshot, writes one by one within each project."""
 
 import json
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Sequence
 from typing import Any, Final
 
 from contextdna.backends.postgres.driver import Link
+from contextdna.backends.postgres.holding import HELD, Held, Remembered
 from contextdna.backends.postgres.scopes import (
     ALL_PROJECTS,
     Catalogue,
@@ -21,7 +22,8 @@ from contextdna.values.ids import ProjectId
 from contextdna.values.search import Match
 
 _EVERYWHERE: Final = frozenset({Wide.ALL})
-_EVENTS: Final = "event_append"
+_PLACES: Final = "records_next_seqs"
+_EVENTS_SINCE: Final = "events_since"
 _SESSION_GET: Final = "session_get"
 _SESSIONS_MAX: Final = 10_000
 _SCOPES_MAX: Final = 8
@@ -41,6 +43,12 @@ class KnownSessions(dict[str, ProjectId]):
         self[session_id] = project_id
         if len(self) > _SESSIONS_MAX:
             del self[next(iter(self))]
+
+    def scope_of(self, catalogue: Catalogue, name: str, params: Params) -> Scope:
+        """Tell what a call of a statement is about."""
+        if name == _SESSION_GET and params[0] in self:
+            return self[params[0]]
+        return scope_of(catalogue.places[name], params)
 
 
 class Again(BaseException):
@@ -64,16 +72,18 @@ class _Executor:
         self._catalogue = catalogue
         self._sessions = sessions
         self._sight = ""
+        self.heard: set[ProjectId] = set()
+        """Projects of which it read that something was written."""
 
     def _scope_of(self, name: str, params: Params) -> Scope:
-        if name == _SESSION_GET and params[0] in self._sessions:
-            return self._sessions[params[0]]
-        return scope_of(self._catalogue.places[name], params)
+        return self._sessions.scope_of(self._catalogue, name, params)
 
     async def _rows(self, name: str, params: Params) -> list[Row]:
         rows = await self._link.rows(name, params)
         if name == _SESSION_GET and rows:
             self._sessions.keep(params[0], rows[0][1])
+        elif name == _EVENTS_SINCE:
+            self.heard.update(row[1] for row in rows)
         return rows
 
     def _sight_for(self, scope: Scope) -> str:
@@ -98,11 +108,20 @@ class _Executor:
 
     def match_params(self, match: Match) -> Params:
         """Write a match as a ``tsquery`` of its words, and its groups where phrases are to be found in the text."""
-        groups = match_groups(match)
-        words = " | ".join(f"({' & '.join(map(_any_form, needs))})" for needs in groups)
-        has_phrase = any(len(phrase) > 1 for needs in groups for forms in needs for phrase in forms)
-        texts = [[[" ".join(phrase) for phrase in forms] for forms in needs] for needs in groups]
-        return (words, json.dumps(texts) if has_phrase else None)
+        return match_params(match)
+
+
+def match_params(match: Match) -> Params:
+    """Write a match as a ``tsquery`` of its words, and its groups where phrases are to be found in the text.
+
+    Raises:
+        ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
+    """
+    groups = match_groups(match)
+    words = " | ".join(f"({' & '.join(map(_any_form, needs))})" for needs in groups)
+    has_phrase = any(len(phrase) > 1 for needs in groups for forms in needs for phrase in forms)
+    texts = [[[" ".join(phrase) for phrase in forms] for forms in needs] for needs in groups]
+    return (words, json.dumps(texts) if has_phrase else None)
 
 
 def _any_form(forms: Sequence[Sequence[str]]) -> str:
@@ -130,10 +149,13 @@ class ReadingExecutor(_Executor):
         if self.begun:
             await self._see(scope)
         else:
-            self.begun = True
-            self._sight = self._sight_for(scope)
-            await self._link.script(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {_seeing(self._sight)}")
+            await self._begin(scope)
         return await self._rows(name, params)
+
+    async def _begin(self, scope: Scope) -> None:
+        self.begun = True
+        self._sight = self._sight_for(scope)
+        await self._link.script(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {_seeing(self._sight)}")
 
     async def run(self, name: str, params: Params = ()) -> int:  # noqa: ARG002 - the protocol's names
         """Refuse."""
@@ -154,50 +176,140 @@ class WritingExecutor(_Executor):
 
     The lock of a project is taken before anything of it is read, so units of work of one project come one by one, and
     each statement sees all that was committed before. Which project it is shows at the first statement that names one.
+    Several units may share a transaction, one after the other: see ``lanes``.
     """
 
     def __init__(self, link: Link, catalogue: Catalogue, sessions: KnownSessions, scopes: Scopes) -> None:
         super().__init__(link, catalogue, sessions)
+        self.more = 0
+        """How many units will come after the one at work, as far as is known."""
+        self.has_written = False
+        """Whether the unit at work has told the server something that it does not take back alone."""
         self._scopes = scopes
         self._has_looked = False
-        self._events: list[Params] = []
+        self._held = Held(catalogue)
+        self._remembered = Remembered(catalogue)
+        self._places: list[Row] = []
+        self._is_guarded = False
+        self._savepoints = 0
+        self._has_savepoint = False
         self.tables: RelationalTransaction = tables_over(self)
+
+    @property
+    def projects(self) -> set[ProjectId] | None:
+        """The projects that it is about; None for any."""
+        return None if Wide.ALL in self._scopes else {ProjectId(one) for one in self._scopes if isinstance(one, str)}
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         """Run a query and fetch all its rows."""
-        return await self.waiting_for(self._run(self._rows, name, params))  # type: ignore[no-any-return]
+        known = self._remembered.get(name, params)
+        if known is not None:
+            return known
+        if name == _PLACES:
+            return await self._draw(params[0])
+        return await self.waiting_for(self._ask(name, params))  # type: ignore[no-any-return]
 
     async def run(self, name: str, params: Params = ()) -> int:
-        """Run a statement and give how many rows it changed."""
-        return await self.waiting_for(self._run(self._link.run, name, params))  # type: ignore[no-any-return]
+        """Run a statement and give how many rows it changed, or 1 where it is held back."""
+        if name in HELD:
+            await self.waiting_for(self._hold(name, [params]))
+            return 1
+        return await self.waiting_for(self._change(name, params))  # type: ignore[no-any-return]
 
     async def run_many(self, name: str, params: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters."""
-        if name == _EVENTS:
-            self._events.extend(params)  # to the end of the unit: see _write_events
-        elif params:
-            await self.waiting_for(self._run_many(name, params))
+        if params:
+            await self.waiting_for((self._hold if name in HELD else self._change_many)(name, params))
 
-    async def _run(self, how: Callable[[str, Params], Awaitable[Any]], name: str, params: Params) -> Any:
+    def begin_unit(self, *, guarded: bool) -> None:
+        """Begin another unit in the transaction; one that is guarded can be taken back alone, whatever it does."""
+        self._held.begin_unit()
+        self._is_guarded = guarded
+        self._has_savepoint = self.has_written = False
+
+    async def take_back(self) -> None:
+        """Undo what the unit at work did: nothing was sent, or it is guarded."""
+        self._held.take_back()
+        self._remembered.clear()
+        if self._has_savepoint:
+            await self.waiting_for(self._link.script("ROLLBACK TO SAVEPOINT unit"))
+
+    async def enter(self) -> None:
+        """Begin the transaction and take its locks before any unit runs in it."""
+        [scope] = self._scopes
+        await self._lock(scope)
+
+    async def foresee(self, name: str, asked: Iterable[Params]) -> None:
+        """Ask at once for what units that wait in the project will ask first, where that is the session of each."""
+        if name != _SESSION_GET:
+            return
+        unknown = [params for params in asked if self._remembered.get(name, params) is None]
+        wanted = [params for params in dict.fromkeys(map(tuple, unknown)) if not self._held.before(name, params)]
+        if len(wanted) > 1:
+            await self._see(self._scope_of(name, wanted[0]))
+            rows = await self.waiting_for(self._link.rows_of_many(name, wanted))
+            found = {row[0]: row for row in rows}
+            for params in wanted:
+                self._remembered.keep(name, params, [found[params[0]]] if params[0] in found else [])
+
+    async def before_commit(self) -> None:
+        """Write what is held back."""
+        for name in self._held.all():
+            await self.waiting_for(self._write(name))
+
+    async def _ask(self, name: str, params: Params) -> list[Row]:
         await self._enter(name, params)
-        return await how(name, params)
+        rows = await self._rows(name, params)
+        if self._scope_of(name, params) in self._scopes:
+            self._remembered.keep(name, params, rows)
+        return rows
 
-    async def _run_many(self, name: str, params: Sequence[Params]) -> None:
+    async def _change(self, name: str, params: Params) -> int:
+        await self._enter(name, params)
+        await self._save()
+        self._remembered.change(name)
+        return await self._link.run(name, params)
+
+    async def _change_many(self, name: str, params: Sequence[Params]) -> None:
         for one in params:
             await self._enter(name, one)
-        if len({self._scope_of(name, one) for one in params}) > 1:
-            await self._see(Wide.ALL)
-        await self._link.run_many(name, params)
+        await self._save()
+        self._remembered.change(name)
+        await self._send(name, params)
+
+    async def _hold(self, name: str, params: Sequence[Params]) -> None:
+        for one in params:
+            await self._lock_for(self._scope_of(name, one))
+        for held in self._held.before_holding(name):
+            await self._write(held)
+        self._remembered.hold(name, params)
+        self._held.add(name, params)
+
+    async def _draw(self, number: int) -> list[Row]:
+        """Draw places of records, some for the units to come, too: what they leave is never used."""
+        if len(self._places) < number:
+            self._places += await self.waiting_for(self._ask(_PLACES, (number + self.more,)))
+        drawn, self._places = self._places[:number], self._places[number:]
+        return drawn
 
     async def _enter(self, name: str, params: Params) -> None:
-        """Lock what a statement is about, and see it.
+        """Lock what a statement is about, see it, and write what it depends on.
 
         Raises:
             Again: Something was read before.
         """
+        for held in self._held.before(name, params):
+            await self._write(held)
         wanted = self._scope_of(name, params)
-        if self._events and name in self._catalogue.of_events:
-            await self._write_events()
+        if not await self._lock_for(wanted):
+            await self._see(wanted)
+
+    async def _lock_for(self, wanted: Scope) -> bool:
+        """Take the locks where that was not done; gives whether it was now, in which case that scope is seen.
+
+        Raises:
+            Again: Something was read before.
+        """
         if wanted is Wide.BY_ID:
             self._has_looked = True
         elif wanted is not Wide.NOTHING and wanted not in self._scopes and Wide.ALL not in self._scopes:
@@ -206,11 +318,11 @@ class WritingExecutor(_Executor):
                 raise Again(_EVERYWHERE if many else self._scopes | {wanted})
             self._scopes = frozenset({wanted})
             await self._lock(wanted)
-            return
+            return True
         if self.begun:
-            await self._see(wanted)
-        else:
-            await self._lock(wanted)
+            return False
+        await self._lock(wanted)
+        return True
 
     async def _lock(self, wanted: Scope) -> None:
         """Take the locks, in one exchange with the beginning of the transaction where it has not begun."""
@@ -220,18 +332,29 @@ class WritingExecutor(_Executor):
         self.begun = True
         await self._link.script("; ".join(texts))
 
-    async def _write_events(self) -> None:
-        """Write the events that are held back.
+    async def _write(self, name: str) -> None:
+        """Write rows that are held back, those of units before this one ahead of its savepoint."""
+        if self._is_guarded and not self._has_savepoint and self._held.has_own(name):
+            await self._send(name, self._held.take(name, own=False))
+        if self._held.has_own(name):
+            await self._save()
+        await self._send(name, self._held.take(name, own=True))
 
-        The first one keeps all others from writing events until the commit, so this comes as late as may be.
-        """
-        events, self._events = self._events, []
-        await self._run_many(_EVENTS, events)
+    async def _send(self, name: str, params: Sequence[Params]) -> None:
+        if not params:
+            return
+        scopes = {self._scope_of(name, one) for one in params}
+        await self._see(scopes.pop() if len(scopes) == 1 else Wide.ALL)
+        await self._link.run_many(name, params)
 
-    async def before_commit(self) -> None:
-        """Write what is held back."""
-        if self._events:
-            await self.waiting_for(self._write_events())
+    async def _save(self) -> None:
+        """Set a savepoint before the unit's first change, where it is guarded."""
+        self.has_written = True
+        if self._is_guarded and not self._has_savepoint:
+            await self._link.script(f"{'RELEASE SAVEPOINT unit; ' if self._savepoints else ''}SAVEPOINT unit")
+            self._savepoints += 1
+            self._has_savepoint = True
+            self._held.note_savepoint()
 
 
 def _locks(scopes: Scopes) -> list[str]:
@@ -257,20 +380,34 @@ class Watched:
             RuntimeError: It waited for something else.
             Exception: Whatever it raised.
         """
-        steps: Any = self._unit(self._executor.tables).__await__()
-        resume, given = steps.send, None
-        while True:
-            try:
-                pending = resume(given)
-            except StopIteration as end:
-                return end.value
-            if not self._executor.busy:
-                steps.close()
-                raise RuntimeError("a unit of work may await nothing but the tables of its transaction: it suspended")
-            try:
-                given, resume = (yield pending), steps.send
-            except GeneratorExit:
-                steps.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - a cancellation, say: the unit is told as if it waited itself
-                given, resume = error, steps.throw
+        return watch(self._unit(self._executor.tables).__await__(), self._executor, None)
+
+
+def watch(steps: Any, executor: ReadingExecutor | WritingExecutor, given: Any) -> Generator[Any, Any, Any]:
+    """Run the steps of a unit to its end, the first one with what it waits for.
+
+    Raises:
+        RuntimeError: It waited for something else than its connection.
+        Exception: Whatever it raised.
+    """
+    resume = steps.send
+    while True:
+        try:
+            pending = resume(given)
+        except StopIteration as end:
+            return end.value
+        if not executor.busy:
+            steps.close()
+            raise suspended()
+        try:
+            given, resume = (yield pending), steps.send
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - a cancellation, say: the unit is told as if it waited itself
+            given, resume = error, steps.throw
+
+
+def suspended() -> RuntimeError:
+    """Make the error of a unit that waits for something else than its connection."""
+    return RuntimeError("a unit of work may await nothing but the tables of its transaction: it suspended")

@@ -1,0 +1,179 @@
+"""What need not go to the server at once: rows on which nothing in a unit depends, and answers that are known already.
+
+Each exchange with the server costs more than the statement. So inserts wait until the commit, or until a statement
+looks at their tables, and go together; and what unit after unit asks is asked once, as long as the lock is held.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from contextdna.backends.postgres.scopes import Catalogue
+from contextdna.backends.relational.statements import Params, Row
+
+HELD: Final = (
+    "record_insert",
+    "index_insert",
+    "totals_add",
+    "session_replace",
+    "state_put",
+    "agent_touch",
+    "answer_keep",
+    "audit_append",
+    "audit_head_set",
+    "event_append",
+)
+"""Statements that may wait, in the order in which they are written: how many rows they change, nobody asks.
+
+Events come last: the first one keeps all others from writing events until the commit.
+"""
+
+REMEMBERED: Final = frozenset({"agent_is_retired", "audit_head", "keys_generation", "session_get", "answer_get"})
+"""Queries of one project whose rows stand, under its lock, until something is written to their table."""
+
+Places = tuple[int, ...]
+_APART: Final[Mapping[tuple[str, str], tuple[Places, Places] | None]] = {
+    ("agent_is_retired", "agent_touch"): None,
+    ("answer_get", "answer_keep"): ((0, 1, 2), (0, 1, 2)),
+    ("audit_head", "audit_head_set"): ((0,), (0,)),
+    ("records_duplicates_of_one", "record_insert"): ((0, 7), (1, 21)),
+    ("session_get", "session_replace"): ((0,), (0,)),
+    ("states_of", "state_put"): ((0, 1), (0, 1)),
+}
+"""Where a query and a held statement of one table name their rows: they meet where all of these are the same.
+
+None: the query asks for nothing that the statement changes.
+"""
+
+_RETOLD: Final = {"audit_head_set": "audit_head", "session_replace": "session_get"}
+"""Held statements whose parameters are a whole row, as the query would give it."""
+
+
+def _meet(asked: str, params: Params, held: str, rows: Iterable[Params]) -> bool:
+    """Tell whether a statement depends on rows of a table that both are about."""
+    if (asked, held) not in _APART:
+        return True
+    places = _APART[asked, held]
+    if places is None:
+        return False
+    key = [params[place] for place in places[0]]
+    return any([row[place] for place in places[1]] == key for row in rows)
+
+
+class Held:
+    """Rows that wait, in one transaction; a unit that fails takes back its own."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._touched = catalogue.touched
+        self._rows: dict[str, list[Params]] = {}
+        self._written: dict[str, int] = {}
+        self._begin: dict[str, int] = {}
+        self._saved: dict[str, int] | None = None
+
+    def begin_unit(self) -> None:
+        """Note where a unit begins."""
+        self._begin = {name: len(rows) for name, rows in self._rows.items()}
+        self._saved = None
+
+    def note_savepoint(self) -> None:
+        """Note that from here on the server can take back what it is told."""
+        self._saved = dict(self._written)
+
+    def take_back(self) -> None:
+        """Forget what the unit held; what it wrote of others behind the savepoint is to be written again."""
+        for name, rows in self._rows.items():
+            del rows[self._begin.get(name, 0) :]
+            if self._saved is not None:
+                self._written[name] = self._saved.get(name, 0)
+
+    def add(self, name: str, rows: Sequence[Params]) -> None:
+        """Hold rows of a statement."""
+        self._rows.setdefault(name, []).extend(rows)
+
+    def before(self, name: str, params: Params) -> list[str]:
+        """Give what has to be written before a statement is run."""
+        touched = self._touched[name]
+        return [held for held in self._waiting() if touched & self._touched[held] and self._is_met(held, name, params)]
+
+    def before_holding(self, name: str) -> list[str]:
+        """Give what has to be written before rows of a held statement wait, too: others that are about its tables."""
+        touched = self._touched[name]
+        return [held for held in self._waiting() if held != name and touched & self._touched[held]]
+
+    def all(self) -> list[str]:
+        """Give what is to be written before the commit."""
+        return list(self._waiting())
+
+    def take(self, name: str, *, own: bool) -> list[Params]:
+        """Give what is to be written now of a statement, and count it as written.
+
+        Args:
+            name: The statement.
+            own: Whether the rows of the unit at work, too, or only those of the units before it.
+        """
+        rows, written = self._rows[name], self._written.get(name, 0)
+        upto = len(rows) if own else self._begin.get(name, 0)
+        self._written[name] = max(written, upto)
+        return _joined(name, rows[written:upto])
+
+    def has_own(self, name: str) -> bool:
+        """Tell whether the unit at work holds rows of a statement that are not written."""
+        return len(self._rows[name]) > max(self._begin.get(name, 0), self._written.get(name, 0))
+
+    def _waiting(self) -> Iterable[str]:
+        return (name for name in HELD if len(self._rows.get(name, ())) > self._written.get(name, 0))
+
+    def _is_met(self, held: str, name: str, params: Params) -> bool:
+        return _meet(name, params, held, self._rows[held][self._written.get(held, 0) :])
+
+
+def _joined(name: str, rows: Sequence[Params]) -> list[Params]:
+    """Put together what comes to one row: only the last head of a chain counts, and totals are sums."""
+    if name == "audit_head_set":
+        return list({row[0]: row for row in rows}.values())
+    if name == "totals_add":
+        totals: dict[Any, tuple[int, int]] = {}
+        for project_id, records, words in rows:
+            before = totals.get(project_id, (0, 0))
+            totals[project_id] = (before[0] + records, before[1] + words)
+        return [(project_id, *total) for project_id, total in totals.items()]
+    return list(rows)
+
+
+class Remembered:
+    """Rows that queries gave under the lock."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._touched = catalogue.touched
+        self._rows: dict[str, dict[tuple[Any, ...], list[Row]]] = {}
+
+    def get(self, name: str, params: Params) -> list[Row] | None:
+        """Give what a query would give; None where that is not known."""
+        return self._rows[name].get(tuple(params)) if name in self._rows else None
+
+    def keep(self, name: str, params: Params, rows: list[Row]) -> None:
+        """Remember what a query gave, where it is one of those that are asked again."""
+        if name in REMEMBERED:
+            self._rows.setdefault(name, {})[tuple(params)] = rows
+
+    def hold(self, name: str, rows: Sequence[Params]) -> None:
+        """Forget what held rows change, or know it as it will be."""
+        for query in self._about(name):
+            known = self._rows[query]
+            for row in rows:
+                if _RETOLD.get(name) == query and (row[0],) in known:
+                    known[row[0],] = [tuple(row)]
+                    continue
+                for params in [params for params in known if _meet(query, params, name, [row])]:
+                    del known[params]
+
+    def change(self, name: str) -> None:
+        """Forget what a statement may change."""
+        for query in self._about(name):
+            self._rows[query].clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._rows.clear()
+
+    def _about(self, name: str) -> list[str]:
+        return [query for query in self._rows if self._touched[query] & self._touched[name]]

@@ -1,0 +1,241 @@
+"""Commits what waits together: units of one project, which come one by one anyway, share a transaction."""
+
+import asyncio
+from collections import deque
+from contextvars import Context
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from contextdna.backends.postgres.begun import BegunUnit
+from contextdna.backends.postgres.driver import DRIVER_ERRORS, Link, has_lost, has_run_out, is_cut_off, unavailable
+from contextdna.backends.postgres.units import Again, Scopes, WritingExecutor
+from contextdna.backends.relational.statements import Params
+from contextdna.errors import ContextDnaError, StorageUnavailable
+from contextdna.values.ids import ProjectId
+
+GROUP_MAX: Final = 128
+"""So many units share a transaction at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A unit is to be run again, in a transaction of its own: nothing of it was written."""
+
+    scopes: Scopes = frozenset()
+    """What it is known to be about."""
+    failure: BaseException | None = None
+    """What it failed with, where that may be its own doing."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A unit that has begun, and the future of its caller."""
+
+    unit: BegunUnit
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def answer(self) -> None:
+        if self.future.done():
+            return  # the caller was cancelled
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Writers(Protocol):
+    """What lanes need of the database."""
+
+    def writing_on(self, link: Link, scopes: Scopes) -> WritingExecutor:
+        """Make what runs statements in a transaction."""
+        ...
+
+    def take(self) -> Any:
+        """Give a connection for a while."""
+        ...
+
+    async def commit(self, link: Link, executor: WritingExecutor) -> None:
+        """Commit."""
+        ...
+
+    async def roll_back(self, link: Link, executor: WritingExecutor) -> None:
+        """Roll back, whatever it takes."""
+        ...
+
+    async def get_over(self, failure: BaseException, failures: int) -> None:
+        """Pause before the next attempt, or raise what the failure means."""
+        ...
+
+
+class Lanes:
+    """The projects that are being written in."""
+
+    def __init__(self, writers: Writers) -> None:
+        self._writers = writers
+        self._lanes: dict[ProjectId, _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def write(self, project_id: ProjectId, unit: BegunUnit) -> Any:
+        """Queue a unit and wait until it is durable; gives its result, or ``Alone``.
+
+        Raises:
+            StorageUnavailable: Nothing was written, but with ``storage_outcome_unknown``.
+            Exception: Whatever the unit raised.
+        """
+        waiting = _Waiting(unit, asyncio.get_running_loop().create_future())
+        lane = self._lanes.get(project_id)
+        if lane is None:
+            lane = self._lanes[project_id] = _Lane(self._writers, project_id)
+            task = asyncio.create_task(self._run(project_id, lane), context=Context())  # of no caller
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        lane.queue.append(waiting)
+        return await waiting.future
+
+    async def close(self) -> None:
+        """Wait for what is under way; the connections are cut already."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, project_id: ProjectId, lane: "_Lane") -> None:
+        try:
+            await lane.run()
+        finally:
+            del self._lanes[project_id]
+
+
+class _Lane:
+    """The units that wait to write in one project.
+
+    A task of its own runs them, so that a caller that is cancelled takes no other with it: its unit is left out, or
+    taken back, unless the commit has begun.
+    """
+
+    def __init__(self, writers: Writers, project_id: ProjectId) -> None:
+        self.queue: deque[_Waiting] = deque()
+        self._writers = writers
+        self._scopes: Scopes = frozenset({project_id})
+        self._group: list[_Waiting] = []
+
+    async def run(self) -> None:
+        """Commit groups until nobody waits."""
+        failures = 0
+        while self.queue:
+            self._group = []
+            try:
+                failure = await self._commit_next()
+                if failure is not None:
+                    failures += 1
+                    await self._writers.get_over(failure, failures)
+                    continue
+            except ContextDnaError as error:
+                self._give_up(error)
+            except BaseException:
+                self._give_up(unavailable("storage_closed", "the database is closed"))
+                raise
+            failures = 0
+            for waiting in self._group:
+                waiting.answer()
+
+    def _give_up(self, error: ContextDnaError) -> None:
+        """Tell all who wait why there is no transaction for them."""
+        self._group.extend(self.queue)
+        self.queue.clear()
+        for waiting in self._group:
+            waiting.unit.close()
+            waiting.error = _copy(error)
+            waiting.answer()
+
+    async def _commit_next(self) -> BaseException | None:
+        """Commit the next group; gives what has failed before any unit has run.
+
+        Raises:
+            ContextDnaError: No connection is to be had.
+        """
+        async with self._writers.take() as link:
+            executor = self._writers.writing_on(link, self._scopes)
+            try:
+                await executor.enter()
+                if await self._run_units(executor):
+                    await executor.before_commit()
+                    await self._commit(link, executor)
+                    return None
+            except DRIVER_ERRORS as error:
+                await self._writers.roll_back(link, executor)
+                if not self._group:
+                    return error
+                self._scatter(error)
+                return None
+            except BaseException:
+                await self._writers.roll_back(link, executor)
+                raise
+            await self._writers.roll_back(link, executor)
+        return None
+
+    async def _run_units(self, executor: WritingExecutor) -> bool:
+        """Run what waits, and what comes meanwhile; gives whether there is something to commit."""
+        while self.queue and len(self._group) < GROUP_MAX:
+            waiting = self.queue.popleft()
+            if waiting.future.cancelled():
+                waiting.unit.close()
+                continue
+            is_guarded = bool(self._group or self.queue)
+            self._group.append(waiting)
+            executor.more = min(len(self.queue), GROUP_MAX - len(self._group))
+            executor.begin_unit(guarded=is_guarded)
+            await executor.foresee(waiting.unit.first[0], self._asked_like(waiting))
+            if await self._run_unit(waiting, executor):
+                continue
+            if executor.has_written and not is_guarded:
+                return False
+            await executor.take_back()
+        return bool(self._group)
+
+    def _asked_like(self, first: _Waiting) -> list[Params]:
+        """Give what a unit and those that wait behind it ask first, where that is the same statement."""
+        name = first.unit.first[0]
+        coming = [first, *islice(self.queue, GROUP_MAX - len(self._group))]
+        return [waiting.unit.first[1] for waiting in coming if waiting.unit.first[0] == name]
+
+    async def _run_unit(self, waiting: _Waiting, executor: WritingExecutor) -> bool:
+        """Run a unit; gives whether what it did is to be committed."""
+        try:
+            waiting.result = await waiting.unit.go_on(executor)
+        except DRIVER_ERRORS as error:
+            waiting.result = Alone(failure=error)
+            raise
+        except Again as again:
+            waiting.result = Alone(again.scopes)
+            return False
+        except Exception as error:  # noqa: BLE001 - a unit may raise anything; its caller gets it
+            waiting.error = error
+            return False
+        return not waiting.future.cancelled()
+
+    async def _commit(self, link: Link, executor: WritingExecutor) -> None:
+        try:
+            await self._writers.commit(link, executor)
+        except ContextDnaError as error:
+            for waiting in self._group:
+                if not isinstance(waiting.result, Alone):
+                    waiting.error = waiting.error or _copy(error)
+
+    def _scatter(self, error: BaseException) -> None:
+        """Have each unit run again alone: the transaction is lost with the work of all, and whose fault that was shows.
+
+        What hangs, or is away, would be so again for each of them.
+        """
+        is_common = len(self._group) == 1 or has_lost(error) or is_cut_off(error) or has_run_out(error)
+        for waiting in self._group:
+            own = waiting.result.failure if isinstance(waiting.result, Alone) else None
+            waiting.error = None
+            waiting.result = Alone(failure=own or (error if is_common else None))
+
+
+def _copy(error: ContextDnaError) -> ContextDnaError:
+    """Give each caller an error of its own, as each adds where it was raised."""
+    if isinstance(error, StorageUnavailable):
+        return StorageUnavailable(error.message, code=error.code, hint=error.hint, retryable=error.retryable)
+    return error
