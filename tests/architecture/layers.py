@@ -31,7 +31,7 @@ DRIVERS: Mapping[str, frozenset[str]] = {
     "openai": frozenset({"httpx2"}),
     "fastembed": frozenset({"fastembed"}),
     "tiktoken": frozenset({"tiktoken"}),
-    "files": frozenset({"google_crc32c"}),
+    "write-ahead log": frozenset({"google_crc32c"}),
 }
 """Product -> the packages that talk to it. A backend module knows one product."""
 

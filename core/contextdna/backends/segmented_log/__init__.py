@@ -1,6 +1,6 @@
 """A write-ahead log in a folder of its own: segments of checksummed frames, and snapshots of what they led to."""
 
-from contextdna.backends.segmented_log.log import SegmentedLog, open_segmented_log
+from contextdna.backends.segmented_log.log import open_segmented_log
 from contextdna.backends.segmented_log.snapshots import SnapshotFolder
 
-__all__ = ["SegmentedLog", "SnapshotFolder", "open_segmented_log"]
+__all__ = ["SnapshotFolder", "open_segmented_log"]

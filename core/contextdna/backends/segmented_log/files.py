@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from contextdna.backends import owner
 from contextdna.backends.folders import flush_folder, make_folder
-from contextdna.backends.segmented_log.frames import damaged
+from contextdna.backends.log_entries import damaged, in_use
 from contextdna.errors import StorageUnavailable
 
 _SUFFIX: Final = ".wal"
@@ -28,28 +29,10 @@ def own(folder: Path) -> int:
     """
     with disk_errors():
         make_folder(folder)
-        lock = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT | _BINARY, 0o600)
-    try:
-        _lock(lock)
-    except OSError as error:
-        os.close(lock)
-        raise StorageUnavailable(
-            "another process has the write-ahead log open",
-            code="log_in_use",
-            hint="Stop the other server, or give this one a data folder of its own.",
-        ) from error
-    return lock
-
-
-def _lock(descriptor: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            return owner.own(folder / _OWNER)
+        except BlockingIOError as error:
+            raise in_use() from error
 
 
 def segments_in(folder: Path) -> dict[int, Path]:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-import google_crc32c
-
-from contextdna.errors import IntegrityFault, StorageUnavailable
+from contextdna.backends.log_entries import crc32c, damaged
+from contextdna.errors import StorageUnavailable
 
 _SEGMENT_MAGIC: Final = b"ctxDNAwl"
 _FORMAT: Final = 1
@@ -54,7 +53,7 @@ class SegmentHead:
     def encode(self) -> bytes:
         """Write it."""
         head = _SEGMENT.pack(_SEGMENT_MAGIC, _FORMAT, self.log_id, self.first_seq, self.forgotten)
-        return head + _CRC.pack(google_crc32c.value(head))
+        return head + _CRC.pack(crc32c(head))
 
 
 def read_head(data: bytes) -> SegmentHead:
@@ -65,7 +64,7 @@ def read_head(data: bytes) -> SegmentHead:
         StorageUnavailable: ``log_newer``.
     """
     whole = data[:HEAD_BYTES]
-    if len(whole) < HEAD_BYTES or _CRC.unpack(whole[-_CRC.size :])[0] != google_crc32c.value(whole[: -_CRC.size]):
+    if len(whole) < HEAD_BYTES or _CRC.unpack(whole[-_CRC.size :])[0] != crc32c(whole[: -_CRC.size]):
         raise damaged("a segment's head is not what was written")
     magic, version, log_id, first_seq, forgotten = _SEGMENT.unpack(whole[: -_CRC.size])
     if magic != _SEGMENT_MAGIC:
@@ -104,7 +103,7 @@ class Codec:
     """Writes and reads the frames of one log. Its id is part of each checksum: no other log's frame passes for one."""
 
     def __init__(self, log_id: bytes) -> None:
-        self._seed = google_crc32c.value(log_id)
+        self._seed = crc32c(log_id)
 
     def encode(self, kind: Kind, seq: int, flushed: int, entries: Sequence[bytes] = ()) -> bytes:
         """Write a frame.
@@ -151,14 +150,4 @@ class Codec:
         return False
 
     def _crc(self, head: bytes, body: bytes) -> int:
-        crc: int = google_crc32c.extend(google_crc32c.extend(self._seed, head), body)
-        return crc
-
-
-def damaged(what: str) -> IntegrityFault:
-    """Refuse a log that is not what was written."""
-    return IntegrityFault(
-        f"the write-ahead log is damaged: {what}",
-        code="log_damaged",
-        hint="Nothing was changed. Check the disk and restore the log's folder from a backup.",
-    )
+        return crc32c(body, crc32c(head, self._seed))

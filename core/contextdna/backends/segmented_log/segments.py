@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from contextdna.backends.log_entries import EntrySeals, damaged, unknown_seq
 from contextdna.backends.segmented_log import files
-from contextdna.backends.segmented_log.frames import (
-    HEAD_BYTES,
-    Codec,
-    Frame,
-    Kind,
-    SegmentHead,
-    damaged,
-    read_head,
-)
-from contextdna.errors import ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
+from contextdna.backends.segmented_log.frames import HEAD_BYTES, Codec, Frame, Kind, SegmentHead, read_head
+from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.ports.write_ahead_log import Sealer
 from contextdna.values.log_entry import LogEntry, LogStatus
 
@@ -52,7 +45,6 @@ class Segments:
 
     def __init__(self, folder: Path, *, sealer: Sealer | None, segment_bytes: int, size_bytes_max: int) -> None:
         self._folder = folder
-        self._sealer = sealer
         self._segment_bytes = segment_bytes
         self._size_max = size_bytes_max
         self._owner = files.own(folder)
@@ -70,6 +62,7 @@ class Segments:
             self._let_go()
             raise
         self._codec = Codec(self.log_id)
+        self._seals = EntrySeals(self.log_id, sealer)
 
     # Opening
 
@@ -147,11 +140,7 @@ class Segments:
         """
         self._check_usable()
         if seq > self.last_seq:
-            raise InvalidInput(
-                f"the write-ahead log has no entry {seq} yet",
-                code="log_seq_unknown",
-                hint="Forget what recovery or a commit has given a number.",
-            )
+            raise unknown_seq(seq)
         if seq <= self.forgotten:
             return
         if seq == self.last_seq and self._tail.holds_entries:
@@ -170,18 +159,16 @@ class Segments:
 
     # Reading
 
-    def segments_behind(self, seq: int) -> list[Segment]:
-        """List the segments with entries behind a number."""
-        return [segment for segment in self._segments if segment.last_seq > seq]
-
-    def read(self, segment: Segment, *, after: int) -> list[LogEntry]:
-        """Give the entries of a segment behind a number; none when it is forgotten by now.
+    def page(self, after: int) -> list[LogEntry]:
+        """Give the entries behind a number that the first segment with such holds; none where all are forgotten.
 
         Raises:
             IntegrityFault: ``log_damaged`` or ``wrong_key``.
             StorageUnavailable: It cannot be read.
         """
-        if segment.last_seq <= self.forgotten:
+        after = max(after, self.forgotten)
+        segment = next((segment for segment in self._segments if segment.last_seq > after), None)
+        if segment is None:
             return []
         with files.disk_errors():
             data = segment.path.read_bytes()
@@ -209,26 +196,14 @@ class Segments:
         )
 
     def _entries(self, frame: Frame, data: bytes) -> list[LogEntry]:
-        if self._sealer is None and frame.kind == Kind.SEALED:
-            raise IntegrityFault("the write-ahead log is sealed", code="wrong_key", hint="Open it with its sealer.")
-        if self._sealer is not None and frame.kind == Kind.UNIT:
-            raise damaged("an entry is not sealed")
-        found = []
-        for seq, entry in enumerate(frame.entries(data), frame.seq):
-            name = self._name(seq)
-            opened = entry if self._sealer is None else self._sealer.open(entry, name.encode())
-            found.append(LogEntry(seq, name, opened))
-        return found
+        is_sealed = frame.kind == Kind.SEALED
+        stored = enumerate(frame.entries(data), frame.seq)
+        return [self._seals.open(seq, entry, is_sealed=is_sealed) for seq, entry in stored]
 
-    def _unit(self, seq: int, entries: Sequence[bytes]) -> bytes:
-        sealer, kind = self._sealer, Kind.UNIT
-        if sealer is not None:
-            kind = Kind.SEALED
-            entries = [sealer.seal(entry, self._name(at).encode()) for at, entry in enumerate(entries, seq)]
-        return self._codec.encode(kind, seq, self._tail.size, entries)
-
-    def _name(self, seq: int) -> str:
-        return f"{self.log_id.hex()}.{seq}"
+    def _unit(self, first_seq: int, entries: Sequence[bytes]) -> bytes:
+        kind = Kind.SEALED if self._seals.is_sealing else Kind.UNIT
+        sealed = [self._seals.seal(seq, entry) for seq, entry in enumerate(entries, first_seq)]
+        return self._codec.encode(kind, first_seq, self._tail.size, sealed)
 
     def _write(self, data: bytes) -> None:
         if not data:

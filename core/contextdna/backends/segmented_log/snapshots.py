@@ -8,8 +8,9 @@ from typing import Final
 import anyio.to_thread
 
 from contextdna.backends.folders import flush_folder, make_folder
+from contextdna.backends.log_entries import damaged
 from contextdna.backends.segmented_log.files import disk_errors, write_all
-from contextdna.backends.segmented_log.frames import HEAD_BYTES, Codec, Kind, SegmentHead, damaged, read_head
+from contextdna.backends.segmented_log.frames import HEAD_BYTES, Codec, Kind, SegmentHead, read_head
 from contextdna.values.log_entry import LogSnapshot
 
 _SUFFIX: Final = ".snapshot"
