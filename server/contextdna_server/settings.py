@@ -284,6 +284,9 @@ class WorkSection(Section):
     wait_max_s: Seconds = _WORK.wait_max_s
 
 
+PostgresUrl = Annotated[SecretStr, AfterValidator(_of_postgres)]
+
+
 class PostgresSection(Section):
     """The connections of each server process to PostgreSQL."""
 
@@ -291,12 +294,20 @@ class PostgresSection(Section):
     pool_max: Few = _HUB.postgres.pool_max
     acquire_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.postgres.acquire_timeout_s
     statement_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.postgres.statement_timeout_s
+    replicas: Annotated[tuple[PostgresUrl, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """postgresql://… of streaming standbys, which may hold passwords."""
+    replica_lag_max_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = _HUB.postgres.replica_lag_max_s
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
         if self.pool_min > self.pool_max:
             raise ValueError("pool_min is greater than pool_max")
         return self
+
+    def to_postgres_settings(self) -> PostgresSettings:
+        """Give what the core needs."""
+        replicas = tuple(url for one in self.replicas if (url := one.get_secret_value()))
+        return PostgresSettings(**{**self.model_dump(), "replicas": replicas})
 
 
 class RedisSection(Section):
@@ -339,7 +350,7 @@ class S3Section(Section):
 class StorageSection(Section):
     """Where the data is, when the data folder is not all."""
 
-    database: Annotated[SecretStr, AfterValidator(_of_postgres)] = SecretStr("")
+    database: PostgresUrl = SecretStr("")
     """postgresql://…, which may hold a password; empty: SQLite in the data folder."""
     postgres: PostgresSection = PostgresSection()
     cache: Annotated[SecretStr, AfterValidator(_of_redis)] = SecretStr("")
@@ -496,7 +507,7 @@ class Settings(BaseSettings):
             retention=RetentionSettings(**self.retention.model_dump()),
             work=self.work.to_work_settings(),
             database=self.storage.database.get_secret_value(),
-            postgres=PostgresSettings(**self.storage.postgres.model_dump()),
+            postgres=self.storage.postgres.to_postgres_settings(),
             cache=self.storage.cache.get_secret_value(),
             redis=RedisSettings(**self.storage.redis.model_dump()),
             artifacts=self.storage.artifacts,

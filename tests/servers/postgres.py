@@ -35,7 +35,7 @@ EVERYWHERE: Final = bool(os.environ.get("CONTEXTDNA_TEST_EVERYWHERE"))
 _START_DEADLINE_S: Final = 60
 _VERSION_MIN: Final = 15
 _UNPRIVILEGED: Final = ("postgres", "nobody")
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -104,8 +104,8 @@ def locked(path: Path) -> Iterator[None]:
 def _start(folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o755)
-    user = _unprivileged_user()
-    binaries = _usable(folder, user)
+    user = unprivileged_user()
+    binaries = usable_binaries(folder, user)
     data = folder / "data"
     data.mkdir(mode=0o700)
     if user:
@@ -122,7 +122,7 @@ def _start(folder: Path) -> str:
     if made.returncode:
         raise CannotRun(f"initdb failed: {made.stderr.strip()[-300:]}")
     keeper = Path(__file__).with_name("keeper.py")
-    arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+    arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
     command: list[str | Path] = [binaries / "postgres", "-D", data, "-k", folder, *arguments]
     with (folder / "log").open("w") as log:
         subprocess.run(  # it goes on in the background
@@ -133,15 +133,15 @@ def _start(folder: Path) -> str:
             start_new_session=True,
             check=True,
         )
-    _wait_until_ready(folder)
+    wait_until_ready(folder)
     return f"postgresql://postgres@/postgres?host={quote(str(folder))}"
 
 
-def _wait_until_ready(folder: Path) -> None:
+def wait_until_ready(folder: Path) -> None:
     deadline = time.monotonic() + _START_DEADLINE_S
     state = folder / "data" / "postmaster.pid"
     while time.monotonic() < deadline:
-        if state.exists() and state.read_text().rstrip().endswith("ready"):
+        if state.exists() and state.read_text().rstrip().endswith(("ready", "standby")):
             return
         if (folder / "ended").exists():
             break
@@ -149,7 +149,7 @@ def _wait_until_ready(folder: Path) -> None:
     raise CannotRun(f"the server did not start: {(folder / 'log').read_text().strip()[-300:]}")
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """Name whom to run the server as: it refuses to run as root."""
     if os.geteuid() != 0:
         return None
@@ -162,7 +162,7 @@ def _unprivileged_user() -> str | None:
     raise CannotRun("it refuses to run as root, and there is no user nobody")
 
 
-def _usable(folder: Path, user: str | None) -> Path:
+def usable_binaries(folder: Path, user: str | None) -> Path:
     """Find binaries, copied where their user may not reach them."""
     for found in _binaries():
         if _major_version(found, user) >= _VERSION_MIN:
@@ -211,9 +211,9 @@ def fresh_database_url() -> str:
     if is_ours:
         _make_role(role)
     else:
-        atexit.register(_run_elsewhere, postgres_url(), [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"])
+        atexit.register(run_elsewhere, postgres_url(), [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"])
     owner = f" OWNER {role}" if is_ours else ""
-    _run_elsewhere(postgres_url(), [f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'{owner}"])
+    run_elsewhere(postgres_url(), [f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'{owner}"])
     place = f"{role}@{server.netloc.rpartition('@')[2]}" if is_ours else server.netloc
     return urlunsplit((server.scheme, place, f"/{name}", server.query, ""))
 
@@ -224,10 +224,10 @@ _NUMBERS: Final = count()
 @cache
 def _make_role(name: str) -> None:
     """Make a role that is no superuser: it must work without, and row-level security holds for it."""
-    _run_elsewhere(postgres_url(), [f"CREATE ROLE {name} LOGIN"])
+    run_elsewhere(postgres_url(), [f"CREATE ROLE {name} LOGIN"])
 
 
-def _run_elsewhere(url: str, script: Sequence[str]) -> None:
+def run_elsewhere(url: str, script: Sequence[str]) -> None:
     """Run statements from a thread of their own: an event loop may be running in this one."""
 
     async def run() -> None:
@@ -244,7 +244,7 @@ def _run_elsewhere(url: str, script: Sequence[str]) -> None:
 
 def empty_database_url() -> str:
     """Give the URL of this process's own database, without a row that earlier tests have left."""
-    _run_elsewhere(database_url(), [WIPE])
+    run_elsewhere(database_url(), [WIPE])
     return database_url()
 
 

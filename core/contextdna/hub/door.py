@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -28,6 +29,7 @@ from contextdna.domain.recall import Recall
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
+from contextdna.hub.lagging import MAY_LAG
 from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.hub.remains import Remains
 from contextdna.hub.sightings import Sighting, Sightings
@@ -42,6 +44,7 @@ from contextdna.values.settings import HubSettings
 
 R = TypeVar("R")
 Run = Callable[[Operation], Awaitable[R]]
+Engine = Callable[[Callable[[Transaction], Awaitable[R]]], Awaitable[R]]
 
 _AUDITED_IDS_MAX = 100
 _NO_ID = "(no id)"
@@ -156,12 +159,18 @@ class Door:
             attempt.is_unseen = action not in OF_NO_PROJECT and not await self._sightings.has_seen(op)
             return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids))
 
-        answer, trace = await self._attempt(self.database.read, unit, caller, action, attempt)
+        answer, trace = await self._attempt(self._reading(action, attempt), unit, caller, action, attempt)
         if attempt.missed is not None:
             await self._audit_refusal(caller, action, attempt, attempt.missed)
         if attempt.is_unseen:
             await self._make_known(caller, action)
         return answer, trace
+
+    def _reading(self, action: Action, attempt: _Attempt) -> Engine[R]:
+        """Give what runs a reading unit: for some actions a copy may, unless it lacks what the call names."""
+        if action not in MAY_LAG:
+            return self.database.read
+        return partial(self.database.read, enough=lambda _: attempt.missed is None)
 
     async def _make_known(self, caller: Caller, action: Action) -> None:
         """Note a principal at its first read, too: nobody else may take the name of one that never writes."""
@@ -197,7 +206,7 @@ class Door:
 
     async def _attempt(
         self,
-        engine: Callable[[Callable[[Transaction], Awaitable[R]]], Awaitable[R]],
+        engine: Engine[R],
         unit: Callable[[Transaction], Awaitable[R]],
         caller: Caller,
         action: Action,

@@ -293,6 +293,8 @@ async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[
             pool_max=own.pool_max,
             acquire_timeout_s=own.acquire_timeout_s,
             statement_timeout_s=own.statement_timeout_s,
+            replicas=own.replicas,
+            replica_lag_max_s=own.replica_lag_max_s,
         )
     )
     if settings.cache:

@@ -62,6 +62,24 @@ step on the engine's own thread, a networked one awaits each statement. It may b
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """How a copy of the database is that answers reads."""
+
+    name: str
+    """Which one, without a secret."""
+    sound: bool
+    latency_ms: float = 0.0
+    lag_s: float = 0.0
+    """How old the newest is that it is known to have; 0 where nothing is known to be missing."""
+    answered: int = 0
+    """Calls of this process that it answered."""
+    passed_over: int = 0
+    """Calls that it could not, as it was behind or away."""
+    problem: str = ""
+    """Code of the error, where it is not sound."""
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseStatus:
     """What doctor and health tell of a database."""
 
@@ -71,6 +89,7 @@ class DatabaseStatus:
     size_bytes: int
     sound: bool
     problem: str = ""
+    replicas: tuple[ReplicaStatus, ...] = ()
 
 
 class Database(Protocol):
@@ -87,8 +106,14 @@ class Database(Protocol):
         """
         ...
 
-    async def read(self, unit: Unit[R]) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:
         """Run a unit on one consistent snapshot; writing in it is an error.
+
+        Args:
+            unit: The unit.
+            enough: When given, the answer may come from a copy of the database that lags within its bounds, where this
+                says that it is enough. A copy has what this process wrote before, and every change of rights that
+                anyone did; what fails on one is asked of the database itself.
 
         Raises:
             StorageUnavailable: The engine cannot answer.

@@ -186,6 +186,10 @@ class PostgresSettings:
     """How long to wait for a connection in use; for a new one ten seconds at most."""
     statement_timeout_s: float = 30.0
     """How long a statement may take, waiting for locks included."""
+    replicas: tuple[str, ...] = field(default=(), repr=False)
+    """URLs of streaming standbys that may answer reads."""
+    replica_lag_max_s: float = 1.0
+    """How old what other processes wrote may be in such answers; 0: not at all."""
 
 
 @dataclass(frozen=True, slots=True)

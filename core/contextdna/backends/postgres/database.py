@@ -1,15 +1,17 @@
 """The PostgreSQL database: opening, running units again that lost, health, closing."""
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from hashlib import blake2b
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 
 from contextdna.backends.migrations import load_migrations
 from contextdna.backends.moving import incomplete
+from contextdna.backends.postgres.begun import BegunUnit
 from contextdna.backends.postgres.driver import (
     DRIVER_ERRORS,
     READ_ONLY,
@@ -22,12 +24,19 @@ from contextdna.backends.postgres.driver import (
     sqlstate_of,
     unavailable,
 )
+from contextdna.backends.postgres.lanes import Alone, Lanes
 from contextdna.backends.postgres.links import Links
+from contextdna.backends.postgres.places import PRIMARY_PLACE, Places, Written
+from contextdna.backends.postgres.places import STATEMENTS as PLACES
+from contextdna.backends.postgres.replicas import Replicas, open_replicas
 from contextdna.backends.postgres.schema import migrate
 from contextdna.backends.postgres.scopes import DIALECT, Catalogue, load_catalogue
 from contextdna.backends.postgres.units import Again, KnownSessions, ReadingExecutor, Scopes, Watched, WritingExecutor
+from contextdna.backends.relational.columns import json_list
+from contextdna.backends.relational.statements import Row
 from contextdna.errors import ContextDnaError
 from contextdna.ports.database import DatabaseStatus, Unit
+from contextdna.values.ids import ProjectId
 
 R = TypeVar("R")
 
@@ -41,46 +50,69 @@ _PURGED_FROM: Final = ("records", "records_index", "embeddings", "record_access"
 class PostgresDatabase:
     """Fulfils ``ports.database.Database`` on a database that other processes use at the same time."""
 
-    def __init__(self, links: Links, catalogue: Catalogue) -> None:
+    def __init__(self, links: Links, catalogue: Catalogue, *, written: Written | None = None) -> None:
         self._links = links
+        self._written = written or Written()
         self._catalogue = catalogue
         self._sessions = KnownSessions()
+        self._replicas: Replicas | None = None
+        self._lanes = Lanes(self)
 
     async def write(self, unit: Unit[R]) -> R:
         """Run a unit alone within its project and answer once it is durable.
 
-        A caller that is cancelled before the commit leaves nothing; during it the outcome is open.
+        Units of one project that wait are committed together; each fails alone. A caller that is cancelled before the
+        commit leaves nothing; during it the outcome is open.
 
         Raises:
             StorageUnavailable: The server is away or busy past the deadline, or the database is closed. Nothing was
                 written, but with ``storage_outcome_unknown``.
             Exception: Whatever the unit raised.
         """
-        scopes: Scopes = frozenset()
-        failures = 0
+        begun = BegunUnit(unit, self._catalogue, self._sessions)
+        if begun.scope is None:
+            return begun.result  # type: ignore[no-any-return]
+        outcome: Any = Alone()
+        if isinstance(begun.scope, str):
+            outcome = await self._lanes.write(begun.scope, begun)
+            if not isinstance(outcome, Alone):
+                return outcome  # type: ignore[no-any-return]
+        begun.close()
+        return await self._write_alone(unit, outcome)
+
+    async def _write_alone(self, unit: Unit[R], known: Alone) -> R:
+        """Run a unit in a transaction of its own."""
+        scopes, failure, failures = known.scopes, known.failure, 0
         while True:
-            failure: BaseException
-            async with self._links.take(writing=True) as link:
-                executor = WritingExecutor(link, self._catalogue, self._sessions, scopes)
+            if failure is not None:
+                failures += 1
+                await self.get_over(failure, failures)
+            async with self.take() as link:
+                executor = self.writing_on(link, scopes)
                 try:
                     result: R = await self._run(unit, link, executor)
                     return result
                 except Again as again:
-                    scopes = again.scopes
-                    continue
+                    scopes, failure = again.scopes, None
                 except DRIVER_ERRORS as error:
                     failure = error
-            failures += 1
-            await self._get_over(failure, failures)
 
-    async def read(self, unit: Unit[R]) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:
         """Run a unit on one consistent snapshot; writing in it is an error.
+
+        Args:
+            unit: The unit.
+            enough: When given, a replica may answer, where this says that its answer is enough.
 
         Raises:
             StorageUnavailable: The server is away or busy past the deadline, or the database is closed.
             RuntimeError: The unit wrote.
             Exception: Whatever the unit raised.
         """
+        if enough is not None and self._replicas is not None:
+            answer = await self._replicas.read(unit)
+            if answer is not None and enough(answer.value):
+                return answer.value  # type: ignore[no-any-return]
         failures = 0
         while True:
             failure: BaseException
@@ -88,13 +120,48 @@ class PostgresDatabase:
                 executor = ReadingExecutor(link, self._catalogue, self._sessions)
                 try:
                     result: R = await self._run(unit, link, executor)
+                    self._written(executor.heard)
                     return result
                 except DRIVER_ERRORS as error:
                     failure = error
             if sqlstate_of(failure) == READ_ONLY:
                 raise RuntimeError("a read unit may not write")
             failures += 1
-            await self._get_over(failure, failures)
+            await self.get_over(failure, failures)
+
+    async def places(self, projects: Iterable[ProjectId]) -> list[Row]:
+        """Ask how far this server is, and what the last changes of rights in projects were.
+
+        Raises:
+            StorageUnavailable: It is away or busy.
+        """
+        failure: ContextDnaError
+        async with self._links.take() as link:
+            try:
+                return await link.rows(PRIMARY_PLACE, (json_list(projects),))
+            except DRIVER_ERRORS as error:
+                if is_cut_off(error):
+                    link.cut()
+                failure = mapped_error(error)
+        raise failure
+
+    @asynccontextmanager
+    async def reading_from(self, replicas: Sequence[Server], *, lag_max_s: float, pool_max: int) -> AsyncIterator[Self]:
+        """Let replicas answer reads for a while.
+
+        Args:
+            replicas: Where they are.
+            lag_max_s: How old what others wrote may be.
+            pool_max: Connections to each at most.
+        """
+        places = self._written.places = Places(self.places, lag_max_s=lag_max_s)
+        opening = open_replicas(replicas, places, self._catalogue, sessions=self._sessions, pool_max=pool_max)
+        async with opening as opened:
+            self._replicas = opened
+            try:
+                yield self
+            finally:
+                self._replicas = self._written.places = None
 
     async def revision(self) -> int:
         """Give a number that is another one after other connections, of any process, have committed.
@@ -117,7 +184,9 @@ class PostgresDatabase:
         except ContextDnaError as error:
             return DatabaseStatus("postgresql", "", 0, 0, sound=False, problem=error.message)
         problem = f"the server has met {faults} damaged pages in this database" if faults else ""
-        return DatabaseStatus("postgresql", str(version).split()[0], schema, size, sound=not faults, problem=problem)
+        replicas = await self._replicas.status() if self._replicas is not None else ()
+        sound = not faults
+        return DatabaseStatus("postgresql", str(version).split()[0], schema, size, sound, problem, replicas)
 
     async def shred_remains(self) -> None:
         """Drop what purged rows left in the tables.
@@ -142,7 +211,27 @@ class PostgresDatabase:
         await _commit(link, executor)
         return result
 
-    async def _get_over(self, failure: BaseException, failures: int) -> None:
+    def take(self) -> AbstractAsyncContextManager[Link]:
+        """Give a connection to write on."""
+        return self._links.take(writing=True)
+
+    def writing_on(self, link: Link, scopes: Scopes) -> WritingExecutor:
+        """Make what runs statements in a transaction about some projects."""
+        return WritingExecutor(link, self._catalogue, self._sessions, scopes)
+
+    async def commit(self, link: Link, executor: WritingExecutor) -> None:
+        """Commit a transaction."""
+        await _commit(link, executor)
+
+    async def roll_back(self, link: Link, executor: WritingExecutor) -> None:
+        """End a transaction that failed."""
+        await _roll_back(link, executor)
+
+    async def drain(self) -> None:
+        """Wait until nothing is written any more."""
+        await self._lanes.close()
+
+    async def get_over(self, failure: BaseException, failures: int) -> None:
         """Pause before the next attempt where one makes sense.
 
         Raises:
@@ -189,6 +278,9 @@ async def _commit(link: Link, executor: ReadingExecutor | WritingExecutor) -> No
                 "storage_outcome_unknown", "the connection was lost while the change was committed"
             ) from None
         raise
+    finally:
+        if isinstance(executor, WritingExecutor):
+            link.tell_written(executor.projects)
     if status != "COMMIT":  # an error within the transaction that the unit has swallowed
         raise unavailable("storage_error", "PostgreSQL rolled the transaction back")
 
@@ -214,6 +306,8 @@ async def open_postgres(
     pool_max: int = 10,
     acquire_timeout_s: float = 30.0,
     statement_timeout_s: float = 30.0,
+    replicas: Sequence[str] = (),
+    replica_lag_max_s: float = 1.0,
 ) -> AsyncIterator[PostgresDatabase]:
     """Open a database, its tables made and migrated where needed.
 
@@ -223,6 +317,8 @@ async def open_postgres(
         pool_max: Connections at most.
         acquire_timeout_s: How long to wait for a connection in use; for a new one ten seconds at most.
         statement_timeout_s: How long a statement may take, waiting for locks included.
+        replicas: URLs of streaming standbys that may answer reads.
+        replica_lag_max_s: How old what other processes wrote may be in such answers.
 
     Raises:
         StorageUnavailable: It cannot be reached, or is of a newer schema (``schema_newer``), too old
@@ -232,18 +328,29 @@ async def open_postgres(
     server = Server(url, acquire_timeout_s, statement_timeout_s)
     catalogue = load_catalogue()
 
+    texts = {**catalogue.texts, **PLACES}
+
+    written = Written()
+
     async def open_link() -> Link:
-        return Link(await connect(server), catalogue.texts)
+        return Link(await connect(server), texts, written)
 
     links = Links(open_link, least=pool_min, most=pool_max, acquire_timeout_s=acquire_timeout_s)
+    database = PostgresDatabase(links, catalogue, written=written)
     try:
         await links.fill()
         async with links.take() as link:
             await _migrate(link)
-        yield PostgresDatabase(links, catalogue)
+        if not replicas:
+            yield database
+            return
+        copies = [replace(server, url=one) for one in replicas]
+        async with database.reading_from(copies, lag_max_s=replica_lag_max_s, pool_max=pool_max):
+            yield database
     finally:
         with anyio.CancelScope(shield=True):
             await links.close()
+            await database.drain()
 
 
 async def read_once(server: Server, unit: Unit[R]) -> R:

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import asyncpg
 
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, LimitExceeded, StorageUnavailable
+from contextdna.values.ids import ProjectId
 
 VERSION_MIN: Final = 15
 
@@ -93,6 +94,10 @@ def _micros_of(ticks: tuple[int]) -> int:
     return ticks[0] + _EPOCHS_APART
 
 
+_OF_READS: Final = frozenset({"audit_append", "audit_head_set", "record_touch", "access_token_note_use"})
+"""What is written of reads: who reads next need not find it."""
+
+
 class Link:
     """One connection: named statements, prepared when they are first run, and their parameters made to fit.
 
@@ -100,9 +105,18 @@ class Link:
     statement is of which type, and here what is given becomes that.
     """
 
-    def __init__(self, connection: Any, statements: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        statements: Mapping[str, str],
+        written: Callable[[Iterable[ProjectId] | None], None] = lambda _: None,
+    ) -> None:
         self.connection = connection
+        self._written = written
+        self._has_changed = False
         self.idle_since = 0.0
+        self.place = 0
+        """How far the server at the other end has come at least, where it is a standby."""
         self._statements = statements
         self._prepared: dict[str, tuple[Any, _Fitting]] = {}
 
@@ -114,22 +128,36 @@ class Link:
 
     async def run(self, name: str, params: Params) -> int:
         """Run a statement and give how many rows it changed."""
+        self._has_changed |= name not in _OF_READS
         statement, fit = self._prepared.get(name) or await self._prepare(name)
         await statement.fetch(*fit(params))
         return int(statement.get_statusmsg().rpartition(" ")[2])
 
     async def run_many(self, name: str, params: Sequence[Params]) -> None:
         """Run a statement once for each set of parameters, in one exchange with the server."""
+        self._has_changed |= name not in _OF_READS
         statement, fit = self._prepared.get(name) or await self._prepare(name)
         if len(params) == 1:
             await statement.fetch(*fit(params[0]))
         else:
             await statement.executemany([fit(one) for one in params])
 
+    async def rows_of_many(self, name: str, params: Sequence[Params]) -> list[Row]:
+        """Run a query once for each set of parameters, in one exchange with the server; gives the rows of all."""
+        statement, fit = self._prepared.get(name) or await self._prepare(name)
+        rows: list[Row] = await statement.fetchmany([fit(one) for one in params])
+        return rows
+
     async def script(self, text: str) -> str:
         """Run statements without parameters in one exchange; gives the status of the last."""
         status: str = await self.connection.execute(text)
         return status
+
+    def tell_written(self, projects: Iterable[ProjectId] | None) -> None:
+        """Tell which projects a commit was about, None for all, however it came out; not where it noted reads alone."""
+        if self._has_changed:
+            self._has_changed = False
+            self._written(projects)
 
     def cut(self) -> None:
         """End the connection at once, without a word to the server."""
@@ -193,6 +221,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "storage_full": "Free disk space or raise the limits of the server; nothing was written.",
     "storage_no_memory": "Give the server more memory or work_mem, and try again.",
     "storage_read_only": "Name the primary server in storage.database, not a standby.",
+    "storage_not_standby": "Name only standbys of storage.database in storage.postgres.replicas.",
     "storage_io_error": "Check the disk and the log of the server.",
     "storage_interrupted": "Try again.",
     "storage_closed": "Open it again.",
@@ -238,6 +267,11 @@ def sqlstate_of(error: BaseException) -> str:
 def has_lost(error: BaseException) -> bool:
     """Tell whether a transaction lost against another one, and may win when it is run again."""
     return sqlstate_of(error) in _LOSSES
+
+
+def has_run_out(error: BaseException) -> bool:
+    """Tell whether the server gave up a statement, or the wait for a lock, that took too long."""
+    return sqlstate_of(error) == "57014"
 
 
 def is_cut_off(error: BaseException) -> bool:

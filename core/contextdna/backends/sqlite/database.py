@@ -70,7 +70,7 @@ class SqliteDatabase:
             result: R = await self._writer.write(unit)
             return result
 
-    async def read(self, unit: Unit[R]) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:  # noqa: ARG002 - no copies
         """Run a unit on one consistent snapshot; writing in it is an error.
 
         Raises:

@@ -37,5 +37,7 @@ DROP SEQUENCE record_places;
 DROP FUNCTION empty_embedding();
 DROP FUNCTION drop_embedding();
 DROP FUNCTION count_gone_embedding();
+DROP TABLE access_changes;
+DROP FUNCTION note_access_change();
 DROP FUNCTION refuse_change();
 DROP FUNCTION order_events();

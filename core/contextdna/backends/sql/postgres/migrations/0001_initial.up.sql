@@ -525,6 +525,56 @@ BEGIN
 END
 $$;
 
+-- The transaction that last changed who may read what in a project. A standby that has not come as far answers nobody, so a right
+-- that was taken away is taken away there, too. One row a project, and no secret: no policy stands before it.
+CREATE TABLE access_changes (
+  project_id text COLLATE "C" NOT NULL PRIMARY KEY,
+  changed_by xid8 NOT NULL
+);
+
+CREATE FUNCTION note_access_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO access_changes AS noted (project_id, changed_by)
+  VALUES (CASE TG_OP WHEN 'DELETE' THEN OLD.project_id ELSE NEW.project_id END, pg_current_xact_id())
+  ON CONFLICT (project_id) DO UPDATE SET changed_by = excluded.changed_by WHERE noted.changed_by <> excluded.changed_by;
+  RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER records_change_access AFTER UPDATE ON records FOR EACH ROW
+WHEN (
+  ROW(NEW.level, NEW.owner_id, NEW.team_id, NEW.swarm_id, NEW.deleted_at, NEW.retention_until)
+  IS DISTINCT FROM ROW(OLD.level, OLD.owner_id, OLD.team_id, OLD.swarm_id, OLD.deleted_at, OLD.retention_until)
+)
+EXECUTE FUNCTION note_access_change();
+
+CREATE TRIGGER records_purged_change_access AFTER DELETE ON records FOR EACH ROW EXECUTE FUNCTION note_access_change();
+CREATE TRIGGER grants_change_access AFTER UPDATE OR DELETE ON grants FOR EACH ROW EXECUTE FUNCTION note_access_change();
+
+CREATE TRIGGER sessions_change_access AFTER UPDATE ON sessions FOR EACH ROW
+WHEN (
+  NEW.expires_at < OLD.expires_at
+  OR ROW(NEW.secret_digest, NEW.agent_id, NEW.team_id, NEW.swarm_id, NEW.role, NEW.principal_id, NEW.lineage, NEW.status)
+  IS DISTINCT FROM
+  ROW(OLD.secret_digest, OLD.agent_id, OLD.team_id, OLD.swarm_id, OLD.role, OLD.principal_id, OLD.lineage, OLD.status)
+)
+EXECUTE FUNCTION note_access_change();
+
+CREATE TRIGGER sessions_gone_change_access AFTER DELETE ON sessions FOR EACH ROW EXECUTE FUNCTION note_access_change();
+
+CREATE TRIGGER delegations_change_access AFTER UPDATE ON delegations FOR EACH ROW
+WHEN (NEW.status <> OLD.status OR NEW.expires_at < OLD.expires_at)
+EXECUTE FUNCTION note_access_change();
+
+CREATE TRIGGER agents_new_change_access AFTER INSERT OR DELETE ON agents FOR EACH ROW EXECUTE FUNCTION note_access_change();
+
+CREATE TRIGGER agents_change_access AFTER UPDATE ON agents FOR EACH ROW
+WHEN (
+  ROW(NEW.team_id, NEW.swarm_id, NEW.role, NEW.credential_role, NEW.placed, NEW.status)
+  IS DISTINCT FROM ROW(OLD.team_id, OLD.swarm_id, OLD.role, OLD.credential_role, OLD.placed, OLD.status)
+)
+EXECUTE FUNCTION note_access_change();
+
 -- While an installation is being moved here, the one row that says so: nobody opens a database that holds it. The tallies are
 -- of the rows that have come so far.
 CREATE TABLE moves (
