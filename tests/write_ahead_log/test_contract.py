@@ -82,11 +82,10 @@ async def test_what_is_forgotten_stays_so_and_no_number_is_given_twice(engine: s
     async with open_log(engine, tmp_path) as log:
         for i in range(20):
             await commit(log, b"x" * 50 + b"%d" % i)
-        before = await log.status()
         await log.forget(15)
         await log.forget(3)
         assert [seq for seq, _ in await held(log)] == [16, 17, 18, 19, 20]
-        assert (await log.status()).size_bytes < before.size_bytes
+        assert (await log.status()).entries == 5
     async with open_log(engine, tmp_path) as log:
         assert [seq for seq, _ in await held(log)] == [16, 17, 18, 19, 20]
         await log.forget(20)
