@@ -66,8 +66,10 @@ from contextdna.values.agent import (
     Team,
 )
 from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactLink
+from contextdna.values.aside_write import AsideWrite
 from contextdna.values.audit import AuditEntry, AuditFault, AuditReport, Outcome, Risk
 from contextdna.values.backend_health import BackendHealth
+from contextdna.values.degraded import DegradedMode, ModeName, Notices
 from contextdna.values.document import RELATIONS, Document, Relation
 from contextdna.values.event import Event, EventName
 from contextdna.values.ids import (
@@ -123,6 +125,7 @@ from contextdna.values.settings import (
     RedisSettings,
     RetentionSettings,
     SearchSettings,
+    WhenUnusable,
     WorkSettings,
 )
 from contextdna.values.signal import (
@@ -166,6 +169,7 @@ __all__ = [
     "Artifact",
     "ArtifactDraft",
     "ArtifactLink",
+    "AsideWrite",
     "AuditEntry",
     "AuditFault",
     "AuditReport",
@@ -181,6 +185,7 @@ __all__ = [
     "ConversationSummary",
     "CredentialRefused",
     "Decision",
+    "DegradedMode",
     "Delegation",
     "DelegationEnd",
     "DelegationId",
@@ -229,8 +234,10 @@ __all__ = [
     "MemoryChange",
     "MemoryDraft",
     "MemorySelection",
+    "ModeName",
     "NewAccessToken",
     "NotFound",
+    "Notices",
     "OnDuplicate",
     "Outcome",
     "Principal",
@@ -291,6 +298,7 @@ __all__ = [
     "Turn",
     "TurnDraft",
     "WaitOutcome",
+    "WhenUnusable",
     "WorkSettings",
     "Workspace",
     "bad_cursor",

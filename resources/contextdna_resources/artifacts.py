@@ -70,6 +70,7 @@ def _reference(artifact: Artifact) -> dict[str, Any]:
         "media_type": artifact.media_type,
         "size_bytes": artifact.size_bytes,
         "sha256": artifact.sha256,
+        **({"held": artifact.held} if artifact.held else {}),
         "uri": str(ResourceUri(Noun.ARTIFACT, record.project_id, record.id)),
     }
 

@@ -12,11 +12,12 @@ async def read_health(uri: ResourceUri, workspace: Workspace) -> Contents:
     health = await workspace.health()
     database = health.database
     others = {"artifacts": health.artifacts, "cache": health.cache}
-    is_sound = database.sound and all(other is None or other.sound for other in others.values())
+    is_sound = database.sound and not health.modes and all(not other or other.sound for other in others.values())
     return json_contents(
         uri,
         {
             "status": "ok" if is_sound else "degraded",
+            "modes": [asdict(mode) for mode in health.modes] or None,
             "project_id": health.project_id,
             "database": {
                 "engine": database.engine,

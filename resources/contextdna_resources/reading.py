@@ -47,4 +47,8 @@ async def read_resource(uri: str, workspace: WorkspaceFor) -> list[Contents]:
         IntegrityFault: The bytes of an artifact were changed or are gone.
     """
     parsed = parse_uri(uri)
-    return [await READERS[parsed.noun](parsed, workspace(parsed.project_id))]
+    bound = workspace(parsed.project_id)
+    contents = await READERS[parsed.noun](parsed, bound)
+    if notices := bound.notices.lines():
+        contents.meta = {**(contents.meta or {}), "contextdna/notice": "; ".join(notices)}
+    return [contents]

@@ -77,6 +77,12 @@ def _sweep() -> click.Command:
     return sweep
 
 
+def _spool() -> click.Command:
+    from contextdna_server.commands.spool import spool
+
+    return spool
+
+
 def _reindex() -> click.Command:
     from contextdna_server.commands.reindex import reindex
 
@@ -96,6 +102,7 @@ COMMANDS: Final[Mapping[str, Callable[[], click.Command]]] = {
     "stats": _stats,
     "sweep": _sweep,
     "reindex": _reindex,
+    "spool": _spool,
 }
 
 

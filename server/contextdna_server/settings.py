@@ -47,6 +47,7 @@ from contextdna.values.settings import (
     RetentionSettings,
     S3Settings,
     SearchSettings,
+    WhenUnusable,
     WorkSettings,
 )
 from contextdna_server.endpoints import is_protected
@@ -359,6 +360,11 @@ class StorageSection(Section):
     artifacts: Annotated[str, AfterValidator(_of_s3)] = ""
     """s3://bucket/prefix?endpoint_url=…&region=…, without credentials; empty: files in the data folder."""
     s3: S3Section = S3Section()
+    spool: bool = _HUB.spool
+    """Whether writes wait in the data folder while PostgreSQL or S3 is away."""
+    spool_bytes_max: Bytes = _HUB.spool_bytes_max
+    when_unusable: WhenUnusable = _HUB.when_unusable
+    """What a server on stdio does whose database file cannot be used."""
 
 
 class SqliteSection(Section):
@@ -512,6 +518,9 @@ class Settings(BaseSettings):
             redis=RedisSettings(**self.storage.redis.model_dump()),
             artifacts=self.storage.artifacts,
             s3=S3Settings(**self.storage.s3.model_dump()),
+            spool=self.storage.spool,
+            spool_bytes_max=self.storage.spool_bytes_max,
+            when_unusable=self.storage.when_unusable,
             sqlite_readers=self.sqlite.readers,
             sqlite_busy_timeout_s=self.sqlite.busy_timeout_s,
             sqlite_group_max=self.sqlite.group_max,

@@ -20,6 +20,7 @@ from contextdna import (
     LoopDraft,
     MemoryChange,
     MemoryDraft,
+    NotFound,
     Principal,
     RecordId,
     RegisterRequest,
@@ -96,6 +97,15 @@ async def _first_event(workspace: Workspace) -> Event:
 async def _first_batch(workspace: Workspace) -> tuple[Event, ...]:
     async with aclosing(workspace.events.batches(after=EventId(""))) as batches:
         return await anext(batches)
+
+
+async def _unknown(call: Awaitable[Any]) -> None:
+    """Await a call that finds nothing once it was allowed."""
+    try:
+        await call
+    except NotFound as error:
+        if error.code != "queued_unknown":
+            raise
 
 
 async def _drained(workspace: Workspace) -> list[Any]:
@@ -215,6 +225,9 @@ METHODS: Final = {
     "rotate_keys": Sample("key.rotate", lambda w, _: w.rotate_keys(), Risk.CRITICAL),
     "sessions.close_overdue": Sample("session.close", lambda w, _: w.sessions.close_overdue()),
     "sweep": Sample("retention.sweep", lambda w, _: w.sweep()),
+    "queue.aside": Sample("spool.review", lambda w, _: w.queue.aside()),
+    "queue.retry": Sample("spool.review", lambda w, _: _unknown(w.queue.retry("none"))),
+    "queue.drop": Sample("spool.review", lambda w, _: _unknown(w.queue.drop("none"))),
     "reindex": Sample("embedding.reindex", lambda w, _: w.reindex()),
 }
 

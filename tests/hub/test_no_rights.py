@@ -24,6 +24,7 @@ from contextdna.hub.delegations import Delegations
 from contextdna.hub.documents import Documents
 from contextdna.hub.events import Events
 from contextdna.hub.loops import Loops
+from contextdna.hub.queue import Queue
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
 from contextdna.hub.state import State
@@ -61,6 +62,7 @@ PARTS = {
     "sessions": Sessions,
     "state": State,
     "delegations": Delegations,
+    "queue": Queue,
 }
 """The parts of a workspace that belong to one noun."""
 
@@ -80,7 +82,7 @@ def test_every_method_of_the_workspace_has_sample_arguments() -> None:
 
 async def test_the_workspace_offers_nothing_but_asynchronous_methods_and_its_parts(hub: Hub) -> None:
     workspace = hub.bind(ROOT)
-    assert {name for name in vars(workspace) if not name.startswith("_")} == set(PARTS)
+    assert {name for name in vars(workspace) if not name.startswith("_")} == {*PARTS, "notices"}
     assert {name: type(getattr(workspace, name)) for name in PARTS} == PARTS
     for of in (Workspace, *PARTS.values()):
         for name in public_names(of):

@@ -256,11 +256,11 @@ async def test_who_may_not_attach_reaches_no_object(hub: Hub, place: ObjectStore
 # --- S3 is away ---
 
 
-async def test_while_s3_is_away_nothing_is_claimed_and_all_else_works(tmp_path: Path) -> None:
+async def test_without_a_spool_nothing_is_claimed_while_s3_is_away_and_all_else_works(tmp_path: Path) -> None:
     server = OwnServer()
     place = ObjectStore("contextdna-away", "", server.endpoint)
     raw_client(server.endpoint).create_bucket(Bucket=place.bucket)
-    async with open_hub(settings_of(place, tmp_path)) as hub:
+    async with open_hub(settings_of(place, tmp_path, spool=False)) as hub:
         artifact = await hub.bind(ALICE).attach_artifact(ArtifactDraft("a.txt", DATA))
         server.kill()
         lost = await refused(
@@ -273,7 +273,7 @@ async def test_while_s3_is_away_nothing_is_claimed_and_all_else_works(tmp_path: 
         health = (await hub.bind(ALICE).health()).artifacts
         assert health is not None
         assert (health.engine, health.sound, health.problem) == ("S3", False, "storage_unreachable")
-    async with open_hub(settings_of(place, tmp_path)) as hub:  # it is no reason not to start
+    async with open_hub(settings_of(place, tmp_path, spool=False)) as hub:  # it is no reason not to start
         assert [found.name for found in await hub.bind(ALICE).list_artifacts()] == ["a.txt"]
 
 

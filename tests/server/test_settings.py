@@ -67,6 +67,9 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
         database = "postgresql://user@host/name"
         cache = "redis://host"
         artifacts = "s3://bucket/prefix"
+        spool = false
+        spool_bytes_max = 7
+        when_unusable = "memory"
         [storage.postgres]
         pool_max = 7
         [storage.redis]

@@ -11,6 +11,7 @@ from typing import Final
 
 import anyio.to_thread
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from contextdna import ArtifactDraft, InvalidInput, LimitExceeded
 from contextdna_tools.arguments import LEVEL, Arguments, Object, level_of
@@ -45,6 +46,8 @@ class ArtifactResult(BaseModel):
     media_type: str = ""
     size_bytes: int = 0
     sha256: str = ""
+    held: SkipJsonSchema[str | None] = None
+    """``spool`` where the bytes wait for S3."""
 
 
 async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
@@ -77,6 +80,7 @@ async def attach_artifact(call: Call, args: AttachArtifact) -> ArtifactResult:
         media_type=artifact.media_type,
         size_bytes=artifact.size_bytes,
         sha256=artifact.sha256,
+        held=artifact.held or None,
     )
 
 

@@ -17,6 +17,7 @@ from contextdna_tools.spec import AnyTool, Call
 
 _FRAMES_LOGGED: Final = 5
 _NAME_CHARS_MAX: Final = 80
+NOTICES_BETWEEN: Final = "; "
 _SLIPS: Final = {
     "text": ("content", "query", "reasoning", "output", "description"),
     "message": ("content",),
@@ -66,7 +67,9 @@ async def run_tool(tool: AnyTool, raw: dict[str, Any], call: Call) -> CallToolRe
     """
     try:
         result = await tool.serve(call, parsed(tool.arguments, raw))
-        return result if isinstance(result, CallToolResult | InputRequiredResult) else success(result)
+        if isinstance(result, CallToolResult | InputRequiredResult):
+            return result
+        return success(result, notice=NOTICES_BETWEEN.join(call.notices.lines()))
     except MCPError:
         raise
     except ContextDnaError as error:
@@ -78,7 +81,8 @@ async def run_tool(tool: AnyTool, raw: dict[str, Any], call: Call) -> CallToolRe
 async def _refused(error: ContextDnaError, tool: AnyTool, call: Call) -> CallToolResult:
     if call.note_refused is not None:
         await call.note_refused(error, tool.name)
-    return _failure_of(error)
+    notice = NOTICES_BETWEEN.join(call.notices.lines())
+    return _failure_of(error, **({"notice": notice} if notice else {}))
 
 
 def unforeseen(what: str, error: Exception) -> ContextDnaError:
@@ -140,8 +144,17 @@ def _meant(name: str, model: type[BaseModel]) -> str:
     return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(model.model_fields)}."
 
 
-def success(result: BaseModel) -> CallToolResult:
-    """Give a result twice: structured, and as compact JSON text for clients that read text only."""
+def success(result: BaseModel, *, notice: str = "") -> CallToolResult:
+    """Give a result twice: structured, and as compact JSON text for clients that read text only.
+
+    Args:
+        result: The answer.
+        notice: Which degraded mode touched it, and how; it stands in both beside the answer.
+    """
+    if notice:
+        body = {**result.model_dump(mode="json", exclude_none=True), "notice": notice}
+        told = TextContent(type="text", text=json.dumps(body, ensure_ascii=False, separators=(",", ":")))
+        return CallToolResult(content=[told], structured_content=body)
     text = TextContent(type="text", text=result.model_dump_json(exclude_none=True))
     return CallToolResult(content=[text], structured_content=result.model_dump(mode="json", exclude_none=True))
 
@@ -153,8 +166,8 @@ def failure(code: str, message: str, *, hint: str = "", retryable: bool = False,
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def _failure_of(error: ContextDnaError) -> CallToolResult:
-    return failure(error.code, error.message, hint=error.hint, retryable=error.retryable, **_extras(error))
+def _failure_of(error: ContextDnaError, **notice: str) -> CallToolResult:
+    return failure(error.code, error.message, hint=error.hint, retryable=error.retryable, **_extras(error), **notice)
 
 
 def _extras(error: ContextDnaError) -> dict[str, Any]:

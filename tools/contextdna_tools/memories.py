@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from contextdna import (
     InvalidInput,
@@ -14,6 +15,7 @@ from contextdna import (
     MemorySelection,
     OnDuplicate,
     RecordId,
+    StoreStatus,
     Tier,
     naming_item,
     parse_choice,
@@ -248,6 +250,8 @@ class UpdateResult(BaseModel):
 
     id: str
     version: int
+    status: SkipJsonSchema[str | None] = None
+    """``queued`` where it waits for the database; left out where it was stored."""
 
 
 async def update_memory(call: Call, args: UpdateMemory) -> UpdateResult:
@@ -267,7 +271,12 @@ async def update_memory(call: Call, args: UpdateMemory) -> UpdateResult:
     updated = await call.workspace(args).update_memory(
         RecordId(args.id), change, expected_version=args.expected_version
     )
-    return UpdateResult(id=updated.id, version=updated.version)
+    return UpdateResult(id=updated.id, version=updated.version, status=queued_or_none(updated.status))
+
+
+def queued_or_none(status: StoreStatus) -> str | None:
+    """Say of a write that it waits; of one that was stored, nothing."""
+    return status.value if status is StoreStatus.QUEUED else None
 
 
 class ForgetMemory(Arguments):

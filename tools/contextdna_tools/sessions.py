@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from contextdna import (
     AgentId,
@@ -13,9 +14,11 @@ from contextdna import (
     DelegationRequest,
     InvalidInput,
     Level,
+    ModeName,
     RecordId,
     Role,
     Scope,
+    StoreStatus,
     TurnDraft,
     naming_item,
     one_line,
@@ -219,6 +222,8 @@ class LogResult(BaseModel):
 
     ids: list[str]
     conversation: str = ""
+    status: SkipJsonSchema[str | None] = None
+    """``queued`` where the turns wait for the database; left out where they were stored."""
 
 
 async def log_turn(call: Call, args: LogTurn) -> LogResult:
@@ -231,7 +236,8 @@ async def log_turn(call: Call, args: LogTurn) -> LogResult:
     alone = _draft(args, default)
     drafts = [_item(with_defaults(raw, args, TurnFields), index, default) for index, raw in enumerate(args.turns)]
     ids = await call.workspace(args).log_turns(drafts or [alone])
-    return LogResult(ids=list(ids), conversation=args.session_id.partition(".")[0])
+    status = StoreStatus.QUEUED.value if ModeName.DATABASE_AWAY in call.notices else None
+    return LogResult(ids=list(ids), conversation=args.session_id.partition(".")[0], status=status)
 
 
 def _item(raw: dict[str, Any], index: int, default: Level) -> TurnDraft:

@@ -1,14 +1,14 @@
 """What a tool is: arguments, result, hints and the function that serves it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel
 
-from contextdna import ContextDnaError, Hub, Principal, Scope, Workspace
+from contextdna import ContextDnaError, Hub, Notices, Principal, Scope, Workspace
 from contextdna_tools.arguments import Arguments
 
 A = TypeVar("A", bound=Arguments)
@@ -34,6 +34,8 @@ class Call:
     """How a call that waits tells its client so."""
     note_refused: NoteRefused | None = None
     """How a refused call comes into the client's log."""
+    notices: Notices = field(default_factory=Notices)
+    """What the answer says beside itself of degraded modes."""
 
     def workspace(self, args: Arguments, *, session_id: str | None = None) -> Workspace:
         """Bind the workspace that a call's session_id and project_id name."""
@@ -43,6 +45,7 @@ class Call:
             project_id=args.project_id,
             request_id=self.request_id,
             trace_id=self.trace_id,
+            notices=self.notices,
         )
 
 

@@ -81,6 +81,10 @@ class LocalBlobStore:
         """
         return await anyio.to_thread.run_sync(self._has, key)
 
+    async def waits(self, key: str) -> bool:  # noqa: ARG002 - the port's
+        """Nothing waits: a blob is here, or nowhere."""
+        return False
+
     async def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error.
 

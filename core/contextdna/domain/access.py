@@ -81,6 +81,7 @@ class Action(StrEnum):
     ROTATE_KEYS = "key.rotate"
     SWEEP = "retention.sweep"
     REINDEX = "embedding.reindex"
+    REVIEW_SPOOL = "spool.review"
     REGISTER_AGENT = "agent.register"
     BEAT_AGENT = "agent.heartbeat"
     RATE_AGENT = "agent.confidence"
@@ -105,6 +106,7 @@ SYSTEM_ONLY: Final = frozenset(
         Action.ROTATE_KEYS,
         Action.SWEEP,
         Action.REINDEX,
+        Action.REVIEW_SPOOL,
         Action.CLOSE_SESSIONS,
         Action.CREATE_TOKEN,
         Action.LIST_TOKENS,
@@ -168,6 +170,17 @@ async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now:
         role = _acting_role(principal, session)
         reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, role)
         return Actor(reader, principal.agent_id, session.id, session.lineage)
+    return own_actor(caller, action)
+
+
+def own_actor(caller: Caller, action: Action) -> Actor:
+    """Give the actor of a call without a session handle: the principal itself, in the project that it means.
+
+    Raises:
+        NotFound: ``project_not_found``: no such project for this caller.
+        InvalidInput: ``project_required``.
+    """
+    principal = caller.principal
     project_id = _own_project(caller, action)
     reader = Reader(project_id, principal.agent_id, principal.team_id, principal.swarm_id, principal.role)
     return Actor(reader, principal.agent_id, lineage=(principal.agent_id,))

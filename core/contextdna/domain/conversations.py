@@ -10,8 +10,10 @@ from contextdna.domain.tool_calls import check_tool_calls, told_call
 from contextdna.domain.validation import check_count, check_metadata, check_text, each_named, parse_choice
 from contextdna.errors import IntegrityFault, NotFound
 from contextdna.values.event import EventName
-from contextdna.values.ids import IdPrefix, RecordId, SessionId, new_id
+from contextdna.values.ids import IdPrefix, RecordId, SessionId
+from contextdna.values.principal import Actor
 from contextdna.values.record import IndexedRecord, Kind, VisibleRecord
+from contextdna.values.settings import HubSettings, Limits
 from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
 _PAGE_MAX = 200
@@ -27,8 +29,7 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
         InvalidInput: A turn cannot be stored.
     """
     session = await sessions.current(op)
-    check_count(len(drafts), name="turns", maximum=op.settings.limits.batch_max)
-    each_named(drafts, "turns", lambda draft: _check(op, draft))
+    check_drafts(drafts, op.actor, op.settings)
     last = await op.tx.records.last_position(op.project_id, Kind.TURN, session_id=session.id, subject="")
     # At least the age of the session in ms: a position is not given out again after its turn was purged.
     position = max(last, int((op.now - session.created_at).total_seconds() * 1000))
@@ -40,14 +41,23 @@ async def log(op: Operation, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...
     return ids
 
 
-def _check(op: Operation, draft: TurnDraft) -> None:
-    limits = op.settings.limits
+def check_drafts(drafts: Sequence[TurnDraft], actor: Actor, settings: HubSettings) -> None:
+    """Refuse turns that cannot be logged as a whole.
+
+    Raises:
+        InvalidInput: Code of the first thing wrong, its message naming the position in a batch.
+    """
+    check_count(len(drafts), name="turns", maximum=settings.limits.batch_max)
+    each_named(drafts, "turns", lambda draft: _check(draft, actor, settings.limits))
+
+
+def _check(draft: TurnDraft, actor: Actor, limits: Limits) -> None:
     parse_choice(draft.role, TURN_ROLES, name="role")
     check_tool_calls(draft.tool_calls, limits)
     called = len(draft.tool_calls) > 0
     check_text(draft.content, name="content", bytes_max=limits.content_bytes_max, empty_allowed=called)
     check_metadata(draft.metadata, limits)
-    access.require_level(op.actor, draft.level)
+    access.require_level(actor, draft.level)
 
 
 async def read(
@@ -178,7 +188,7 @@ def open_turn(op: Operation, item: VisibleRecord) -> Turn:
 
 
 def _turn(op: Operation, draft: TurnDraft, position: int) -> IndexedRecord:
-    record_id = new_id(IdPrefix.TURN, op.now)
+    record_id = op.new_id(IdPrefix.TURN)
     body: dict[str, Any] = {"content": draft.content, "metadata": dict(draft.metadata)}
     if draft.tool_calls:
         body["tool_calls"] = [dict(call) for call in draft.tool_calls]

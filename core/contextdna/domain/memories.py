@@ -24,7 +24,7 @@ from contextdna.domain.validation import (
 from contextdna.errors import AccessDenied, Conflict, IntegrityFault, InvalidInput
 from contextdna.values.document import RELATES_TO
 from contextdna.values.event import EventName
-from contextdna.values.ids import IdPrefix, RecordId, new_id
+from contextdna.values.ids import IdPrefix, RecordId
 from contextdna.values.level import ENCRYPTED_LEVELS, Level
 from contextdna.values.memory import (
     Memory,
@@ -83,6 +83,8 @@ async def _store_new(
 ) -> tuple[StoredMemory, ...]:
     each_named(drafts, "memories", lambda draft: access.require_level(op.actor, draft.level))
     await require_visible(op, [target for draft in drafts for target in draft.relates_to])
+    if op.promised and on_duplicate is OnDuplicate.MERGE:
+        on_duplicate = OnDuplicate.NEW  # the caller was told these ids: none of them may come to nothing
     fresh = [_new_record(op, draft) for draft in drafts]
     known = {} if on_duplicate is OnDuplicate.NEW else await _duplicates(op, drafts, fresh)
     inserts: list[IndexedRecord] = []
@@ -400,7 +402,7 @@ def _opens(op: Operation, record: Record) -> bool:
 
 
 def _new_record(op: Operation, draft: MemoryDraft) -> Record:
-    record_id = new_id(IdPrefix.MEMORY, op.now)
+    record_id = op.new_id(IdPrefix.MEMORY)
     body: dict[str, Any] = {
         "content": draft.content,
         "tags": list(dict.fromkeys(draft.tags)),

@@ -1,5 +1,6 @@
 """One call at work: the transaction, the actor, and what will be told and audited when it commits."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,6 +50,8 @@ class Operation:
     """What ``semantics`` searches by meaning with; None without an embedder."""
     rankings: HeldRankings[Any] | None = None
     """What was ranked lately, for a call that only reads; None where nothing is to be held."""
+    promised: deque[str] | None = None
+    """Ids that were given to the caller of a queued write before it came here, which its records must bear."""
     begun: BegunAnswers[Any] | None = None
     """Answers of which pages were given; None where nothing is to be held."""
     count_tokens: Callable[[str], int] = estimate_tokens
@@ -58,6 +61,10 @@ class Operation:
     def project_id(self) -> ProjectId:
         """The project of the call."""
         return self.actor.project_id
+
+    def new_id(self, prefix: IdPrefix) -> str:
+        """Make the id of a record of the caller's, or give the one that was promised."""
+        return self.promised.popleft() if self.promised else new_id(prefix, self.now)
 
     def note(self, record_ids: Sequence[str] = (), **details: Any) -> None:
         """Add record ids and counts to the audit entry of this call; never text of a record."""

@@ -77,6 +77,7 @@ _ACTIONS: Final[Mapping[frozenset[Scope], tuple[Action, ...]]] = {
         Action.ROTATE_KEYS,
         Action.SWEEP,
         Action.REINDEX,
+        Action.REVIEW_SPOOL,
         Action.CLOSE_SESSIONS,
         Action.RETIRE_AGENT,
         Action.CREATE_TOKEN,

@@ -231,10 +231,15 @@ async def current(op: Operation) -> Session:
     """
     session = await op.tx.sessions.get(op.actor.session_id) if op.actor.session_id else None
     if session is None:
-        raise SessionInvalid(
-            "this needs a session_id", code="session_required", hint="Call begin_session and pass its session_id."
-        )
+        raise no_session()
     return session
+
+
+def no_session() -> SessionInvalid:
+    """Make the refusal of a call that passed no session handle where one is needed."""
+    return SessionInvalid(
+        "this needs a session_id", code="session_required", hint="Call begin_session and pass its session_id."
+    )
 
 
 async def progress(op: Operation, *, status: str, thoughts: int, thoughts_total: int | None) -> SessionView:

@@ -16,21 +16,24 @@ from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.door import Door
 from contextdna.ports.storage import Progress
 from contextdna.values.artifact import Artifact, ArtifactDraft, ArtifactLink, ArtifactPage
+from contextdna.values.degraded import ModeName, Notices
 from contextdna.values.ids import AgentId, IdPrefix, RecordId, new_id
 from contextdna.values.object_place import ObjectPlace
 
 R = TypeVar("R")
 
+_HELD = "the bytes are kept in this server's data folder until S3 is there to take them; they are not in S3 yet"
 _ASIDE_BYTES_MIN = 256 * 1024  # a thread costs about what hashing so much does
 
 
 class Artifacts:
     """The artifact part of a workspace. Each owner's artifacts of a name have versions of their own, from 1."""
 
-    def __init__(self, door: Door, blobs: BlobRoom, caller: Caller) -> None:
+    def __init__(self, door: Door, blobs: BlobRoom, caller: Caller, notices: Notices) -> None:
         self._door = door
         self._blobs = blobs
         self._caller = caller
+        self._notices = notices
 
     async def attach(self, draft: ArtifactDraft, *, progress: Progress | None = None) -> Artifact:
         """Keep an artifact: see ``Workspace.attach_artifact``."""
@@ -51,9 +54,17 @@ class Artifacts:
         record_id = new_id(IdPrefix.ARTIFACT, self._door.clock())
         prepared = await aside(len(draft.data), lambda: artifacts.prepare(draft, record_id, keys))
         async with self._blobs.keeping(prepared.blob_key, prepared.blob, progress):
-            return await self._door.write(
+            artifact = await self._door.write(
                 self._caller, Action.ATTACH_ARTIFACT, lambda op: artifacts.attach(op, draft, prepared)
             )
+            return await self._placed(artifact)
+
+    async def _placed(self, artifact: Artifact) -> Artifact:
+        """Say of an artifact whether its bytes are where they belong."""
+        if not await self._blobs.waits(artifact.record.blob_key):
+            return artifact
+        self._notices.add(ModeName.ARTIFACTS_SPOOLED, _HELD)
+        return replace(artifact, held="spool")
 
     async def _fetched(self, place: ObjectPlace) -> bytes:
         try:
@@ -93,7 +104,7 @@ class Artifacts:
         url = await self._blobs.link(
             artifact.record.blob_key, name=artifact.name, media_type=artifact.media_type, valid_s=valid_s
         )
-        return artifact, ArtifactLink(url, expires_at) if url else None
+        return await self._placed(artifact), ArtifactLink(url, expires_at) if url else None
 
     async def page(self, *, prefix: str = "", limit: int = 50, cursor: str = "") -> ArtifactPage:
         """List visible artifacts, newest first, those whose names begin with a prefix; anybody's.

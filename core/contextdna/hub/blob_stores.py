@@ -1,14 +1,15 @@
 """Where the bytes of artifacts lie, as the settings say: a bucket, the data folder, or memory."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from contextdna.backends.local_files import LocalBlobStore
+from contextdna.backends.spooled_blobs import SpooledBlobStore
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.ports.storage import BlobStore, ObjectSource
 from contextdna.values.object_place import ObjectStore, parse_object_store
@@ -17,6 +18,8 @@ from contextdna.values.settings import HubSettings
 logger = logging.getLogger(__name__)
 
 ARTIFACTS_FOLDER: Final = "artifacts"
+SPOOL_FOLDER: Final = "artifacts-spool"
+"""Where the bytes of artifacts wait for S3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,13 @@ class Shelves:
 
     store: BlobStore
     objects: ObjectSource | None = None
+    spool: SpooledBlobStore | None = None
+    """The store, where it is one that bytes may wait for."""
+
+    @property
+    def jobs(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """To be run while the hub is open."""
+        return (self.spool.run,) if self.spool else ()
 
 
 async def open_shelves(stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]) -> Shelves:
@@ -60,7 +70,11 @@ async def _open_s3(stack: AsyncExitStack, settings: HubSettings) -> Shelves:
         if not error.retryable:
             raise
         logger.warning("the bucket of the artifacts does not answer now: %s", error.code)
-    return Shelves(store, S3Objects(calls))
+    if not settings.spool or settings.data_dir is None:
+        return Shelves(store, S3Objects(calls))
+    spool = SpooledBlobStore(store, LocalBlobStore(settings.data_dir / SPOOL_FOLDER))
+    await spool.open()
+    return Shelves(spool, S3Objects(calls), spool)
 
 
 def artifacts_place(settings: HubSettings) -> ObjectStore:

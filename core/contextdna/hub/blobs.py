@@ -63,6 +63,10 @@ class BlobRoom:
         except NotFound as error:
             raise _missing() from error
 
+    async def waits(self, key: str) -> bool:
+        """Tell whether bytes wait near the server for a store that is away."""
+        return await self._store.waits(key)
+
     @property
     def has_links(self) -> bool:
         """Whether bytes can be fetched by links, past the server."""

@@ -38,6 +38,8 @@ class Commons:
     """To be run while the hub is open."""
     health: Callable[[], Awaitable[BackendHealth | None]] = _no_health
     """Asks Redis; None where there is none."""
+    problem: Callable[[], str] = str
+    """Gives the code of what keeps Redis away, as far as is known; empty while it is there."""
 
 
 async def open_commons(
@@ -73,7 +75,12 @@ async def open_commons(
     cache = SharedCache(near, RedisCache(link), write_behind=settings.redis.write_behind)
     told = RedisChannel(link)
     return Commons(
-        cache, told, SharedLocks(RedisLocks(link), locks), jobs=(link.run, cache.run, told.run), health=link.health
+        cache,
+        told,
+        SharedLocks(RedisLocks(link), locks),
+        jobs=(link.run, cache.run, told.run),
+        health=link.health,
+        problem=link.problem,
     )
 
 

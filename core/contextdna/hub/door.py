@@ -29,6 +29,7 @@ from contextdna.domain.recall import Recall
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
 from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
+from contextdna.hub.known_actors import KnownActors
 from contextdna.hub.lagging import MAY_LAG
 from contextdna.hub.reads import ReadLedger, ReadTrace
 from contextdna.hub.remains import Remains
@@ -75,6 +76,8 @@ class Door:
         remains: Remains,
         recall: Recall | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
+        actors: KnownActors | None = None,
+        before_write: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.database = database
         self.recall = recall
@@ -84,6 +87,9 @@ class Door:
         self.reads = ReadLedger(database, vault, settings.read_audit, clock)
         self._channel = channel
         self._count_tokens = count_tokens
+        self._actors = actors
+        self.before_write = before_write
+        """Lets writes wait for what was queued before them; None where nothing ever is."""
         self._remains = remains
         self._sightings = Sightings(settings.work.coordinator_silence_s)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
@@ -97,6 +103,8 @@ class Door:
             ContextDnaError: Whatever refused it; denials are audited before this is raised.
         """
         attempt = _Attempt()
+        if self.before_write is not None:
+            await self.before_write()
 
         async def unit(tx: Transaction) -> tuple[R, list[Event]]:
             op = await self._begin(tx, caller, action, attempt)
@@ -231,6 +239,8 @@ class Door:
         await require_unretired(tx, actor, caller.principal, action)
         require_role(actor, action)
         require_scopes(caller.principal, action)
+        if self._actors is not None and caller.handle:
+            self._actors.note(caller, actor)
         keys = await self.vault.keys(tx, actor.project_id)
         index = self._indexes.get(actor.project_id)
         if index is None:

@@ -1,24 +1,29 @@
 """Opening a hub: the only place that builds objects from settings."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 
+from contextdna.backends.guarded_database import GuardedDatabase
 from contextdna.backends.in_process import InProcessChannel
 from contextdna.backends.key_ring import KeyFileRing, MasterKeyRing, master_key_id, new_master_key, parse_master_key
 from contextdna.backends.os_keyring import read_os_keyring
+from contextdna.backends.sealing import RingSealer
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.domain import projects
 from contextdna.domain.access import Caller
 from contextdna.domain.encryption import Vault
 from contextdna.domain.recall import Recall
-from contextdna.errors import SettingsInvalid, StorageUnavailable
+from contextdna.errors import IntegrityFault, SettingsInvalid, StorageUnavailable
 from contextdna.hub.authentication import Authentication
 from contextdna.hub.blob_stores import Shelves, open_shelves
 from contextdna.hub.blobs import BlobRoom
@@ -26,8 +31,11 @@ from contextdna.hub.commons import open_commons
 from contextdna.hub.counting import open_counter
 from contextdna.hub.door import Door
 from contextdna.hub.embedders import open_embedder
+from contextdna.hub.known_actors import KnownActors
+from contextdna.hub.modes import Modes
 from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import Semantics
+from contextdna.hub.spool import SPOOL_FOLDER, WriteSpool
 from contextdna.hub.stream import EventStream
 from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Rooms, Workspace
@@ -35,9 +43,12 @@ from contextdna.ports.database import Database, Transaction
 from contextdna.ports.embedder import Embedder
 from contextdna.ports.storage import EventChannel, KeyRing
 from contextdna.values.access_token import AccessToken
+from contextdna.values.degraded import DegradedMode, Notices
 from contextdna.values.ids import INSTALLATION, UPKEEP_AGENT, without_secrets
 from contextdna.values.principal import Principal, Role
-from contextdna.values.settings import HubSettings
+from contextdna.values.settings import HubSettings, WhenUnusable
+
+logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "contextdna.db"
 KEY_FILE = "master.key"
@@ -49,6 +60,7 @@ class Hub:
 
     def __init__(self, rooms: Rooms, authentication: Authentication) -> None:
         self._rooms = rooms
+        self._modes = rooms.modes
         self._door = rooms.door
         self._authentication = authentication
 
@@ -56,6 +68,11 @@ class Hub:
     def settings(self) -> HubSettings:
         """What the hub was opened with."""
         return self._door.settings
+
+    @property
+    def modes(self) -> tuple[DegradedMode, ...]:
+        """What the server does without at the moment; empty where all is well."""
+        return self._modes.current()
 
     def bind(
         self,
@@ -65,6 +82,7 @@ class Hub:
         project_id: str = "",
         request_id: str = "",
         trace_id: str = "",
+        notices: Notices | None = None,
     ) -> Workspace:
         """Give a caller its workspace; nothing is checked until a method is called.
 
@@ -74,9 +92,12 @@ class Hub:
             project_id: The project meant; empty for the session's, or the principal's only or default one.
             request_id: Names the request in the audit log; a long one by its beginning and a digest.
             trace_id: Names the trace in the audit log, likewise.
+            notices: Where what the caller is to be told of degraded modes is collected.
         """
         caller = Caller(principal, session_id, project_id, _audited(request_id), _audited(trace_id))
-        return Workspace(self._rooms, caller)
+        workspace = Workspace(self._rooms, caller, notices)
+        self._modes.tell(workspace.notices)
+        return workspace
 
     async def authenticate(self, token_text: str, *, request_id: str = "", trace_id: str = "") -> AccessToken:
         """Tell who bears an access token, from the database at every call: a revocation holds in every process at once.
@@ -150,14 +171,17 @@ async def open_hub(
         IntegrityFault: ``wrong_key``, or the database is damaged.
     """
     async with AsyncExitStack() as stack:
-        ring = None if settings.database else open_ring(settings)
-        database, channel, shelves = await _open_storage(stack, settings, clock)
-        vault = Vault(ring or open_ring(settings, has_database=await _is_in_use(database)))
+        settings, unusable, storage = await _open_usable(stack, settings, clock)
+        database, channel, shelves, guarded, ring = storage
+        ring = ring or open_ring(settings, has_database=await _is_in_use(database))
+        vault = Vault(ring)
         commons = await open_commons(stack, settings, clock, database=database, channel=channel)
         blobs = BlobRoom(shelves.store, database, shelves.objects)
         remains = Remains(database, blobs)
         chosen = embedder or await open_embedder(stack, settings.search)
-        door = Door(
+        actors = KnownActors() if guarded else None
+        doors = partial(
+            Door,
             database=database,
             vault=vault,
             channel=commons.channel,
@@ -167,11 +191,25 @@ async def open_hub(
             recall=Recall(chosen.model) if chosen else None,
             count_tokens=await open_counter(settings.search),
         )
+        door = doors(actors=actors)
         await _prepare(database, vault, settings, clock)
+        spool: WriteSpool | None = None
+        if guarded is not None and actors is not None and settings.spool and settings.data_dir is not None:
+            spool = WriteSpool(
+                settings.data_dir / SPOOL_FOLDER,
+                sealer=RingSealer(ring, "spool"),
+                door=doors(),
+                database=guarded,
+                actors=actors,
+                bytes_max=settings.spool_bytes_max,
+            )
+            await spool.open(stack)
+            door.before_write = spool.in_turn
+        modes = Modes(shelves=shelves, commons=commons, guarded=guarded, spool=spool, unusable=unusable)
         stream = EventStream(database, commons.channel)
         semantics = Semantics(door, chosen, commons.locks)
         authentication = Authentication(door)
-        rooms = Rooms(door, blobs, remains, stream, commons, semantics)
+        rooms = Rooms(door, blobs, remains, stream, commons, semantics, modes, spool)
         hub = Hub(rooms, authentication)
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id), commons.locks)
@@ -182,7 +220,7 @@ async def open_hub(
             tasks.start_soon(stream.run)
             tasks.start_soon(semantics.run)
             tasks.start_soon(authentication.run)
-            for job in commons.jobs:
+            for job in (*commons.jobs, *shelves.jobs, *_jobs_of(guarded, spool)):
                 tasks.start_soon(job)
             try:
                 yield hub
@@ -255,16 +293,69 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-async def _open_storage(
+def _jobs_of(
+    guarded: GuardedDatabase | None, spool: WriteSpool | None
+) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+    return (*((guarded.run,) if guarded else ()), *((spool.run,) if spool else ()))
+
+
+class _Storage(NamedTuple):
+    """What holds the data."""
+
+    database: Database
+    channel: EventChannel
+    shelves: Shelves
+    guarded: GuardedDatabase | None = None
+    """The database, where it is one that may be away."""
+    ring: KeyRing | None = None
+    """The master keys, where they had to be there first."""
+
+
+async def _open_usable(
     stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]
-) -> tuple[Database, EventChannel, Shelves]:
+) -> tuple[HubSettings, str, _Storage]:
+    """Open what the settings name, or memory in its place where they allow that.
+
+    Gives the settings in force, the code of what is unusable, and the storage.
+
+    Raises:
+        ContextDnaError: It cannot be opened.
+    """
+    may_forget = settings.when_unusable is WhenUnusable.MEMORY and not settings.database
+    try:
+        async with AsyncExitStack() as attempt:
+            ring = None if settings.database else open_ring(settings)
+            storage = await _open_storage(attempt, settings, clock)
+            stack.push_async_exit(attempt.pop_all())
+            return settings, "", storage._replace(ring=ring)
+    except (StorageUnavailable, IntegrityFault) as error:
+        if not may_forget or error.code == "wrong_key":
+            raise
+        problem = error
+    logger.warning("%s", _BANNER.format(message=problem.message, code=problem.code, hint=problem.hint))
+    forgetful = replace(settings, data_dir=None, artifacts="", os_keyring=False)
+    ring = open_ring(forgetful)
+    return forgetful, problem.code, (await _open_storage(stack, forgetful, clock))._replace(ring=ring)
+
+
+_BANNER: Final = """
+
+  *** NOTHING WILL BE KEPT: the memory is empty, and gone when this server ends ***
+  The database cannot be used: {message} [{code}]. {hint}
+  storage.when_unusable is "memory"; set it to "refuse", and the server will not start like this.
+"""
+
+
+async def _open_storage(stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]) -> _Storage:
     folder = settings.data_dir
     channel: EventChannel = InProcessChannel()
+    guarded: GuardedDatabase | None = None
     database: Database
     if settings.database:
         if folder is not None:
             _make_folder(folder)
         database, channel = await _open_postgres(stack, settings)
+        database = guarded = GuardedDatabase(database)
     elif folder is None:
         from contextdna.backends.in_memory import open_in_memory  # no start of a server needs it
 
@@ -278,7 +369,7 @@ async def _open_storage(
                 busy_timeout_s=settings.sqlite_busy_timeout_s,
             )
         )
-    return database, channel, await open_shelves(stack, settings, clock)
+    return _Storage(database, channel, await open_shelves(stack, settings, clock), guarded)
 
 
 async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, EventChannel]:

@@ -1,8 +1,9 @@
 """Workspace: everything a principal can ask; each method is one audited, access-checked transaction."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
+from typing import Final, TypeVar
 
 from contextdna.domain import (
     artifacts,
@@ -26,8 +27,9 @@ from contextdna.domain import (
 )
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
+from contextdna.domain.queued_writes import LogRequest, Request, StoreRequest, UpdateRequest
 from contextdna.domain.validation import check_count
-from contextdna.errors import ContextDnaError
+from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.access_tokens import AccessTokens
 from contextdna.hub.agents import Agents
 from contextdna.hub.artifacts import Artifacts, opened_bytes
@@ -39,10 +41,13 @@ from contextdna.hub.door import Door
 from contextdna.hub.events import Events
 from contextdna.hub.locks import Job
 from contextdna.hub.loops import Loops
+from contextdna.hub.modes import Modes
+from contextdna.hub.queue import Queue
 from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import ReindexReport, SemanticHealth, Semantics
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
+from contextdna.hub.spool import Promise, WriteSpool
 from contextdna.hub.state import State, let_go
 from contextdna.hub.stream import EventStream
 from contextdna.hub.tasks import Tasks
@@ -51,6 +56,7 @@ from contextdna.ports.storage import Progress
 from contextdna.values.artifact import Artifact, ArtifactDraft
 from contextdna.values.audit import AuditEntry, AuditReport
 from contextdna.values.backend_health import BackendHealth
+from contextdna.values.degraded import DegradedMode, ModeName, Notices
 from contextdna.values.ids import INSTALLATION, AgentId, DelegationId, ProjectId, RecordId, SessionId
 from contextdna.values.level import Level
 from contextdna.values.loop import GateState, LoopDraft, LoopOutcome, LoopRecord
@@ -62,6 +68,7 @@ from contextdna.values.memory import (
     MemorySelection,
     OnDuplicate,
     StoredMemory,
+    StoreStatus,
 )
 from contextdna.values.project import Conflict, ProjectOverview
 from contextdna.values.search import Context, ContextQuery
@@ -69,6 +76,14 @@ from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 
 _AFTER_THE_NEWEST = 2**63 - 1
 _LISTED_MAX = 1000
+_QUEUED: Final = (
+    "PostgreSQL is away: this is queued in the server's data folder, not stored, and not to be read yet; it is stored"
+    " under the same id, or set aside for the operator, when PostgreSQL is back"
+)
+AWAY_CODES: Final = frozenset({"storage_unreachable", "storage_busy", "storage_timeout"})
+"""What a database that cannot answer now says."""
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,9 @@ class Rooms:
     stream: EventStream
     commons: Commons
     semantics: Semantics
+    modes: Modes
+    spool: WriteSpool | None = None
+    """Where writes wait for the database; None where none do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,8 @@ class Health:
     """How Redis stands; None where each process caches by itself."""
     latency_ms: float = 0.0
     """How long one small audited read of the database took."""
+    modes: tuple[DegradedMode, ...] = ()
+    """What the server does without."""
 
 
 class Workspace:
@@ -108,7 +128,11 @@ class Workspace:
     first), ``InvalidInput`` for a wrong request, and ``StorageUnavailable`` when the engine cannot do it now.
     """
 
-    def __init__(self, rooms: Rooms, caller: Caller) -> None:
+    def __init__(self, rooms: Rooms, caller: Caller, notices: Notices | None = None) -> None:
+        self.notices = notices or Notices()
+        """What the caller is to be told of degraded modes, as they touched what was asked so far."""
+        self._modes = rooms.modes
+        self._spool = rooms.spool
         self._door = rooms.door
         self._blobs = rooms.blobs
         self._remains = rooms.remains
@@ -120,12 +144,13 @@ class Workspace:
         self.access_tokens = AccessTokens(rooms.door, caller)
         self.signals = Signals(rooms.door, rooms.stream, caller)
         self.loops = Loops(rooms.door, caller)
-        self.artifacts = Artifacts(rooms.door, rooms.blobs, caller)
+        self.artifacts = Artifacts(rooms.door, rooms.blobs, caller, self.notices)
         self.sessions = Sessions(rooms.door, caller)
         self.state = State(rooms.door, rooms.commons.cache, caller)
         self.delegations = Delegations(rooms.door, caller)
         self.tasks = Tasks(rooms.door, rooms.remains, caller)
         self.documents = Documents(rooms.door, caller)
+        self.queue = Queue(rooms.door, rooms.spool, caller)
 
     async def store_memories(
         self,
@@ -134,7 +159,7 @@ class Workspace:
         on_duplicate: OnDuplicate = OnDuplicate.MERGE,
         idempotency_key: str = "",
     ) -> tuple[StoredMemory, ...]:
-        """Store 1 to 100 memories, all or none.
+        """Store 1 to 100 memories, all or none; while PostgreSQL is away their status is ``queued``.
 
         Raises:
             Conflict: ``duplicate`` or ``idempotency_key_reused``.
@@ -147,7 +172,22 @@ class Workspace:
                 op, memories_checked, on_duplicate=on_duplicate, idempotency_key=idempotency_key
             )
 
-        return await self._door.write(self._caller, Action.STORE_MEMORY, run)
+        async def store() -> tuple[StoredMemory, ...]:
+            return await self._door.write(self._caller, Action.STORE_MEMORY, run)
+
+        answer = await self._or_queued(StoreRequest(memories_checked, on_duplicate, idempotency_key), store)
+        return self._queued(answer, 1) if isinstance(answer, Promise) else answer
+
+    async def _or_queued(self, request: Request, do: Callable[[], Awaitable[R]]) -> R | Promise:
+        return await do() if self._spool is None else await self._spool.take(self._caller, request, do)
+
+    def _queued(self, promise: Promise, version: int) -> tuple[StoredMemory, ...]:
+        """Say that what was asked for waits."""
+        self.notices.add(ModeName.DATABASE_AWAY, _QUEUED)
+        return tuple(
+            StoredMemory(RecordId(record_id), version, StoreStatus.QUEUED, promise.agent_id)
+            for record_id in promise.ids
+        )
 
     async def retrieve_context(self, query: ContextQuery) -> Context:
         """Answer a question with ranked records that fit a token budget."""
@@ -163,16 +203,23 @@ class Workspace:
         )
 
     async def update_memory(self, record_id: RecordId, change: MemoryChange, *, expected_version: int) -> StoredMemory:
-        """Change a memory that the caller owns.
+        """Change a memory that the caller owns; while PostgreSQL is away its status is ``queued``.
 
         Raises:
             Conflict: ``version_conflict``, with ``current_version``.
         """
-        stored, sealed_now = await self._door.write(
-            self._caller,
-            Action.UPDATE_MEMORY,
-            lambda op: memories.update(op, record_id, change, expected_version=expected_version),
-        )
+
+        async def update() -> tuple[StoredMemory, bool]:
+            return await self._door.write(
+                self._caller,
+                Action.UPDATE_MEMORY,
+                lambda op: memories.update(op, record_id, change, expected_version=expected_version),
+            )
+
+        answer = await self._or_queued(UpdateRequest(record_id, change, expected_version), update)
+        if isinstance(answer, Promise):
+            return self._queued(answer, expected_version + 1)[0]
+        stored, sealed_now = answer
         if sealed_now:
             await self._remains.shred()
         return stored
@@ -278,8 +325,15 @@ class Workspace:
         return report
 
     async def log_turns(self, drafts: Sequence[TurnDraft]) -> tuple[RecordId, ...]:
-        """Append turns to the session's conversation."""
-        return await self._door.write(self._caller, Action.LOG_TURN, lambda op: conversations.log(op, drafts))
+        """Append turns to the session's conversation; while PostgreSQL is away they wait, and ``notices`` say so."""
+
+        async def log() -> tuple[RecordId, ...]:
+            return await self._door.write(self._caller, Action.LOG_TURN, lambda op: conversations.log(op, drafts))
+
+        answer = await self._or_queued(LogRequest(tuple(drafts)), log)
+        if not isinstance(answer, Promise):
+            return answer
+        return tuple(stored.id for stored in self._queued(answer, 1))
 
     async def read_conversation(
         self,
@@ -390,18 +444,27 @@ class Workspace:
         )
 
     async def health(self, *, deep: bool = False) -> Health:
-        """Tell whether the database answers and is sound."""
+        """Tell whether the database answers and is sound, and all else that the server leans on.
+
+        It answers, unaudited, while the database is away, too; whom a session handle stands for is not known then.
+        """
 
         async def run(op: Operation) -> ProjectId:
             return op.project_id
 
         began = monotonic()
-        project_id = await self._door.read(self._caller, Action.READ_HEALTH, run)
+        try:
+            project_id = await self._door.read(self._caller, Action.READ_HEALTH, run)
+        except StorageUnavailable as error:
+            if error.code not in AWAY_CODES:
+                raise
+            project_id = ProjectId("")
         latency_ms = (monotonic() - began) * 1000
         status = await self._door.database.status(deep=deep)
         meaning = await self._semantics.health(project_id) if project_id else None
         artifacts_health, cache_health = await self._blobs.health(), await self._commons.health()
-        return Health(project_id, status, meaning, artifacts_health, cache_health, latency_ms)
+        modes = self._modes.current()
+        return Health(project_id, status, meaning, artifacts_health, cache_health, latency_ms, modes)
 
     async def conflicts(self, *, limit: int = 50) -> list[Conflict]:
         """List stale updates that were refused, the latest first (role system)."""

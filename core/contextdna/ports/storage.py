@@ -47,6 +47,10 @@ class BlobStore(Protocol):
         """Tell whether a blob is there, without reading it."""
         ...
 
+    async def waits(self, key: str) -> bool:
+        """Tell whether a blob is not where it belongs yet, but waits near the server for a store that is away."""
+        ...
+
     async def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error."""
         ...

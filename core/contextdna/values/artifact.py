@@ -35,6 +35,8 @@ class Artifact:
     sha256: str
     metadata: Mapping[str, Any]
     granted_by: str = ""
+    held: str = ""
+    """``spool`` while its bytes wait for a store that is away; empty where they are where they belong, or unasked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,3 +14,5 @@ class BackendHealth:
     """How long the answer took, or the wait for none."""
     problem: str = ""
     """Code of the error, where it is not sound."""
+    waiting: int = 0
+    """How much waits on this side for the backend to take it."""

@@ -47,6 +47,8 @@ class StoreStatus(StrEnum):
 
     STORED = "stored"
     MERGED = "merged"
+    QUEUED = "queued"
+    """Not stored: it waits, durably, for a database that is away, and will bear the id that was given."""
 
 
 @dataclass(frozen=True, slots=True)

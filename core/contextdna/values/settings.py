@@ -235,6 +235,13 @@ class RedisSettings:
     """Whether calls answer before Redis is written, once the database is."""
 
 
+class WhenUnusable(StrEnum):
+    """What a server does whose database file cannot be used."""
+
+    REFUSE = "refuse"
+    MEMORY = "memory"
+
+
 @dataclass(frozen=True, slots=True)
 class HubSettings:
     """All that ``open_hub`` needs.
@@ -264,6 +271,12 @@ class HubSettings:
     redis: RedisSettings = RedisSettings()
     artifacts: str = ""
     s3: S3Settings = S3Settings()
+    spool: bool = True
+    """Whether writes wait in ``data_dir`` while PostgreSQL or S3, where they are set, is away."""
+    spool_bytes_max: int = 256 * 1024 * 1024
+    """What may wait for PostgreSQL, of each server process."""
+    when_unusable: WhenUnusable = WhenUnusable.REFUSE
+    """What becomes of an SQLite file that cannot be used: no start, or memory alone, loudly."""
     sqlite_readers: int = 3
     sqlite_busy_timeout_s: float = 30.0
     sqlite_group_max: int = 256

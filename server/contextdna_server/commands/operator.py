@@ -16,6 +16,7 @@ from contextdna import (
     Principal,
     ProjectId,
     Role,
+    WhenUnusable,
     Workspace,
     open_hub,
 )
@@ -63,7 +64,8 @@ async def open_as_operator(settings: Settings, projects: Sequence[str] = ()) -> 
         raise no_installation(settings)
     chosen = _chosen(existing, projects)
     principal = Principal(OPERATOR, existing, role=Role.SYSTEM)
-    async with open_hub(replace(settings.to_hub_settings(), projects=existing)) as hub:
+    own = replace(settings.to_hub_settings(), projects=existing, when_unusable=WhenUnusable.REFUSE)
+    async with open_hub(own) as hub:
         yield Operator(hub, principal, chosen, chains=chosen if projects else (INSTALLATION, *chosen))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import anyio
 import click
 from mcp.server.lowlevel import Server
 
-from contextdna import Hub, SettingsInvalid, open_hub
+from contextdna import Hub, HubSettings, SettingsInvalid, WhenUnusable, open_hub
 from contextdna_server.app import build_server
 from contextdna_server.http.app import build_app, caller, check_http
 from contextdna_server.http.peer_folder import socket_path
@@ -73,7 +74,7 @@ def serve_http(settings: Settings, address: str, *, workers: int, descriptor: in
 
 
 async def _prepare(settings: Settings) -> None:
-    async with open_hub(settings.to_hub_settings()):
+    async with open_hub(_kept(settings)):
         pass
 
 
@@ -97,7 +98,7 @@ async def serve_listening(
     Raises:
         ContextDnaError: The installation cannot be opened.
     """
-    async with open_hub(settings.to_hub_settings()) as hub:
+    async with open_hub(_kept(settings)) as hub:
         folder = settings.data / RUN_FOLDER
         http = build_app(build(hub), hub, settings, host=host, run_folder=folder)
         with peer_socket(socket_path(folder, http.server_name)) as peer:
@@ -105,6 +106,11 @@ async def serve_listening(
                 if started:
                     click.echo(started, err=True)
                 await serve_app(http.asgi, settings.http, public=listening, peer=peer, on_drain=http.drain)
+
+
+def _kept(settings: Settings) -> HubSettings:
+    """Give the hub's settings; without its file a server has no tokens, and would take all callers for strangers."""
+    return replace(settings.to_hub_settings(), when_unusable=WhenUnusable.REFUSE)
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -41,6 +41,10 @@ class InMemoryBlobStore:
         """Tell whether a blob is there."""
         return key in self._blobs
 
+    async def waits(self, key: str) -> bool:  # noqa: ARG002 - the port's
+        """Nothing waits: a blob is here, or nowhere."""
+        return False
+
     async def delete(self, key: str) -> None:
         """Remove a blob."""
         self._blobs.pop(key, None)

@@ -40,6 +40,10 @@ class RedisLink:
         """Whether Redis is there, as far as is known."""
         return self._breaker.problem is None
 
+    def problem(self) -> str:
+        """Give the code of what keeps Redis away, as far as is known; empty while it is there."""
+        return self._breaker.problem.code if self._breaker.problem else ""
+
     def key(self, name: str) -> str:
         """Give the name of one of our keys there."""
         return f"{self.place.key_prefix}:{name}"

@@ -101,6 +101,10 @@ class S3BlobStore:
         """
         return bool(_KEY.fullmatch(key)) and await self._head(key) is not None
 
+    async def waits(self, key: str) -> bool:  # noqa: ARG002 - the port's
+        """Nothing waits: a blob is here, or nowhere."""
+        return False
+
     async def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error.
 

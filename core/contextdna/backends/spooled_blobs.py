@@ -1,0 +1,255 @@
+"""Blobs of a store that may be away: they wait in a folder, and go up when it is back."""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+import anyio
+
+from contextdna.backends.breaker import Breaker
+from contextdna.backends.local_files import LocalBlobStore
+from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
+from contextdna.ports.storage import BlobStore, Progress
+from contextdna.values.backend_health import BackendHealth
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+AWAY: Final = frozenset({"storage_unreachable", "storage_timeout", "storage_busy"})
+"""What a store that is away answers. What it refuses for good, such as credentials, is told to the caller."""
+
+_PAUSE_S: Final = 0.1
+_PAUSE_MAX_S: Final = 60.0
+_LOOK_S: Final = 30.0
+"""How often the folder is looked at for what other processes have left there."""
+_AHEAD: Final = timedelta(days=1)  # files may be dated by a clock that is ahead of ours
+
+
+class SpooledBlobStore:
+    """``BlobStore`` that takes bytes while the store behind it is away, and gives them to it when it is back.
+
+    The folder may be shared by several processes, and outlasts them: blobs are named by what they hold, so what two
+    of them put or take up is the same. A copy is removed once the store has given the same bytes back.
+
+    Args:
+        far: The store.
+        near: The folder where blobs wait.
+        pause_s: How long to leave a store alone that failed, at first.
+        pause_max_s: And at last, between two attempts to give it a blob.
+    """
+
+    def __init__(
+        self, far: BlobStore, near: LocalBlobStore, *, pause_s: float = _PAUSE_S, pause_max_s: float = _PAUSE_MAX_S
+    ) -> None:
+        self._far = far
+        self._near = near
+        self._pause_s = pause_s
+        self._pause_max_s = pause_max_s
+        self._breaker = Breaker(self._ask, pause_s=pause_s, on_change=_tell)
+        self._next_pause_s = pause_s
+        self._waiting: set[str] = set()
+        self._damaged: set[str] = set()
+        self._arrived = anyio.Event()
+        self._uploading = ""
+        self._upload = anyio.Lock()
+
+    @property
+    def has_links(self) -> bool:
+        """Whether blobs can be fetched by links."""
+        return self._far.has_links
+
+    @property
+    def problem(self) -> str:
+        """Code of what keeps the store away; empty while it is there, as far as is known."""
+        return self._breaker.problem.code if self._breaker.problem else ""
+
+    @property
+    def waiting(self) -> int:
+        """How many blobs wait, as far as this process knows."""
+        return len(self._waiting)
+
+    async def open(self) -> None:
+        """Make the folder, and see what a process before this one has left.
+
+        Raises:
+            StorageUnavailable: The folder cannot be made or read.
+        """
+        await self._near.open()
+        await self._look()
+
+    async def put(self, data: bytes, *, progress: Progress | None = None) -> str:
+        """Store bytes durably and give their key; in the folder while the store is away.
+
+        Raises:
+            StorageUnavailable: The store refuses us, or the folder cannot take them. Nothing was kept.
+        """
+        try:
+            return await self._ask_far(lambda: self._far.put(data, progress=progress))
+        except StorageUnavailable as error:
+            if error.code not in AWAY:
+                raise
+        key = await self._near.put(data, progress=progress)
+        self._waiting.add(key)
+        self._arrived.set()
+        return key
+
+    async def get(self, key: str) -> bytes:
+        """Fetch bytes, checked against their key, from where they are.
+
+        Raises:
+            NotFound: ``blob_not_found``.
+            IntegrityFault: ``blob_changed``.
+            StorageUnavailable: The store is away, and the folder has no copy.
+        """
+        try:
+            return await self._near.get(key)
+        except NotFound:
+            return await self._ask_far(lambda: self._far.get(key))
+
+    async def has(self, key: str) -> bool:
+        """Tell whether a blob is there, without reading it.
+
+        Raises:
+            StorageUnavailable: The store is away, and the folder has no copy.
+        """
+        return await self._near.has(key) or await self._ask_far(lambda: self._far.has(key))
+
+    async def waits(self, key: str) -> bool:
+        """Tell whether a blob waits for the store."""
+        return await self._near.has(key)
+
+    async def delete(self, key: str) -> None:
+        """Remove a blob, here and there.
+
+        Raises:
+            StorageUnavailable: The store is away: what it has of the blob stays there, for a sweep.
+        """
+        if self._uploading == key:
+            async with self._upload:
+                await self._near.delete(key)
+        else:
+            await self._near.delete(key)
+        self._waiting.discard(key)
+        await self._ask_far(lambda: self._far.delete(key))
+
+    async def keys_older_than(self, at: datetime) -> AsyncIterator[str]:
+        """Go through the keys of blobs that were last put before a time, here and there.
+
+        Raises:
+            StorageUnavailable: The store is away.
+        """
+        async for key in self._near.keys_older_than(at):
+            yield key
+        self._breaker.check()
+        async for key in self._far.keys_older_than(at):
+            yield key
+
+    async def drop_unfinished(self, at: datetime) -> None:
+        """Remove what was left half-written before a time, here and there.
+
+        Raises:
+            StorageUnavailable: The store is away.
+        """
+        await self._near.drop_unfinished(at)
+        await self._ask_far(lambda: self._far.drop_unfinished(at))
+
+    async def link(self, key: str, *, name: str, media_type: str, valid_s: int) -> str:
+        """Give a URL to a blob that the store has; none to one that waits: it is read through the server.
+
+        Raises:
+            StorageUnavailable: None can be made now.
+        """
+        if await self._near.has(key):
+            return ""
+        return await self._far.link(key, name=name, media_type=media_type, valid_s=valid_s)
+
+    async def health(self) -> BackendHealth:
+        """Ask the store something small, and tell how many blobs wait for it."""
+        told = await self._far.health()
+        return BackendHealth(told.engine, told.sound, told.latency_ms, told.problem, self.waiting)
+
+    async def run(self) -> None:
+        """Give the store what waits, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._breaker.run)
+            while True:
+                await self._breaker.until_back()
+                failed = await self.give_all()
+                if failed:
+                    continue
+                with anyio.move_on_after(_LOOK_S * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter, not a secret
+                    await self._arrived.wait()
+                self._arrived = anyio.Event()
+
+    async def give_all(self) -> bool:
+        """Give the store what waits, one after the other; tells whether it could not take something now."""
+        has_failed = False
+        try:
+            await self._look()
+        except StorageUnavailable as error:
+            logger.warning("the artifacts that wait for S3 cannot be looked at now: %s", error.code)
+        for key in sorted(self._waiting):
+            try:
+                await self._give(key)
+                self._next_pause_s = self._pause_s
+            except ContextDnaError as error:
+                has_failed = True
+                logger.info("an artifact waits on for S3: %s", error.code)
+                await anyio.sleep(self._next_pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                self._next_pause_s = min(2 * self._next_pause_s, self._pause_max_s)
+                if error.code in AWAY:
+                    break
+        return has_failed
+
+    async def _give(self, key: str) -> None:
+        """Put a blob into the store, read it back, and only then remove the copy."""
+        async with self._upload:
+            self._uploading = key
+            try:
+                try:
+                    data = await self._near.get(key)
+                except NotFound:  # purged, or another process has given it
+                    self._waiting.discard(key)
+                    return
+                except IntegrityFault:
+                    logger.error("an artifact that waits for S3 was changed on the disk, and stays there")
+                    self._damaged.add(key)
+                    self._waiting.discard(key)
+                    return
+                await self._ask_far(lambda: self._far.put(data))
+                await self._ask_far(lambda: self._far.get(key))
+                await self._near.delete(key)
+                self._waiting.discard(key)
+            finally:
+                self._uploading = ""
+
+    async def _look(self) -> None:
+        found = {key async for key in self._near.keys_older_than(datetime.now(UTC) + _AHEAD)}
+        self._waiting = found - self._damaged
+
+    async def _ask_far(self, ask: Callable[[], Awaitable[R]]) -> R:
+        self._breaker.check()
+        try:
+            return await ask()
+        except StorageUnavailable as error:
+            if error.code in AWAY:
+                self._breaker.trip(error)
+            raise
+
+    async def _ask(self) -> None:
+        told = await self._far.health()
+        if not told.sound:
+            raise StorageUnavailable("S3 is not there", code=told.problem, hint=_HINT, retryable=True)
+
+
+_HINT: Final = "Check that S3 runs and that storage.artifacts names it."
+
+
+def _tell(problem: StorageUnavailable | None) -> None:
+    if problem is None:
+        logger.warning("S3 is there again")
+    else:
+        logger.warning("%s [%s]; until it is back new artifacts wait in the data folder", problem.message, problem.code)

@@ -1,0 +1,326 @@
+"""Writes that can be promised while the database is away: what they are, and how they are written down.
+
+Such a write must need nothing of the database for its answer: the ids of new records are made beforehand, and what an
+update leads to follows from the version that it names. All else is judged when it is replayed.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, ClassVar, Final, Protocol
+
+from contextdna.domain import access, conversations, memories
+from contextdna.domain.access import Action, Caller
+from contextdna.domain.operation import Operation
+from contextdna.domain.packing import compact_json
+from contextdna.domain.scopes import require_scopes
+from contextdna.domain.validation import check_change, check_count, check_name
+from contextdna.errors import IntegrityFault, InvalidInput
+from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, new_id
+from contextdna.values.level import Level
+from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate
+from contextdna.values.principal import Actor, Principal, Role, Scope
+from contextdna.values.project import IdempotentResult
+from contextdna.values.record import Tier
+from contextdna.values.settings import HubSettings
+from contextdna.values.turn import TurnDraft
+
+_FORMAT: Final = 1
+_VERSION_MAX: Final = 2**31
+
+
+class Request(Protocol):
+    """What a caller asked for."""
+
+    action: ClassVar[Action]
+    needs_session: ClassVar[bool]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same request again, while the first waits, means the first."""
+        ...
+
+    def check(self, actor: Actor, settings: HubSettings) -> None:
+        """Refuse what can be refused without the database.
+
+        Raises:
+            InvalidInput: The request is wrong.
+            AccessDenied: The actor may not write at that level.
+        """
+        ...
+
+    def new_ids(self, now: datetime) -> tuple[str, ...]:
+        """Make the ids of the records that it is about."""
+        ...
+
+    async def run(self, op: Operation) -> tuple[str, ...]:
+        """Do it; gives the ids of the records that it came to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """To store memories."""
+
+    action: ClassVar[Action] = Action.STORE_MEMORY
+    needs_session: ClassVar[bool] = False
+    drafts: tuple[MemoryDraft, ...]
+    on_duplicate: OnDuplicate = OnDuplicate.MERGE
+    idempotency_key: str = ""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same request again means the first."""
+        return bool(self.idempotency_key) or self.on_duplicate is OnDuplicate.MERGE
+
+    def check(self, actor: Actor, settings: HubSettings) -> None:
+        """Refuse what can be refused without the database."""
+        memories.check_drafts(self.drafts, settings)
+        for draft in self.drafts:
+            access.require_level(actor, draft.level)
+        if self.idempotency_key:
+            check_name(self.idempotency_key, name="idempotency_key")
+
+    def new_ids(self, now: datetime) -> tuple[str, ...]:
+        """Make an id for each memory."""
+        return tuple(new_id(IdPrefix.MEMORY, now) for _ in self.drafts)
+
+    async def run(self, op: Operation) -> tuple[str, ...]:
+        """Store them."""
+        answer = await memories.store(
+            op, self.drafts, on_duplicate=self.on_duplicate, idempotency_key=self.idempotency_key
+        )
+        return tuple(item.id for item in answer)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest:
+    """To change a memory at a version."""
+
+    action: ClassVar[Action] = Action.UPDATE_MEMORY
+    needs_session: ClassVar[bool] = False
+    record_id: RecordId
+    change: MemoryChange
+    expected_version: int
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same request again means the first: its version says so."""
+        return True
+
+    def check(self, actor: Actor, settings: HubSettings) -> None:
+        """Refuse what can be refused without the database."""
+        check_change(self.change, settings)
+        check_count(self.expected_version, name="expected_version", maximum=_VERSION_MAX)
+        if self.change.level is not None:
+            access.require_level(actor, self.change.level)
+        if self.change.superseded_by == self.record_id:
+            raise InvalidInput(
+                "a memory cannot supersede itself", code="superseded_by_itself", hint="Name the newer one."
+            )
+
+    def new_ids(self, now: datetime) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's
+        """Give the id of the memory."""
+        return (self.record_id,)
+
+    async def run(self, op: Operation) -> tuple[str, ...]:
+        """Change it."""
+        op.promised = None
+        stored, _ = await memories.update(op, self.record_id, self.change, expected_version=self.expected_version)
+        return (stored.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRequest:
+    """To append turns to the session's conversation."""
+
+    action: ClassVar[Action] = Action.LOG_TURN
+    needs_session: ClassVar[bool] = True
+    drafts: tuple[TurnDraft, ...]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same request again means the first: what is said twice is two turns."""
+        return False
+
+    def check(self, actor: Actor, settings: HubSettings) -> None:
+        """Refuse what can be refused without the database."""
+        conversations.check_drafts(self.drafts, actor, settings)
+
+    def new_ids(self, now: datetime) -> tuple[str, ...]:
+        """Make an id for each turn."""
+        return tuple(new_id(IdPrefix.TURN, now) for _ in self.drafts)
+
+    async def run(self, op: Operation) -> tuple[str, ...]:
+        """Log them."""
+        return await conversations.log(op, self.drafts)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedWrite:
+    """A request as it waits: whose, and under which ids it was promised. It holds memory text and a session handle."""
+
+    at: datetime
+    caller: Caller
+    request: Request
+    ids: tuple[str, ...]
+    project_id: ProjectId = ProjectId("")
+    agent_id: AgentId = AgentId("")
+    """Where and as whom it was taken."""
+
+    @property
+    def action(self) -> Action:
+        """What is asked for."""
+        return self.request.action
+
+    async def replay(self, op: Operation, entry_id: str) -> tuple[str, ...]:
+        """Do it once, however often it comes: what was done is known by the entry's id, kept in the same transaction.
+
+        Raises:
+            ContextDnaError: What refused it; nothing was changed.
+        """
+        key = f"spool:{entry_id}"
+        earlier = await op.tx.requests.answer(op.project_id, op.actor.agent_id, key)
+        if earlier is not None:
+            op.note(repeated=1)
+            return tuple(json.loads(earlier.answer))
+        op.promised = deque(self.ids)
+        ids = await self.request.run(op)
+        answer = compact_json(list(ids))
+        kept = IdempotentResult(op.project_id, op.actor.agent_id, key, b"", answer, op.now)
+        await op.tx.requests.keep_answer(kept)
+        op.note(queued_ms=int(self.at.timestamp() * 1000))
+        return ids
+
+
+def require_may_queue(actor: Actor, caller: Caller, request: Request, settings: HubSettings) -> None:
+    """Refuse a write as far as that can be judged without the database.
+
+    Raises:
+        InvalidInput: The request is wrong.
+        AccessDenied: The role, the level or the credential does not allow it.
+    """
+    access.require_role(actor, request.action)
+    require_scopes(caller.principal, request.action)
+    request.check(actor, settings)
+
+
+def packed(write: QueuedWrite) -> bytes:
+    """Write a queued write down."""
+    principal = write.caller.principal
+    document = {
+        "format": _FORMAT,
+        "action": write.action,
+        "at": write.at.isoformat(),
+        "ids": write.ids,
+        "project_id": write.project_id,
+        "agent_id": write.agent_id,
+        "caller": {**asdict(replace(write.caller, principal=None)), "principal": None},  # type: ignore[arg-type]
+        "principal": {**asdict(principal), "scopes": sorted(principal.scopes)},
+        "request": asdict(write.request),  # type: ignore[call-overload]
+    }
+    return json.dumps(document, default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def unpacked(data: bytes) -> QueuedWrite:
+    """Read a queued write.
+
+    Raises:
+        IntegrityFault: ``queued_unreadable``: another version wrote it, or it is none.
+    """
+    try:
+        document = json.loads(data)
+        if document["format"] != _FORMAT:
+            raise ValueError("of another version")
+        principal = document["principal"]
+        caller = Caller(
+            **{
+                **document["caller"],
+                "principal": Principal(
+                    AgentId(principal["agent_id"]),
+                    tuple(ProjectId(name) for name in principal["project_ids"]),
+                    principal["team_id"],
+                    principal["swarm_id"],
+                    Role(principal["role"]),
+                    frozenset(Scope(name) for name in principal["scopes"]),
+                ),
+            }
+        )
+        request = _REQUESTS[document["action"]](document["request"])
+        at, ids = datetime.fromisoformat(document["at"]), tuple(document["ids"])
+        return QueuedWrite(at, caller, request, ids, ProjectId(document["project_id"]), AgentId(document["agent_id"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityFault(
+            "a queued write cannot be read",
+            code="queued_unreadable",
+            hint="Run the version of contextdna that queued it, or drop it with `contextdna spool`.",
+        ) from error
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} cannot be queued")
+
+
+def _store(fields: Mapping[str, Any]) -> StoreRequest:
+    drafts = tuple(_memory(draft) for draft in fields["drafts"])
+    return StoreRequest(drafts, OnDuplicate(fields["on_duplicate"]), fields["idempotency_key"])
+
+
+def _memory(fields: Mapping[str, Any]) -> MemoryDraft:
+    return MemoryDraft(
+        **{
+            **fields,
+            "tier": Tier(fields["tier"]),
+            "level": Level(fields["level"]),
+            "tags": tuple(fields["tags"]),
+            "valid_from": _time(fields["valid_from"]),
+            "valid_to": _time(fields["valid_to"]),
+            "relates_to": tuple(fields["relates_to"]),
+        }
+    )
+
+
+def _update(fields: Mapping[str, Any]) -> UpdateRequest:
+    change = fields["change"]
+    return UpdateRequest(
+        RecordId(fields["record_id"]),
+        MemoryChange(
+            **{
+                **change,
+                "tier": _optional(Tier, change["tier"]),
+                "level": _optional(Level, change["level"]),
+                "tags": _optional(tuple, change["tags"]),
+                "valid_to": _time(change["valid_to"]),
+            }
+        ),
+        fields["expected_version"],
+    )
+
+
+def _log(fields: Mapping[str, Any]) -> LogRequest:
+    drafts: Sequence[Mapping[str, Any]] = fields["drafts"]
+    return LogRequest(
+        tuple(
+            TurnDraft(**{**draft, "level": Level(draft["level"]), "tool_calls": tuple(draft["tool_calls"])})
+            for draft in drafts
+        )
+    )
+
+
+def _optional(make: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else make(value)
+
+
+def _time(text: str | None) -> datetime | None:
+    return _optional(datetime.fromisoformat, text)  # type: ignore[no-any-return]
+
+
+_REQUESTS: Final[Mapping[str, Callable[[Mapping[str, Any]], Request]]] = {
+    Action.STORE_MEMORY: _store,
+    Action.UPDATE_MEMORY: _update,
+    Action.LOG_TURN: _log,
+}

@@ -1,0 +1,168 @@
+"""Queued writes that were refused when they were replayed: kept, sealed, until an operator has looked at them."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio.to_thread
+
+from contextdna.backends.folders import flush_folder, make_folder
+from contextdna.domain.queued_writes import unpacked
+from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
+from contextdna.ports.write_ahead_log import Sealer
+from contextdna.values.aside_write import AsideWrite
+from contextdna.values.log_entry import LogEntry
+
+_SUFFIX: Final = ".sealed"
+
+
+class WritesAside:
+    """A folder with one file for each write that was refused.
+
+    Args:
+        folder: Made on first use.
+        sealer: Encrypts what is kept.
+    """
+
+    def __init__(self, folder: Path, sealer: Sealer) -> None:
+        self._folder = folder
+        self._sealer = sealer
+        self.count = 0
+        """How many there are, as of the last look."""
+
+    async def open(self) -> None:
+        """Count what there is.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read.
+        """
+        self.count = len(await anyio.to_thread.run_sync(self._paths))
+
+    async def put(self, entry: LogEntry, error: ContextDnaError, *, at: datetime) -> None:
+        """Keep a write that was refused, durably; the same one again takes its own place.
+
+        Raises:
+            StorageUnavailable: The folder cannot take it.
+        """
+        document = {
+            "at": at.isoformat(),
+            "code": error.code,
+            "message": error.message,
+            "data": base64.b64encode(entry.data).decode(),
+        }
+        sealed = self._sealer.seal(json.dumps(document).encode(), entry.id.encode())
+        await anyio.to_thread.run_sync(self._put, entry.id, sealed)
+        await self.open()
+
+    async def all(self) -> list[AsideWrite]:
+        """Give all, the oldest first.
+
+        Raises:
+            IntegrityFault: ``wrong_key``.
+            StorageUnavailable: The folder cannot be read.
+        """
+        found = await anyio.to_thread.run_sync(self._read_all)
+        self.count = len(found)
+        return sorted((self._opened(name, sealed) for name, sealed in found), key=lambda one: (one.at, one.id))
+
+    async def drop(self, entry_id: str) -> None:
+        """Remove one for good.
+
+        Raises:
+            NotFound: ``queued_unknown``.
+            StorageUnavailable: The folder cannot be written.
+        """
+        await anyio.to_thread.run_sync(self._drop, entry_id)
+        await self.open()
+
+    async def get(self, entry_id: str) -> bytes:
+        """Give what was queued.
+
+        Raises:
+            NotFound: ``queued_unknown``.
+            IntegrityFault: ``wrong_key``.
+            StorageUnavailable: The folder cannot be read.
+        """
+        for name, sealed in await anyio.to_thread.run_sync(self._read_all):
+            if name == entry_id:
+                return base64.b64decode(self._document(name, sealed)["data"])
+        raise _unknown()
+
+    def _opened(self, name: str, sealed: bytes) -> AsideWrite:
+        document = self._document(name, sealed)
+        at = datetime.fromisoformat(document["at"])
+        try:
+            write = unpacked(base64.b64decode(document["data"]))
+        except IntegrityFault:
+            return AsideWrite(name, at, document["code"], document["message"])
+        return AsideWrite(
+            name,
+            at,
+            document["code"],
+            document["message"],
+            action=write.action,
+            project_id=write.project_id,
+            agent_id=write.agent_id,
+            record_ids=write.ids,
+            queued_at=write.at,
+        )
+
+    def _document(self, name: str, sealed: bytes) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self._sealer.open(sealed, name.encode()))
+        return document
+
+    def _paths(self) -> list[Path]:
+        with _storage_errors():
+            return sorted(self._folder.glob(f"*{_SUFFIX}"))
+
+    def _read_all(self) -> list[tuple[str, bytes]]:
+        found = []
+        for path in self._paths():
+            with _storage_errors(), suppress(FileNotFoundError):  # dropped meanwhile
+                found.append((path.name.removesuffix(_SUFFIX), path.read_bytes()))
+        return found
+
+    def _put(self, name: str, sealed: bytes) -> None:
+        path = self._folder / f"{name}{_SUFFIX}"
+        temporary = path.with_suffix(".part")
+        with _storage_errors():
+            make_folder(self._folder.parent)
+            make_folder(self._folder)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(sealed)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            flush_folder(self._folder)
+
+    def _drop(self, name: str) -> None:
+        known = {path.name for path in self._paths()}
+        if f"{name}{_SUFFIX}" not in known:
+            raise _unknown()
+        with _storage_errors(), suppress(FileNotFoundError):
+            (self._folder / f"{name}{_SUFFIX}").unlink()
+
+
+def _unknown() -> NotFound:
+    return NotFound("no such write is set aside", code="queued_unknown", hint="List them: `contextdna spool`.")
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageUnavailable(
+            f"the spool's folder cannot be used: {error.strerror}",
+            code="storage_io_error",
+            hint="Check the disk and the rights of the data folder.",
+            retryable=True,
+        ) from error
