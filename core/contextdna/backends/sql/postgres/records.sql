@@ -134,7 +134,7 @@ ORDER BY r.created_at DESC, r.seq DESC LIMIT $20 OFFSET $21
 -- words alone before anything else is looked at: the planner must not walk all records instead.
 WITH found AS MATERIALIZED (
   SELECT i.seq FROM records_index i
-  WHERE i.project_id = $1 AND i.seq <= $22 AND i.seq > $23 AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $24::tsquery
+  WHERE {of_project} AND i.seq + 0 <= $22 AND i.seq + 0 > $23 AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $24::tsquery
     AND ($25::jsonb IS NULL OR holds_phrases(i.content, $25::jsonb))
 )
 SELECT {candidate}
@@ -142,10 +142,15 @@ FROM found JOIN records r ON r.project_id = $1 AND r.seq = found.seq
 WHERE {visible} AND {filtered}
 ORDER BY r.seq DESC LIMIT $20 OFFSET $21
 
+-- Tokens are of one project each, so what they find is. Written so that no index serves it: else all rows of the project are
+-- walked, too, to keep of what was found what is there.
+-- fragment: of_project
+(i.project_id = $1) IS TRUE
+
 -- name: records_arrival
 -- 2 how many later ones there are, 3 the words, 4 the phrases among them as JSON, or null
 SELECT i.seq FROM records_index i
-WHERE i.project_id = $1 AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $3::tsquery
+WHERE {of_project} AND array_to_tsvector(string_to_array(i.content, ' ')) @@ $3::tsquery
   AND ($4::jsonb IS NULL OR holds_phrases(i.content, $4::jsonb))
 ORDER BY i.seq DESC LIMIT 1 OFFSET $2
 
@@ -259,7 +264,7 @@ SELECT phrase, ({holding}), 0, 0, 0 FROM unnest(
 -- A phrase comes in quotation marks, its tokens parted by blanks.
 -- fragment: holding
 SELECT count(*) FROM records_index i
-WHERE i.project_id = $1
+WHERE {of_project}
   AND array_to_tsvector(string_to_array(i.content, ' ')) @@ replace(btrim(phrase, '"'), ' ', ' & ')::tsquery
   AND (strpos(phrase, ' ') = 0 OR strpos(' ' || i.content || ' ', ' ' || btrim(phrase, '"') || ' ') > 0)
 
