@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from contextdna.backends.key_ring import parse_master_key, read_key_file
+from contextdna.backends.moving import incomplete
 from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sqlite.driver import ENGINE_VERSION, has_wal_reset_bug, library, version_tuple
 from contextdna.domain import audit
@@ -268,6 +269,8 @@ def _schema(patient: Patient) -> Result:
         return _absent("`contextdna serve` makes the newest")
     with look_at(patient.settings) as view:
         status = view.schema()
+    if status.moving:
+        raise incomplete()
     if status.pending:
         detail = f"version {status.current} of {status.latest}: {len(status.pending)} migrations pending"
         return Verdict.WARN, detail, "Make a backup and run `contextdna migrate up`; `contextdna serve` does it too."

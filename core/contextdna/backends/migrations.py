@@ -54,6 +54,8 @@ class SchemaStatus:
     latest: int
     applied: tuple[AppliedMigration, ...]
     pending: tuple[Migration, ...]
+    moving: bool = False
+    """Whether an installation is being moved into it and is not all there."""
 
 
 @cache

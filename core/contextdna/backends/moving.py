@@ -20,7 +20,7 @@ def check_schema(status: SchemaStatus) -> None:
     """Check that a source has the tables of this program.
 
     Raises:
-        StorageUnavailable: ``no_installation`` or ``schema_older``.
+        StorageUnavailable: ``no_installation``, ``schema_older`` or ``move_incomplete``.
     """
     if not status.current:
         raise StorageUnavailable(
@@ -32,6 +32,8 @@ def check_schema(status: SchemaStatus) -> None:
             code="schema_older",
             hint="Run `contextdna migrate up` on the source first.",
         )
+    if status.moving:
+        raise incomplete()
 
 
 def incomplete() -> StorageUnavailable:

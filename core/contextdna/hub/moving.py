@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 import anyio
 
+from contextdna.backends.sealing import RingSealer
+from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.backends.sqlite import moving as sqlite_moving
 from contextdna.backends.sqlite.shape import moved_tables
 from contextdna.domain import audit, moving
@@ -19,9 +21,10 @@ from contextdna.domain.moving import Told
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, SettingsInvalid, StorageUnavailable
 from contextdna.hub.blob_stores import open_shelves
 from contextdna.hub.opening import DATABASE_FILE, KEY_FILE, open_ring, require_driver
+from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.ports.database import Transaction
 from contextdna.ports.moving import MoveSide, MoveTarget
-from contextdna.ports.storage import BlobStore
+from contextdna.ports.storage import BlobStore, KeyRing
 from contextdna.values.ids import INSTALLATION, ProjectId
 from contextdna.values.key import KeyPurpose
 from contextdna.values.move import MoveProgress, MoveReport
@@ -105,6 +108,7 @@ async def move_storage(
     async with _open_source(settings, source, batch_rows) as giving:
         name = await _installation(giving)
         await _check_key(settings, giving, source, target)
+        await _require_nothing_waits(settings, source)
         entries, chains = await _verify_audit(giving, settings, source, "the source")
         async with _open_target(settings, target, restart, batch_rows) as taking:
             lists = await moving.lists_of(tables, giving, taking)
@@ -200,8 +204,32 @@ async def _check_key(settings: HubSettings, side: MoveSide, source: Place, targe
         await side.ask(unit)
 
 
+async def _require_nothing_waits(settings: HubSettings, source: Place) -> None:
+    """Check that no server of the source's data folder has left writes that are not in its database yet.
+
+    Raises:
+        StorageUnavailable: ``move_writes_wait``, or ``log_in_use``: a server runs.
+    """
+    slots = source.folder / SPOOL_FOLDER
+    if not source.url or not slots.exists():
+        return
+    sealer = RingSealer(_ring(settings, source), "spool")
+    for slot in sorted(folder for folder in slots.iterdir() if folder.name.isdecimal()):
+        async with open_segmented_log(slot, sealer=sealer) as log:
+            if waiting := (await log.status()).entries:
+                raise StorageUnavailable(
+                    f"{waiting} queued writes wait for the source's database",
+                    code="move_writes_wait",
+                    hint="Run `contextdna serve` on it until they are stored, stop it, then run this again.",
+                )
+
+
+def _ring(settings: HubSettings, place: Place) -> KeyRing:
+    return open_ring(replace(settings, data_dir=place.folder, database=place.url), has_database=True)
+
+
 def _vault(settings: HubSettings, place: Place) -> Vault:
-    return Vault(open_ring(replace(settings, data_dir=place.folder, database=place.url), has_database=True))
+    return Vault(_ring(settings, place))
 
 
 async def _verify_audit(side: MoveSide, settings: HubSettings, source: Place, which: str) -> tuple[int, int]:

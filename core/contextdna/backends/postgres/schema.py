@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from contextdna.backends.migrations import (
@@ -83,7 +84,8 @@ async def read_status(connection: Any, known: Sequence[Migration]) -> SchemaStat
     rows = []
     if await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL"):
         rows = await connection.fetch("SELECT version, name, checksum FROM schema_migrations ORDER BY version")
-    return schema_status([AppliedMigration(*row) for row in rows], known)
+    status = schema_status([AppliedMigration(*row) for row in rows], known)
+    return replace(status, moving=bool(rows and await connection.fetch("SELECT FROM moves")))
 
 
 async def _take(connection: Any, step: Step) -> None:

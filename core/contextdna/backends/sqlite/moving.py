@@ -190,13 +190,12 @@ def _connect(uri: str) -> Any:
 
 def _check_source(connection: Any) -> None:
     check_schema(read_status(connection, load_migrations(DIALECT)))
-    refuse_incomplete(connection)
     connection.execute(_WORDS)
 
 
 def _prepare(connection: Any, restart: bool) -> None:
     known = load_migrations(DIALECT)
-    if restart and read_status(connection, known).current and connection.execute("SELECT 1 FROM moves").fetchall():
+    if restart and read_status(connection, known).moving:
         migrate(connection, known, 0, _BUSY_TIMEOUT_S)
     migrate(connection, known, None, _BUSY_TIMEOUT_S)
     for pragma in _SORTING_PRAGMAS:

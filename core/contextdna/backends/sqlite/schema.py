@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,7 +94,8 @@ def read_status(connection: Any, known: Sequence[Migration]) -> SchemaStatus:
     rows = []
     if ledger.fetchall():
         rows = connection.execute("SELECT version, name, checksum FROM schema_migrations ORDER BY version").fetchall()
-    return schema_status([AppliedMigration(*row) for row in rows], known)
+    status = schema_status([AppliedMigration(*row) for row in rows], known)
+    return replace(status, moving=bool(rows and connection.execute("SELECT 1 FROM moves").fetchall()))
 
 
 def _take(connection: Any, step: Step) -> None:
