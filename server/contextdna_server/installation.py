@@ -20,7 +20,7 @@ from contextdna.backends.sqlite.units import ReadingExecutor, drive
 from contextdna.errors import StorageUnavailable
 from contextdna.hub.blob_stores import artifacts_place, require_s3_driver
 from contextdna.hub.commons import redis_place, require_redis_driver
-from contextdna.hub.opening import DATABASE_FILE, require_driver
+from contextdna.hub.opening import DATABASE_FILE, MEMORY_FOLDER, require_driver
 from contextdna.ports.database import Transaction, Unit
 from contextdna.values.ids import ProjectId
 from contextdna.values.key import WrappedKey
@@ -122,6 +122,45 @@ class ServerView:
         return _finished(postgres_schema_status(self.server))
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """The in-memory database that a write-ahead log keeps, while no server has it open."""
+
+    folder: Path
+
+    def ask(self, unit: Unit[R]) -> R:
+        """Run a reading unit on what the log holds.
+
+        Raises:
+            ContextDnaError: ``log_in_use``: a server has it open; or it cannot be read.
+        """
+        from contextdna.backends.memory_folder import open_memory_folder
+
+        async def run() -> R:
+            async with open_memory_folder(self.folder) as database:
+                return await database.read(unit)
+
+        return _finished(run())
+
+    def schema(self) -> SchemaStatus:
+        """Tell that there is one: rows in memory know no versions but the newest."""
+        return SchemaStatus(1, 1, (), ())
+
+    def size_bytes(self) -> int:
+        """Read all of it, and give how much it is.
+
+        Raises:
+            ContextDnaError: ``log_in_use``, or it is not what was written.
+        """
+        from contextdna.backends.memory_folder import open_memory_folder
+
+        async def run() -> int:
+            async with open_memory_folder(self.folder) as database:
+                return (await database.status()).size_bytes
+
+        return _finished(run())
+
+
 def _finished(answer: Coroutine[Any, Any, R]) -> R:
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, answer).result()
@@ -168,7 +207,7 @@ def server_of(settings: Settings) -> Server:
     from contextdna.backends.postgres import Server
 
     own = settings.storage.postgres
-    return Server(settings.storage.database.get_secret_value(), own.acquire_timeout_s, own.statement_timeout_s)
+    return Server(settings.storage.postgres_url, own.acquire_timeout_s, own.statement_timeout_s)
 
 
 def facts_of(settings: Settings) -> ServerFacts:
@@ -236,11 +275,25 @@ def look_at(settings: Settings) -> Iterator[View]:
         StorageUnavailable: ``no_installation``, or it cannot be read.
         IntegrityFault: ``not_a_database``.
     """
-    if settings.storage.database.get_secret_value():
+    if settings.storage.postgres_url:
         yield ServerView(server_of(settings))
+        return
+    if settings.storage.is_in_memory:
+        yield look_into_memory(settings)
         return
     with look_into(settings) as file:
         yield file
+
+
+def look_into_memory(settings: Settings) -> MemoryView:
+    """Look at the in-memory database that the data folder's log keeps.
+
+    Raises:
+        StorageUnavailable: ``no_installation``: it has none, or none is kept.
+    """
+    if not is_installed(settings):
+        raise no_installation(settings)
+    return MemoryView(settings.data / MEMORY_FOLDER)
 
 
 @contextmanager
@@ -273,8 +326,10 @@ def is_installed(settings: Settings) -> bool:
     Raises:
         ContextDnaError: Its database cannot be asked.
     """
-    if settings.storage.database.get_secret_value():
+    if settings.storage.postgres_url:
         return ServerView(server_of(settings)).schema().current > 0
+    if settings.storage.is_in_memory:
+        return settings.storage.write_ahead and (settings.data / MEMORY_FOLDER).exists()
     return (settings.data / DATABASE_FILE).exists()
 
 
@@ -290,7 +345,7 @@ def require_installation(settings: Settings) -> None:
 
 def no_installation(settings: Settings) -> StorageUnavailable:
     """Make the error for a database that is not there, or empty."""
-    if settings.storage.database.get_secret_value():
+    if settings.storage.postgres_url:
         return StorageUnavailable(
             "there is no installation in the database that storage.database names",
             code="no_installation",

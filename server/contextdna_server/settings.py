@@ -60,6 +60,8 @@ _SECRET_VARIABLES: Final = tuple(
     f"{ENV_PREFIX}{name}" for name in ("MASTER_KEY", "SEARCH__EMBEDDING_KEY", "STORAGE__DATABASE", "STORAGE__CACHE")
 )
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
+IN_MEMORY: Final = "memory:"
+"""The database that is in the memory of the server."""
 """Variables that the project's own tests read."""
 
 _LIMITS: Final = Limits()
@@ -97,6 +99,10 @@ def _of_postgres(value: SecretStr) -> SecretStr:
     if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("use postgresql://user@host:5432/name, or leave it empty for SQLite in the data folder")
     return value
+
+
+def _of_database(value: SecretStr) -> SecretStr:
+    return value if value.get_secret_value() == IN_MEMORY else _of_postgres(value)
 
 
 def _of_redis(value: SecretStr) -> SecretStr:
@@ -351,8 +357,10 @@ class S3Section(Section):
 class StorageSection(Section):
     """Where the data is, when the data folder is not all."""
 
-    database: PostgresUrl = SecretStr("")
-    """postgresql://…, which may hold a password; empty: SQLite in the data folder."""
+    database: Annotated[SecretStr, AfterValidator(_of_database)] = SecretStr("")
+    """postgresql://…, which may hold a password; memory:; empty: SQLite in the data folder."""
+    write_ahead: bool = False
+    """Whether a write-ahead log in the data folder keeps what is in memory:."""
     postgres: PostgresSection = PostgresSection()
     cache: Annotated[SecretStr, AfterValidator(_of_redis)] = SecretStr("")
     """rediss://…, which may hold a password; empty: each process caches by itself."""
@@ -365,6 +373,22 @@ class StorageSection(Section):
     spool_bytes_max: Bytes = _HUB.spool_bytes_max
     when_unusable: WhenUnusable = _HUB.when_unusable
     """What a server on stdio does whose database file cannot be used."""
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the database is in the memory of the server."""
+        return self.database.get_secret_value() == IN_MEMORY
+
+    @property
+    def postgres_url(self) -> str:
+        """The URL of the database, where that is PostgreSQL; else empty."""
+        return "" if self.is_in_memory else self.database.get_secret_value()
+
+    @model_validator(mode="after")
+    def _check_log(self) -> Self:
+        if self.write_ahead and not self.is_in_memory:
+            raise ValueError("write_ahead goes with a database of memory:")
+        return self
 
 
 class SqliteSection(Section):
@@ -501,7 +525,7 @@ class Settings(BaseSettings):
     def to_hub_settings(self) -> HubSettings:
         """Give what the core needs."""
         return HubSettings(
-            data_dir=self.data,
+            data_dir=None if self.storage.is_in_memory and not self.storage.write_ahead else self.data,
             projects=tuple(ProjectId(name) for name in self.projects),
             master_key=self.master_key.get_secret_value(),
             os_keyring=self.os_keyring,
@@ -512,7 +536,8 @@ class Settings(BaseSettings):
             search=self.search.to_search_settings(),
             retention=RetentionSettings(**self.retention.model_dump()),
             work=self.work.to_work_settings(),
-            database=self.storage.database.get_secret_value(),
+            database=self.storage.postgres_url,
+            write_ahead=self.storage.write_ahead,
             postgres=self.storage.postgres.to_postgres_settings(),
             cache=self.storage.cache.get_secret_value(),
             redis=RedisSettings(**self.storage.redis.model_dump()),

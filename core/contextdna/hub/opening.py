@@ -51,6 +51,8 @@ from contextdna.values.settings import HubSettings, WhenUnusable
 logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "contextdna.db"
+MEMORY_FOLDER = "memory"
+"""Holds the write-ahead log of an in-memory database."""
 KEY_FILE = "master.key"
 _AUDITED_CHARS_MAX: Final = 64
 
@@ -251,7 +253,8 @@ def open_ring(settings: HubSettings, *, has_database: bool | None = None) -> Key
         return parse_master_key(settings.master_key)
     folder = settings.data_dir
     if has_database is None:
-        has_database = folder is not None and (folder / DATABASE_FILE).exists()
+        place = MEMORY_FOLDER if settings.write_ahead else DATABASE_FILE
+        has_database = folder is not None and (folder / place).exists()
     where = "the database is in use" if settings.database else "the data folder holds a database"
     if settings.os_keyring:
         return _keyring_ring(where, has_database=has_database)
@@ -355,11 +358,15 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings, clock: Cal
         if folder is not None:
             _make_folder(folder)
         database, channel = await _open_postgres(stack, settings)
-        database = guarded = GuardedDatabase(database)
+        database = guarded = GuardedDatabase(database, has_replicas=bool(settings.postgres.replicas))
     elif folder is None:
         from contextdna.backends.in_memory import open_in_memory  # no start of a server needs it
 
         database = await stack.enter_async_context(open_in_memory())
+    elif settings.write_ahead:
+        from contextdna.backends.memory_folder import open_memory_folder
+
+        database = await stack.enter_async_context(open_memory_folder(folder / MEMORY_FOLDER))
     else:
         database = await stack.enter_async_context(
             open_sqlite(

@@ -275,6 +275,8 @@ class HubSettings:
     """Whether writes wait in ``data_dir`` while PostgreSQL or S3, where they are set, is away."""
     spool_bytes_max: int = 256 * 1024 * 1024
     """What may wait for PostgreSQL, of each server process."""
+    write_ahead: bool = False
+    """Whether the database is in memory, and a write-ahead log in ``data_dir`` keeps it; not with ``database``."""
     when_unusable: WhenUnusable = WhenUnusable.REFUSE
     """What becomes of an SQLite file that cannot be used: no start, or memory alone, loudly."""
     sqlite_readers: int = 3

@@ -83,11 +83,19 @@ def _migrate(invocation: Invocation, settings: Settings, *, target: int | None) 
 
 
 async def _take_steps(settings: Settings, target: int | None) -> tuple[Step, ...]:
-    if settings.storage.database.get_secret_value():
+    if settings.storage.postgres_url:
         from contextdna.backends.postgres import migrate_postgres
         from contextdna_server.installation import server_of
 
         return await migrate_postgres(server_of(settings), target=target)
+    if settings.storage.is_in_memory:
+        if target is None:
+            return ()
+        raise InvalidInput(
+            "rows in memory have no schema to go back to",
+            code="not_in_memory",
+            hint="To begin anew, stop the server and remove the folder memory from the data folder.",
+        )
     from contextdna.backends.sqlite import migrate_sqlite
     from contextdna.hub.opening import DATABASE_FILE
 
