@@ -69,6 +69,7 @@ COMMANDS = (
     Command("signals", "how soon a waiting agent wakes"),
     Command("cache", "what the cache costs and saves, in the process and in Redis"),
     Command("memory", "what a server takes in memory, and a memory on disk"),
+    Command("shards", "how evenly projects lie on the shards of a distributed PostgreSQL"),
     Command("plots", "draw the plots of docs/benchmarks.md from kept results"),
     Command("all", "run all of them and keep what they find"),
 )
