@@ -41,11 +41,11 @@ WHERE project_id = $1 AND agent_id = ANY($2::text[]) AND status = 'active' AND e
 (
   NOT EXISTS (
     SELECT 1 FROM sessions s
-    WHERE s.project_id = a.project_id AND s.agent_id = a.id AND s.status = 'active' AND s.expires_at > $3
+    WHERE s.project_id = $1 AND s.agent_id = a.id AND s.status = 'active' AND s.expires_at > $3
   )
   AND a.last_seen_at <= (
     SELECT max(coalesce(s.ended_at, s.expires_at)) FROM sessions s
-    WHERE s.project_id = a.project_id AND s.agent_id = a.id
+    WHERE s.project_id = $1 AND s.agent_id = a.id
   )
 )
 
@@ -97,7 +97,7 @@ h.project_id = $1
     $4::boolean OR h.agent_id = $2 OR starts_with(h.agent_id, $2 || '/')
     OR $5::boolean AND EXISTS (
       SELECT 1 FROM agents a
-      WHERE a.project_id = h.project_id AND a.id = h.agent_id AND a.role <> 'system' AND ($3 = '' OR a.swarm_id = $3)
+      WHERE a.project_id = $1 AND a.id = h.agent_id AND a.role <> 'system' AND ($3 = '' OR a.swarm_id = $3)
     )
   )
   AND ($6::text[] IS NULL OR h.what = ANY($6::text[]))

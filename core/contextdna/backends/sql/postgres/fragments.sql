@@ -11,7 +11,7 @@
 -- fragment: granted
 EXISTS (
   SELECT 1 FROM grants g
-  WHERE g.project_id = r.project_id AND g.record_id = r.id AND g.grantee_id = $2
+  WHERE g.project_id = $1 AND g.record_id = r.id AND g.grantee_id = $2
     AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > $6)
 )
 
@@ -30,7 +30,7 @@ EXISTS (
 -- fragment: granted_by
 CASE WHEN {open} THEN '' ELSE (
   SELECT g.granted_by FROM grants g
-  WHERE g.project_id = r.project_id AND g.record_id = r.id AND g.grantee_id = $2
+  WHERE g.project_id = $1 AND g.record_id = r.id AND g.grantee_id = $2
     AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > $6)
   ORDER BY g.id LIMIT 1
 ) END

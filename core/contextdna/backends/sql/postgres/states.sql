@@ -21,7 +21,7 @@ WHERE project_id = $1 AND session_id = $2 AND key = ANY($3::text[])
 DELETE FROM session_states WHERE project_id = $1 AND session_id = ANY($2::text[])
 
 -- name: states_delete_expired
-DELETE FROM session_states WHERE (project_id, session_id, key) IN (
+DELETE FROM session_states WHERE project_id = $1 AND (project_id, session_id, key) IN (
   SELECT project_id, session_id, key FROM session_states
   WHERE project_id = $1 AND expires_at <= $2 ORDER BY expires_at LIMIT $3
 )

@@ -7,8 +7,8 @@
   AND ($7::text[] IS NULL OR r.type = ANY($7::text[]))
   AND ($8 = '' OR r.subject = $8)
   AND (NOT $9::boolean OR (r.type = 'open' AND NOT EXISTS (
-    SELECT 1 FROM links l JOIN records d ON d.project_id = l.project_id AND d.id = l.target_id
-    WHERE l.project_id = r.project_id AND l.source_id = r.id AND l.relation = 'depends_on'
+    SELECT 1 FROM links l JOIN records d ON d.project_id = $1 AND d.id = l.target_id
+    WHERE l.project_id = $1 AND l.source_id = r.id AND l.relation = 'depends_on'
       AND d.type <> 'done' AND d.deleted_at IS NULL AND (d.retention_until IS NULL OR d.retention_until > $6)
   )))
 )

@@ -102,7 +102,7 @@ WHERE project_id = $1
     OR ($3 <> 'received' AND (parent_agent_id = $2 OR (parent_agent_id > $2 || '/' AND parent_agent_id < $2 || '0')))
     OR ($3 <> 'received' AND child_agent_id <> $2 AND EXISTS (
       SELECT 1 FROM sessions s
-      WHERE s.project_id = delegations.project_id AND s.id = child_session_id AND s.lineage ? $2
+      WHERE s.project_id = $1 AND s.id = child_session_id AND s.lineage ? $2
     ))
     OR ($3 <> 'given' AND child_agent_id = $2)
   )
