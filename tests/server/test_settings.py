@@ -84,8 +84,19 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
     )
     hub, default = load_settings({"data": tmp_path}).to_hub_settings(), HubSettings()
     unset = [f.name for f in dataclasses.fields(HubSettings) if getattr(hub, f.name) == getattr(default, f.name)]
-    assert unset == []
+    assert unset == ["write_ahead"]  # not with a database elsewhere
     assert hub.default_level is Level.TEAM
+
+
+def test_a_database_in_memory_is_kept_by_its_log_alone(tmp_path: Path) -> None:
+    given = {"data": tmp_path, "storage": {"database": "memory:"}}
+    hub = load_settings(given).to_hub_settings()
+    assert (hub.data_dir, hub.database, hub.write_ahead) == (None, "", False)
+    given["storage"] = {"database": "memory:", "write_ahead": True}
+    hub = load_settings(given).to_hub_settings()
+    assert (hub.data_dir, hub.database, hub.write_ahead) == (tmp_path, "", True)
+    with pytest.raises(SettingsInvalid, match="write_ahead goes with a database of memory:"):
+        load_settings({"data": tmp_path, "storage": {"write_ahead": True}})
 
 
 @pytest.mark.parametrize("name", ["limits", "search", "retention", "work"])
