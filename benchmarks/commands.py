@@ -68,6 +68,7 @@ COMMANDS = (
     Command("cold-start", "how long a host waits for a new server"),
     Command("signals", "how soon a waiting agent wakes"),
     Command("cache", "what the cache costs and saves, in the process and in Redis"),
+    Command("engines", "what calls cost on SQLite and on PostgreSQL, and what two processes reach"),
     Command("memory", "what a server takes in memory, and a memory on disk"),
     Command("shards", "how evenly projects lie on the shards of a distributed PostgreSQL"),
     Command("plots", "draw the plots of docs/benchmarks.md from kept results"),
