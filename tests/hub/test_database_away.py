@@ -76,8 +76,8 @@ class Rig:
         await until_well(self.hub)
 
 
-async def until_well(hub: Hub, *, but: tuple[ModeName, ...] = ()) -> None:
-    with anyio.fail_after(LATE_S):
+async def until_well(hub: Hub, *, but: tuple[ModeName, ...] = (), late_s: float = LATE_S) -> None:
+    with anyio.fail_after(late_s):
         while any(mode.name not in but for mode in hub.modes):  # noqa: ASYNC110 - nothing tells of it
             await anyio.sleep(0.005)
 
@@ -439,7 +439,7 @@ async def test_a_real_server_that_goes_under_load_loses_nothing(
                 tasks.start_soon(mistreat)
                 for name in range(8):
                     tasks.start_soon(store, name)
-            await until_well(hub)
+            await until_well(hub, late_s=120)
             assert len(answered) > 100
             for batch in batched(answered):
                 found = {one.record.id: one.content for one in await opened(hub, *batch)}

@@ -24,6 +24,8 @@ from tests.servers.postgres import (
 )
 
 _ROLE: Final = "contextdna"
+_SETTINGS: Final = {**SETTINGS, "synchronous_commit": "on", "full_page_writes": "on"}
+"""What it has answered outlives it, though not the machine."""
 
 
 class OwnPostgres:
@@ -62,9 +64,8 @@ class OwnPostgres:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        for name in ("postmaster.pid",):
-            (self._data / name).unlink(missing_ok=True)
-        arguments = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
         self._process = subprocess.Popen(
             [self._binaries / "postgres", "-D", self._data, "-k", self._folder, *arguments],
             user=self._user,

@@ -41,6 +41,7 @@ _TURN_S: Final = 5.0
 _PAUSE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 30.0
 _PASSING: Final = frozenset({"storage_outcome_unknown", "storage_closed"})
+_FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
 _NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _ATTEMPTS_MAX: Final = 5
 """After so many failures that no later attempt is likely to get over, a write is set aside."""
@@ -284,15 +285,29 @@ class WriteSpool:
         """
         if self._log is None or not self._pending:
             return
-        done = 0
-        async for entry in self._log.recover():
-            await self._replay(entry)
-            await self._log.forget(entry.seq)
-            self._waiting.pop(entry.seq, None)
+        count = 0
+        done: list[int] = []
+        try:
+            async for entry in self._log.recover():
+                await self._replay(entry)
+                done.append(entry.seq)
+                count += 1
+                if len(done) == _FORGOTTEN_AT_ONCE:
+                    await self._forget(self._log, done)
+        finally:
+            await self._forget(self._log, done)
+        if count:
+            logger.warning("%d queued writes were replayed; %d writes are set aside", count, self.aside.count)
+
+    async def _forget(self, log: WriteAheadLog, done: list[int]) -> None:
+        """Drop what was done; should that fail, it is done again, which changes nothing."""
+        if not done:
+            return
+        await log.forget(done[-1])
+        for seq in done:
+            self._waiting.pop(seq, None)
             self._done()
-            done += 1
-        if done:
-            logger.warning("%d queued writes were replayed; %d writes are set aside", done, self.aside.count)
+        done.clear()
 
     async def _adopt(self) -> None:
         """Replay what processes that are gone have left.
