@@ -52,6 +52,7 @@ STEPS = (
     Step("cold-start-fresh-data", "cold-start", ("--fresh-data",), ("--fresh-data", *_STARTS_QUICK)),
     Step("cache", "cache", (), ("--calls", "50", "--callers", "8")),
     Step("shards", "shards", (), ("--projects", "300", "--rounds", "1")),
+    Step("faults", "faults", (), ("--only", "small:sqlite:cut")),
     Step("signals", "signals", (), ("--rounds", "5", "--warmup", "1", "--waiters", "10", "--seconds", "1")),
 )
 

@@ -27,7 +27,16 @@ Message = dict[str, Any]
 
 
 class Refused(RuntimeError):
-    """A call was answered with an error."""
+    """A request was answered with an error.
+
+    Args:
+        text: What it says.
+        answer: The whole answer.
+    """
+
+    def __init__(self, text: str, answer: Message | None = None) -> None:
+        super().__init__(text)
+        self.answer = answer or {}
 
 
 class Caller(Protocol):
@@ -80,8 +89,19 @@ class ModernCaller(_Plain):
         await self._open()
 
     async def call(self, tool: str, arguments: Mapping[str, Any]) -> Message:
-        message = self._request("tools/call", {"name": tool, "arguments": arguments, "_meta": _META})
-        named = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": tool}
+        return await self._ask("tools/call", tool, {"name": tool, "arguments": arguments})
+
+    async def read(self, uri: str) -> Message:
+        """Read a resource and give the result.
+
+        Raises:
+            Refused, OSError, ValueError: As ``call``.
+        """
+        return await self._ask("resources/read", uri, {"uri": uri})
+
+    async def _ask(self, method: str, name: str, params: Mapping[str, Any]) -> Message:
+        message = self._request(method, {**params, "_meta": _META})
+        named = {"mcp-protocol-version": MODERN, "mcp-method": method, "mcp-name": name}
         connection = await self._open()
         answer = await connection.ask("POST", MCP_PATH, {**self.headers, **named}, _packed(message))
         return _result(message, answer.message())
@@ -202,5 +222,5 @@ def _result(request: Message, answer: Message) -> Message:
     """
     result: Message | None = answer.get("result")
     if answer.get("id") != request["id"] or result is None or result.get("isError"):
-        raise Refused(f"{request['method']}: {json.dumps(answer)[:300]}")
+        raise Refused(f"{request['method']}: {json.dumps(answer)[:300]}", answer)
     return result

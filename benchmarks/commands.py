@@ -71,6 +71,7 @@ COMMANDS = (
     Command("engines", "what calls cost on SQLite and on PostgreSQL, and what two processes reach"),
     Command("memory", "what a server takes in memory, and a memory on disk"),
     Command("shards", "how evenly projects lie on the shards of a distributed PostgreSQL"),
+    Command("faults", "what agents meet, and what is lost, when something fails under load"),
     Command("plots", "draw the plots of docs/benchmarks.md from kept results"),
     Command("all", "run all of them and keep what they find"),
 )

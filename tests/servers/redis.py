@@ -57,7 +57,7 @@ def _url() -> str:
         return named
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
     folder = Path(tempfile.gettempdir()) / f"contextdna-redis-{os.getuid()}-{run}"
-    binary = _binary()
+    binary = redis_binary()
     hold(folder.with_suffix(".users"))
     with locked(folder.with_suffix(".start")):
         place = folder / "socket"
@@ -89,7 +89,12 @@ def _wait_for(place: Path) -> None:
 
 
 @cache
-def _binary() -> str:
+def redis_binary() -> str:
+    """Find the program.
+
+    Raises:
+        CannotRun: It is not installed.
+    """
     if sys.platform == "win32":
         raise CannotRun("the tests start a server on POSIX systems only")
     found = shutil.which("redis-server")
@@ -127,7 +132,7 @@ class OwnServer:
     def start(self) -> None:
         """Start it, without anything that it knew before, and wait until it listens."""
         self._process = subprocess.Popen(
-            [_binary(), "--port", "0", "--unixsocket", self.socket, *_OPTIONS, *self._options],
+            [redis_binary(), "--port", "0", "--unixsocket", self.socket, *_OPTIONS, *self._options],
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -112,7 +112,9 @@ def _broken(data: bytes) -> Iterator[bytes]:
     raise ConnectionAbortedError("injected")
 
 
-class _Handler(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
+    """Speaks HTTP/1.1, and logs nothing."""
+
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: Any) -> None:
@@ -151,7 +153,7 @@ def _serve_one(client: socket.socket) -> None:
 
 
 def _made() -> BaseWSGIServer:
-    return make_server("127.0.0.1", 0, Faulty(create_backend_app("s3")), threaded=True, request_handler=_Handler)
+    return make_server("127.0.0.1", 0, Faulty(create_backend_app("s3")), threaded=True, request_handler=QuietHandler)
 
 
 def _url(server: BaseWSGIServer) -> str:
