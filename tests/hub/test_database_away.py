@@ -15,6 +15,7 @@ import pytest
 from mcp_types import TextResourceContents
 
 from contextdna import (
+    AccessDenied,
     AgentId,
     Conflict,
     Hub,
@@ -36,6 +37,7 @@ from contextdna import (
     open_hub,
 )
 from contextdna.backends.grouped_log import GroupedLog
+from contextdna.hub.spool import WriteSpool
 from contextdna.values.audit import Outcome
 from contextdna.values.settings import PostgresSettings
 from tests.hub.rig import (
@@ -172,11 +174,11 @@ async def test_what_cannot_be_right_is_refused_at_once(rig: Rig) -> None:
     drafts = [MemoryDraft("x")]
     await refused(hub.bind(ALICE).store_memories([MemoryDraft("")]), InvalidInput, "content_empty")
     await refused(hub.bind(ALICE, project_id="none").store_memories(drafts), NotFound, "project_not_found")
-    with pytest.raises(Exception, match="scope"):
+    with pytest.raises(AccessDenied, match="scope"):
         await hub.bind(alone).store_memories(drafts)
     await refused(
         hub.bind(ALICE).store_memories([MemoryDraft("x", level=Level.SYSTEM)]),
-        Exception,  # type: ignore[arg-type]
+        AccessDenied,
         "role_required",
     )
     # Whom a handle stands for that this process has not met, only the database knows.
@@ -258,7 +260,7 @@ async def test_what_others_changed_or_forbade_meanwhile_is_set_aside_and_told(ri
     assert [(one.code, one.agent_id) for one in aside] == [("version_conflict", "alice"), ("agent_retired", "bob")]
     assert aside[1].record_ids == (queued[0].id,)
     await queue.drop(aside[0].id)
-    await refused(queue.retry(aside[1].id), Exception, "agent_retired")  # type: ignore[arg-type]
+    await refused(queue.retry(aside[1].id), AccessDenied, "agent_retired")
     await hub.bind(ROOT, project_id=DEFAULT).agents.register(RegisterRequest(AgentId("bob")))
     assert await queue.retry(aside[1].id) == (queued[0].id,)
     assert hub.modes == ()
@@ -328,7 +330,7 @@ async def test_what_comes_after_waits_behind(rig: Rig, monkeypatch: pytest.Monke
     await rig.relay.cut()
     await hub.bind(ALICE).update_memory(memory, MemoryChange(content="two"), expected_version=1)
     replay = anyio.Event()
-    through = type(hub._rooms.spool)._replay
+    through = WriteSpool._replay
 
     async def held(spool: Any, entry: Any) -> None:
         await replay.wait()
@@ -466,7 +468,7 @@ async def test_a_process_killed_while_it_replays_stores_each_write_once(
         memory = await remember(hub.bind(ALICE), "0")
         await relay.cut()
         workspace = hub.bind(ALICE)
-        stored = []
+        stored: list[StoredMemory] = []
         for number in range(1, count + 1):
             drafts = [MemoryDraft(f"number {number}")]
             stored += await workspace.store_memories(drafts, on_duplicate=OnDuplicate.NEW)
