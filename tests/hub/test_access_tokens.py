@@ -189,6 +189,31 @@ class TestBearing:
         await refused(hub.authenticate(token.text), CredentialRefused, "token_revoked")
         assert len(await refusals(hub)) == 1
 
+    async def test_while_the_database_is_away_what_was_good_lately_is_believed(
+        self, hub: Hub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token, unseen, revoked, brief = [await made(hub, expires_in_s=wanted) for wanted in (None, None, None, 600)]
+        for seen in (token, revoked, brief):
+            await hub.authenticate(seen.text)
+        await revoke(hub, revoked)
+        await refused(hub.authenticate(revoked.text), CredentialRefused, "token_revoked")
+
+        async def away(_: object) -> None:
+            raise StorageUnavailable("PostgreSQL is away", code="storage_unreachable", hint="Wait.", retryable=True)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub._door.database, "read", away)
+            assert await hub.authenticate(token.text) == token.token
+            forged = token.text.replace(secret_of(token), secret_of(unseen))
+            for text in (unseen.text, revoked.text, forged):
+                await refused(hub.authenticate(text), StorageUnavailable, "storage_unreachable")
+            clock.advance(seconds=600)
+            assert await hub.authenticate(token.text) == token.token
+            await refused(hub.authenticate(brief.text), StorageUnavailable, "storage_unreachable")
+            clock.advance(seconds=600)
+            await refused(hub.authenticate(token.text), StorageUnavailable, "storage_unreachable")
+        assert await hub.authenticate(token.text) == replace(token.token, last_used_at=None)
+
     async def test_what_another_process_makes_and_revokes_holds_at_once(self, folder: Path) -> None:
         settings = settings_in(folder)
         async with open_hub(settings) as first, open_hub(settings) as second:
