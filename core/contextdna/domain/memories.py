@@ -352,8 +352,7 @@ def _moves(op: Operation, before: Level, after: Level) -> bool:
 async def _changeable(op: Operation, record_id: RecordId) -> Record:
     taken = await op.tx.records.take(op.project_id, [record_id])
     alive = [record for record in taken if record.kind is Kind.MEMORY and _kept(record, op.now)]
-    refs = await op.tx.records.refs(op.project_id, [record.id for record in alive])
-    await access.require_changeable(op.tx, op.actor, (record_id,), refs, now=op.now)
+    await access.require_changeable(op.tx, op.actor, (record_id,), [record.ref for record in alive], now=op.now)
     return alive[0]
 
 

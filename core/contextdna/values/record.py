@@ -83,6 +83,11 @@ class Record:
     """Where an artifact's bytes lie in the blob store; else empty."""
     sealed: Sealed
 
+    @property
+    def ref(self) -> "RecordRef":
+        """Enough of it to judge access."""
+        return RecordRef(self.id, self.project_id, self.kind, self.level, self.owner_id, self.team_id, self.swarm_id)
+
 
 @dataclass(frozen=True, slots=True)
 class IndexedRecord:

@@ -1,13 +1,15 @@
 """Units that have begun: they go as far as their first statement, which tells what they are about, and wait there."""
 
 from collections.abc import Awaitable, Generator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from contextdna.backends.postgres.scopes import Catalogue, Scope
 from contextdna.backends.postgres.units import KnownSessions, WritingExecutor, match_params, suspended, watch
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.backends.relational.transaction import tables_over
 from contextdna.ports.database import Unit
+
+_FREE_MAX: Final = 256
 
 
 class _Arrival:
@@ -26,10 +28,11 @@ class _Entrance:
     """The executor of one unit: hands its statements on to that of the transaction, once there is one."""
 
     def __init__(self, catalogue: Catalogue, sessions: KnownSessions) -> None:
+        self.match_params = match_params
+        self.tables = tables_over(self)
         self._catalogue = catalogue
         self._sessions = sessions
         self._executor: WritingExecutor | None = None
-        self.match_params = match_params
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         return await (self._executor or await self._arrive(name, params)).rows(name, params)
@@ -45,6 +48,29 @@ class _Entrance:
         self._executor = await _Arrival(name, params, self._sessions.scope_of(self._catalogue, name, params))
         return self._executor
 
+    def leave(self) -> None:
+        """Let another unit come in: this one has ended."""
+        self._executor = None
+
+
+class Entrances:
+    """Where units come in, each used by one at a time: to make the tables of one takes as long as a small call."""
+
+    def __init__(self, catalogue: Catalogue, sessions: KnownSessions) -> None:
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._free: list[_Entrance] = []
+
+    def take(self) -> _Entrance:
+        """Give one that is free."""
+        return self._free.pop() if self._free else _Entrance(self._catalogue, self._sessions)
+
+    def give_back(self, entrance: _Entrance) -> None:
+        """Take back one whose unit has ended."""
+        entrance.leave()
+        if len(self._free) < _FREE_MAX:
+            self._free.append(entrance)
+
 
 class BegunUnit:
     """A unit that has come to its first statement, or to its end.
@@ -54,20 +80,23 @@ class BegunUnit:
         Exception: Whatever it raised.
     """
 
-    def __init__(self, unit: Unit[Any], catalogue: Catalogue, sessions: KnownSessions) -> None:
+    def __init__(self, unit: Unit[Any], entrances: Entrances) -> None:
         self.scope: Scope | None = None
         """What its first statement is about; None where it has ended without one."""
         self.first: tuple[str, Params] = ("", ())
         """Its first statement, and the parameters of that."""
         self.result: Any = None
-        self._steps: Any = unit(tables_over(_Entrance(catalogue, sessions))).__await__()
+        self._entrances = entrances
+        self._entrance: _Entrance | None = entrances.take()
+        self._steps: Any = unit(self._entrance.tables).__await__()
         try:
             met = next(self._steps)
         except StopIteration as end:
             self.result = end.value
+            self.close()
             return
         if not isinstance(met, _Arrival):
-            self._steps.close()
+            self.close()
             raise suspended()
         self.scope, self.first = met.scope, (met.name, met.params)
 
@@ -78,19 +107,29 @@ class BegunUnit:
             RuntimeError: It waited for something else than its connection.
             Exception: Whatever it raised.
         """
-        return _GoingOn(self._steps, executor)
+        return _GoingOn(self, executor)
+
+    def watched(self, executor: WritingExecutor) -> Generator[Any, Any, Any]:
+        """Give the steps of the rest of it."""
+        try:
+            return (yield from watch(self._steps, executor, executor))
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Give it up where it waits."""
+        """Give it up where it waits; without an effect where it has ended."""
         self._steps.close()
+        if self._entrance is not None:
+            self._entrances.give_back(self._entrance)
+            self._entrance = None
 
 
 class _GoingOn:
     """The rest of a unit that has begun."""
 
-    def __init__(self, steps: Any, executor: WritingExecutor) -> None:
-        self._steps = steps
+    def __init__(self, unit: BegunUnit, executor: WritingExecutor) -> None:
+        self._unit = unit
         self._executor = executor
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return watch(self._steps, self._executor, self._executor)
+        return self._unit.watched(self._executor)

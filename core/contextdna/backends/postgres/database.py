@@ -11,7 +11,7 @@ import anyio
 
 from contextdna.backends.migrations import load_migrations
 from contextdna.backends.moving import incomplete
-from contextdna.backends.postgres.begun import BegunUnit
+from contextdna.backends.postgres.begun import BegunUnit, Entrances
 from contextdna.backends.postgres.driver import (
     DRIVER_ERRORS,
     READ_ONLY,
@@ -56,6 +56,7 @@ class PostgresDatabase:
         self._catalogue = catalogue
         self._sessions = KnownSessions()
         self._replicas: Replicas | None = None
+        self._entrances = Entrances(catalogue, self._sessions)
         self._lanes = Lanes(self)
 
     async def write(self, unit: Unit[R]) -> R:
@@ -69,7 +70,7 @@ class PostgresDatabase:
                 written, but with ``storage_outcome_unknown``.
             Exception: Whatever the unit raised.
         """
-        begun = BegunUnit(unit, self._catalogue, self._sessions)
+        begun = BegunUnit(unit, self._entrances)
         if begun.scope is None:
             return begun.result  # type: ignore[no-any-return]
         outcome: Any = Alone()

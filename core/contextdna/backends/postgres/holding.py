@@ -5,9 +5,10 @@ looks at their tables, and go together; and what unit after unit asks is asked o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
-from contextdna.backends.postgres.scopes import Catalogue
+from contextdna.backends.postgres.scopes import Catalogue, load_catalogue
 from contextdna.backends.relational.statements import Params, Row
 
 HELD: Final = (
@@ -55,8 +56,19 @@ def _meet(asked: str, params: Params, held: str, rows: Iterable[Params]) -> bool
     places = _APART[asked, held]
     if places is None:
         return False
-    key = [params[place] for place in places[0]]
-    return any([row[place] for place in places[1]] == key for row in rows)
+    (*scopes, last), (*scopes_held, last_held) = places
+    wanted = params[last]  # says most: the others are the same more often than not
+    return any(
+        row[last_held] == wanted and all(params[a] == row[b] for a, b in zip(scopes, scopes_held, strict=True))
+        for row in rows
+    )
+
+
+@cache
+def _queries_about(name: str) -> tuple[str, ...]:
+    """Give the remembered queries of the tables that a statement is about."""
+    touched = load_catalogue().touched
+    return tuple(query for query in sorted(REMEMBERED) if touched[query] & touched[name])
 
 
 class Held:
@@ -142,8 +154,7 @@ def _joined(name: str, rows: Sequence[Params]) -> list[Params]:
 class Remembered:
     """Rows that queries gave under the lock."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._touched = catalogue.touched
+    def __init__(self) -> None:
         self._rows: dict[str, dict[tuple[Any, ...], list[Row]]] = {}
 
     def get(self, name: str, params: Params) -> list[Row] | None:
@@ -157,8 +168,10 @@ class Remembered:
 
     def hold(self, name: str, rows: Sequence[Params]) -> None:
         """Forget what held rows change, or know it as it will be."""
-        for query in self._about(name):
-            known = self._rows[query]
+        for query in _queries_about(name):
+            known = self._rows.get(query)
+            if not known:
+                continue
             for row in rows:
                 if _RETOLD.get(name) == query and (row[0],) in known:
                     known[row[0],] = [tuple(row)]
@@ -168,12 +181,9 @@ class Remembered:
 
     def change(self, name: str) -> None:
         """Forget what a statement may change."""
-        for query in self._about(name):
-            self._rows[query].clear()
+        for query in _queries_about(name):
+            self._rows.pop(query, None)
 
     def clear(self) -> None:
         """Forget all."""
         self._rows.clear()
-
-    def _about(self, name: str) -> list[str]:
-        return [query for query in self._rows if self._touched[query] & self._touched[name]]

@@ -188,7 +188,7 @@ class WritingExecutor(_Executor):
         self._scopes = scopes
         self._has_looked = False
         self._held = Held(catalogue)
-        self._remembered = Remembered(catalogue)
+        self._remembered = Remembered()
         self._places: list[Row] = []
         self._is_guarded = False
         self._savepoints = 0
@@ -253,7 +253,8 @@ class WritingExecutor(_Executor):
                 self._remembered.keep(name, params, [found[params[0]]] if params[0] in found else [])
 
     async def before_commit(self) -> None:
-        """Write what is held back."""
+        """Write what is held back; who fails now fails with all."""
+        self._is_guarded = False
         for name in self._held.all():
             await self.waiting_for(self._write(name))
 
