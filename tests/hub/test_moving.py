@@ -28,6 +28,11 @@ from tests.servers.s3 import empty_store, share_clients, store_url
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(autouse=True)
+def in_small_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contextdna.backends.sqlite.moving._STRETCH_WORDS", 100)
+
+
 @dataclass(frozen=True)
 class World:
     folder: Path
@@ -100,7 +105,7 @@ async def test_a_move_goes_on_wherever_it_was_cut_and_writes_nothing_twice(sourc
     before = tables_in(source.folder)
     for step in range(1, 60):
         try:
-            report = await move(source, target, told=cutting(step * 3), batch_rows=200)
+            report = await move(source, target, told=cutting(step * 3), batch_rows=80)
             break
         except Cut:
             await refused(_open(target), StorageUnavailable, "move_incomplete")
@@ -132,7 +137,7 @@ async def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_with(so
 @pytest.mark.parametrize("on_server", [True, False])
 async def test_a_changed_byte_is_found(source: Place, target: Place, on_server: bool) -> None:
     place = Place(source.folder, fresh_database_url()) if on_server else target
-    changed = []
+    changed: list[Any] = []
 
     def told(progress: MoveProgress) -> None:
         if progress.stage == "check" and not changed:
@@ -249,7 +254,8 @@ def test_places_are_read(tmp_path: Path) -> None:
     server = parse_place("postgresql://bob:secret@db/name", settings, artifacts="s3://other")
     assert (server.folder, server.artifacts) == (tmp_path, "s3://other")
     assert "secret" not in repr(server)
-    for wrong in ("sqlite:", "mysql://db", ""):
+    assert parse_place("postgresql:", replace(settings, database="postgresql://db/one")).url == "postgresql://db/one"
+    for wrong in ("sqlite:", "mysql://db", "postgresql:", ""):
         with pytest.raises(ContextDnaError) as raised:
             parse_place(wrong, settings)
         assert raised.value.code == "place_invalid"

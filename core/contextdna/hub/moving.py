@@ -53,7 +53,7 @@ class Place:
 
 
 def parse_place(text: str, settings: HubSettings, *, artifacts: str = "") -> Place:
-    """Read ``sqlite:FOLDER`` or ``postgresql://…``.
+    """Read ``sqlite:FOLDER``, ``postgresql://…``, or ``postgresql:`` for the database of the settings.
 
     Args:
         text: What to read.
@@ -65,6 +65,8 @@ def parse_place(text: str, settings: HubSettings, *, artifacts: str = "") -> Pla
     """
     folder = settings.data_dir or Path()
     url = text if text.startswith(("postgresql://", "postgres://")) else ""
+    if text == "postgresql:":
+        url = settings.database
     if text.startswith("sqlite:") and len(text) > len("sqlite:"):
         named = unquote(text.removeprefix("sqlite:"))
         folder = Path("/" + named.lstrip("/") if named.startswith("//") else named).expanduser()
@@ -73,7 +75,7 @@ def parse_place(text: str, settings: HubSettings, *, artifacts: str = "") -> Pla
         raise SettingsInvalid(
             "a place is neither sqlite:FOLDER nor postgresql://…",
             code="place_invalid",
-            hint="Such as sqlite:/var/lib/contextdna, the data folder, or postgresql://user@host:5432/name.",
+            hint="Such as sqlite:/var/lib/contextdna, the data folder, or postgresql: for what storage.database names.",
         )
     if artifacts and not artifacts.startswith("s3://"):
         return Place(folder, url, shelf=Path(artifacts).expanduser())

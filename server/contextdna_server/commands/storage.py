@@ -27,7 +27,13 @@ def storage() -> None:
 
 
 @storage.command()
-@click.option("--from", "source", required=True, metavar="PLACE", help="sqlite:FOLDER or postgresql://…")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="PLACE",
+    help="sqlite:FOLDER, postgresql://…, or postgresql: for storage.database.",
+)
 @click.option("--to", "target", required=True, metavar="PLACE", help="The same; empty, or begun before.")
 @click.option("--artifacts-from", default="", metavar="STORE", help="s3://bucket/prefix, or a data folder.")
 @click.option("--artifacts-to", default="", metavar="STORE", help="The same.")
