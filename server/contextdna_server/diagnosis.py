@@ -22,7 +22,10 @@ from contextdna.domain import audit
 from contextdna.domain.encryption import Vault
 from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
-from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
+from contextdna.hub.blob_stores import SPOOL_FOLDER as ARTIFACTS_SPOOL_FOLDER
+from contextdna.hub.opening import DATABASE_FILE, KEY_FILE, MEMORY_FOLDER
+from contextdna.hub.spool import SPOOL_FOLDER
+from contextdna.hub.writes_aside import ASIDE_FOLDER, ASIDE_SUFFIX
 from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
@@ -33,6 +36,7 @@ from contextdna_server.installation import (
     is_installed,
     look_at,
     look_into,
+    look_into_memory,
     newest_entry_at,
     redis_facts_of,
 )
@@ -77,7 +81,7 @@ class Patient:
     @property
     def on_server(self) -> bool:
         """Whether the database is PostgreSQL."""
-        return bool(self.settings.storage.database.get_secret_value())
+        return bool(self.settings.storage.postgres_url)
 
     @property
     def on_s3(self) -> bool:
@@ -124,6 +128,7 @@ def checks(
         **engine,
         **({"s3": _s3} if on_s3 else {}),
         **({"redis": _redis} if on_redis else {}),
+        **({"spool": _spool} if on_server or on_s3 else {}),
         "folder": _folder,
         "disk": _disk,
         "schema": _schema,
@@ -218,6 +223,17 @@ def _s3(patient: Patient) -> Result:
         remedy = "Turn versioning off, or add a lifecycle rule that ends older versions after some days."
         return Verdict.WARN, f"{detail}; the bucket keeps what is purged, as older versions", remedy
     return _ok(detail)
+
+
+def _spool(patient: Patient) -> Result:
+    aside = len(list((patient.data / SPOOL_FOLDER / ASIDE_FOLDER).glob(f"*{ASIDE_SUFFIX}")))
+    waiting = len(list((patient.data / ARTIFACTS_SPOOL_FOLDER).glob("*/*/*")))
+    if aside:
+        remedy = "See `contextdna spool`: do them after all, or drop them."
+        return Verdict.WARN, f"{aside} queued writes were refused when PostgreSQL was back", remedy
+    if waiting:
+        return Verdict.WARN, f"{waiting} artifacts wait for S3", "Let a server run: it gives them to S3."
+    return _ok("nothing is set aside, no artifact waits")
 
 
 def _sound_server(patient: Patient) -> Result:
@@ -324,6 +340,9 @@ def _sound(patient: Patient, pragma: str) -> Result:
         return _absent("`contextdna serve` makes it")
     if patient.on_server:
         return _sound_server(patient)
+    if patient.settings.storage.is_in_memory:
+        size = look_into_memory(patient.settings).size_bytes()
+        return _ok(f"{patient.data / MEMORY_FOLDER} is sound (all of it read, {size / 1024**2:.1f} MiB)")
     with look_into(patient.settings) as file:
         found = str(file.value(f"PRAGMA {pragma}(1)"))
     if found != "ok":

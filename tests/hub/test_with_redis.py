@@ -18,7 +18,9 @@ from contextdna import (
     HubSettings,
     Level,
     MemoryDraft,
+    ModeName,
     RedisSettings,
+    SessionInvalid,
     SettingsInvalid,
     SignalDraft,
     StorageUnavailable,
@@ -27,7 +29,7 @@ from contextdna import (
 from contextdna.backends.redis.driver import open_client
 from contextdna.hub.locks import one_job
 from tests.doubles import LetterEmbedder
-from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, begin, public, remember, settings_in
+from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, begin, public, refused, remember, settings_in
 from tests.servers.redis import OwnServer, own_server
 
 pytestmark = pytest.mark.anyio
@@ -195,6 +197,33 @@ async def test_while_redis_is_away_every_call_is_answered_and_nothing_is_lost(
                 await state.set("more", 1)
             while not _is_sound((await there.bind(ROOT, project_id=DEFAULT).health()).cache):
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_what_redis_held_when_it_went_is_never_served_when_it_is_back(
+    shared: HubSettings, server: OwnServer
+) -> None:
+    settings = replace(shared, redis=RedisSettings(timeout_s=0.2))
+    async with two_hubs(settings) as (here, there):
+        await until_heard(here, there)
+        handle, over = await begin(here, ALICE), await begin(here, ALICE)
+        for one in (handle, over):
+            await here.bind(ALICE, session_id=one).state.set("key", "old")
+        server.hang()
+        with anyio.fail_after(LATE_S):
+            await here.bind(ALICE, session_id=handle).state.set("key", "new")
+            await here.bind(ALICE, session_id=over).end_session(success=True)
+            sent = await here.bind(ALICE).signals.send(SignalDraft("go", (AgentId("bob"),)))
+        assert [mode.name for mode in here.modes] == [ModeName.CACHE_AWAY]
+        server.wake()
+        await until_heard(here, there)
+        assert here.modes == ()
+        assert f"contextdna:cache:state:{public(over)}" in await contents(server)  # it could not be told
+        assert await state_of(there, handle) == {"key": "new"}
+        await refused(there.bind(ALICE, session_id=over).state.mget(), SessionInvalid, "session_ended")
+        with anyio.fail_after(LATE_S):
+            found = await there.bind(BOB).signals.wait_for(timeout_s=LATE_S)
+        assert found.signal is not None
+        assert found.signal.id == sent.id
 
 
 def _is_sound(health: BackendHealth | None) -> bool:

@@ -20,7 +20,7 @@ from contextdna.domain.queued_writes import QueuedWrite, Request, UpdateRequest,
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
-from contextdna.hub.writes_aside import WritesAside
+from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
 from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.log_entry import LogEntry
@@ -104,7 +104,7 @@ class WriteSpool:
         self._drained = anyio.Event()
         self._drained.set()
         self._failures: dict[str, int] = {}
-        self.aside = WritesAside(folder / "aside", sealer)
+        self.aside = WritesAside(folder / ASIDE_FOLDER, sealer)
 
     @property
     def waiting(self) -> int:

@@ -82,6 +82,7 @@ class EventStream:
         self._hint = anyio.Event()
         self._seq = 0
         self._revision = 0
+        self._problem = ""
         self._closed = False
 
     @asynccontextmanager
@@ -124,9 +125,12 @@ class EventStream:
     async def _turn(self) -> None:
         try:
             await self._deliver()
+            self._problem = ""
             await self._wait_for_news()
         except ContextDnaError as error:
-            logger.warning("events cannot be read now: %s", error.code)
+            if error.code != self._problem:  # once, not every second
+                logger.warning("events cannot be read now: %s", error.code)
+            self._problem = error.code
             await anyio.sleep(_RETRY_S)
 
     async def _note_hints(self, hints: AsyncIterator[None]) -> None:

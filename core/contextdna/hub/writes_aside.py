@@ -18,7 +18,8 @@ from contextdna.ports.write_ahead_log import Sealer
 from contextdna.values.aside_write import AsideWrite
 from contextdna.values.log_entry import LogEntry
 
-_SUFFIX: Final = ".sealed"
+ASIDE_FOLDER: Final = "aside"
+ASIDE_SUFFIX: Final = ".sealed"
 
 
 class WritesAside:
@@ -118,17 +119,17 @@ class WritesAside:
 
     def _paths(self) -> list[Path]:
         with _storage_errors():
-            return sorted(self._folder.glob(f"*{_SUFFIX}"))
+            return sorted(self._folder.glob(f"*{ASIDE_SUFFIX}"))
 
     def _read_all(self) -> list[tuple[str, bytes]]:
         found = []
         for path in self._paths():
             with _storage_errors(), suppress(FileNotFoundError):  # dropped meanwhile
-                found.append((path.name.removesuffix(_SUFFIX), path.read_bytes()))
+                found.append((path.name.removesuffix(ASIDE_SUFFIX), path.read_bytes()))
         return found
 
     def _put(self, name: str, sealed: bytes) -> None:
-        path = self._folder / f"{name}{_SUFFIX}"
+        path = self._folder / f"{name}{ASIDE_SUFFIX}"
         temporary = path.with_suffix(".part")
         with _storage_errors():
             make_folder(self._folder.parent)
@@ -143,10 +144,10 @@ class WritesAside:
 
     def _drop(self, name: str) -> None:
         known = {path.name for path in self._paths()}
-        if f"{name}{_SUFFIX}" not in known:
+        if f"{name}{ASIDE_SUFFIX}" not in known:
             raise _unknown()
         with _storage_errors(), suppress(FileNotFoundError):
-            (self._folder / f"{name}{_SUFFIX}").unlink()
+            (self._folder / f"{name}{ASIDE_SUFFIX}").unlink()
 
 
 def _unknown() -> NotFound:
