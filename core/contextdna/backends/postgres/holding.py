@@ -6,6 +6,7 @@ looks at their tables, and go together; and what unit after unit asks is asked o
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import product
 from typing import Any, Final
 
 from contextdna.backends.postgres.scopes import Catalogue, load_catalogue
@@ -14,6 +15,7 @@ from contextdna.backends.relational.statements import Params, Row
 HELD: Final = (
     "record_insert",
     "index_insert",
+    "index_replace",
     "totals_add",
     "session_replace",
     "state_put",
@@ -31,6 +33,17 @@ Events come last: the first one keeps all others from writing events until the c
 REMEMBERED: Final = frozenset({"agent_is_retired", "audit_head", "keys_generation", "session_get", "answer_get"})
 """Queries of one project whose rows stand, under its lock, until something is written to their table."""
 
+_BESIDE_THE_INDEX: Final = (
+    "records_duplicates_of_one",
+    "records_take",
+    "records_refs",
+    "record_read",
+    "record_replace",
+    "record_replace_indexed",
+    "totals_recount",
+)
+"""Statements that neither look at the index, nor change under which number a record stands in it."""
+
 Places = tuple[int, ...]
 _APART: Final[Mapping[tuple[str, str], tuple[Places, Places] | None]] = {
     ("agent_is_retired", "agent_touch"): None,
@@ -39,6 +52,7 @@ _APART: Final[Mapping[tuple[str, str], tuple[Places, Places] | None]] = {
     ("records_duplicates_of_one", "record_insert"): ((0, 7), (1, 21)),
     ("session_get", "session_replace"): ((0,), (0,)),
     ("states_of", "state_put"): ((0, 1), (0, 1)),
+    **dict.fromkeys(product(_BESIDE_THE_INDEX, ("index_replace",)), None),
 }
 """Where a query and a held statement of one table name their rows: they meet where all of these are the same.
 

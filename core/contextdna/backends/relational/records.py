@@ -72,14 +72,14 @@ class Records:
     async def replace(self, record: IndexedRecord, *, expected_version: int, reindex: bool) -> bool:
         """Put a new version in place of ``expected_version``; False when another version stands there."""
         new = record.record
+        params = (*record_params(new), expected_version)
+        if not reindex:
+            return bool(await self._run("record_replace", params))
         named = (new.project_id, new.id)
-        if reindex:
-            await self._run("totals_recount", (*named, len(record.tokens), expected_version))
-        if not await self._run("record_replace", (*record_params(new), expected_version)):
+        await self._run("totals_recount", (*named, len(record.tokens), expected_version))
+        if not await self._run("record_replace_indexed", (*params, len(record.tokens), sketch(record.tokens))):
             return False
-        if reindex:
-            await self._run("index_replace", (*named, _index_text(record.tokens)))
-            await self._run("record_resketch", (*named, len(record.tokens), sketch(record.tokens)))
+        await self._run("index_replace", (*named, _index_text(record.tokens)))
         return True
 
     async def delete(self, project_id: ProjectId, record_ids: Sequence[RecordId]) -> int:

@@ -17,19 +17,24 @@ INSERT INTO records (
 -- 1 the project, which the index need not know: its tokens are keyed by it
 INSERT INTO records_index (rowid, content) SELECT ?2, ?3 WHERE ?1 IS NOT NULL
 
--- name: record_replace
-UPDATE records SET
+-- fragment: replaced
   kind = ?3, level = ?4, owner_id = ?5, team_id = ?6, swarm_id = ?7, session_id = ?8, type = ?9, tier = ?10,
   importance = ?11, position = ?12, subject = ?13, version = ?14, created_at = ?15, updated_at = ?16, valid_from = ?17,
   valid_to = ?18, superseded_by = ?19, retention_until = ?20, deleted_at = ?21, content_hash = ?22, tag_tokens = ?23,
   blob_key = ?24, sealed_codec = ?25, sealed_key_id = ?26, sealed_salt = ?27, body = ?28
+
+-- name: record_replace
+UPDATE records SET
+  {replaced}
+WHERE project_id = ?2 AND id = ?1 AND version = ?29
+
+-- name: record_replace_indexed
+UPDATE records SET
+  {replaced}, words = ?30, sketch = ?31
 WHERE project_id = ?2 AND id = ?1 AND version = ?29
 
 -- name: index_replace
 UPDATE records_index SET content = ?3 WHERE rowid = (SELECT seq FROM records WHERE project_id = ?1 AND id = ?2)
-
--- name: record_resketch
-UPDATE records SET words = ?3, sketch = ?4 WHERE project_id = ?1 AND id = ?2
 
 -- name: index_delete
 DELETE FROM records_index WHERE rowid IN (
