@@ -159,6 +159,21 @@ async def test_a_source_that_is_written_meanwhile_is_noticed(source: Place, targ
     assert (await move(source, target, restart=True)).rows
 
 
+async def test_records_whose_numbers_are_used_again_have_their_turn_to_be_embedded(
+    source: Place, target: Place
+) -> None:
+    run_on(source, "UPDATE embedding_spaces SET done_seq = 1000000")  # as on a server, after the newest was purged
+    await move(source, target)
+    newest = run_on(target, "SELECT max(seq) FROM records")
+    assert run_on(target, "SELECT DISTINCT done_seq FROM embedding_spaces") == newest
+
+
+async def test_a_list_that_is_none_is_told_of(source: Place) -> None:
+    run_on(source, "UPDATE sessions SET lineage = 'no JSON'")
+    server = Place(source.folder, fresh_database_url())
+    await refused(move(source, server), IntegrityFault, "database_corrupt")
+
+
 async def test_a_source_that_is_not_at_rest_is_not_moved(source: Place, target: Place) -> None:
     server = Place(source.folder, fresh_database_url())
     async with open_hub(settings_of(server)):

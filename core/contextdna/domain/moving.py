@@ -127,11 +127,17 @@ def _canonical(row: MovedRow, lists: Collection[int]) -> MovedRow:
     if not lists:
         return row
     return tuple(
-        json.dumps(json.loads(value), ensure_ascii=False, separators=(",", ":"))
-        if place in lists and value is not None
-        else value
-        for place, value in enumerate(row)
+        _canonical_json(value) if place in lists and value is not None else value for place, value in enumerate(row)
     )
+
+
+def _canonical_json(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
+    except ValueError as error:
+        raise IntegrityFault(
+            "a list in the source is no JSON", code="database_corrupt", hint="Restore the source from a backup."
+        ) from error
 
 
 def _encoded(row: MovedRow) -> bytes:

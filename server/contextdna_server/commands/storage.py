@@ -56,8 +56,10 @@ def migrate(
     async def run() -> MoveReport:
         return await move_storage(settings, here, there, told=teller.tell, restart=restart)
 
-    report = run_async(run)
-    teller.end()
+    try:
+        report = run_async(run)
+    finally:
+        teller.end()
     invocation.answer(_document(report), _lines(report, missing_key_file(settings, here, there)))
     sys.exit(FAILED if report.artifacts_lost else 0)
 

@@ -30,7 +30,7 @@ from contextdna.values.move import MovedRow, MovedTable, MoveState, Tallies, Tal
 R = TypeVar("R")
 
 _NAME: Final = "contextdna storage migrate"
-_FETCHED: Final = 64
+_FETCHED: Final = 32
 _PROJECT: Final = "project_id"
 _PLACES: Final = "record_places"  # numbers records; those of the other counted tables belong to a column
 
@@ -161,7 +161,7 @@ class PostgresTarget(PostgresSide):
         async with connection.transaction():
             # A server that opens this database now writes its keys before this or after it, and never beside it.
             await connection.execute(f"SELECT pg_advisory_xact_lock({ALL_PROJECTS})")
-            found = await connection.fetchrow("SELECT source, part, place FROM moves")
+            found = await connection.fetchrow("SELECT source, part, place FROM moves FOR UPDATE")
             if found is None:
                 for table in tables:
                     if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table.name})"):  # noqa: S608
