@@ -3,12 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 
+from contextdna.backends.log_thread import LogThread
 from contextdna.backends.open_units import OpenUnits
 from contextdna.errors import StorageUnavailable
 from contextdna.values.log_entry import LogEntry, LogStatus, LogUnit
@@ -84,7 +84,7 @@ class _Waiting:
 class GroupedLog:
     """``WriteAheadLog`` over a store. All work on that is done by one thread, in order."""
 
-    def __init__(self, store: LogStore, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, store: LogStore, thread: LogThread) -> None:
         self._store = store
         self._thread = thread
         self._loop = asyncio.get_running_loop()
@@ -159,11 +159,11 @@ class GroupedLog:
         """Finish what is queued, mark the end and let go of the files; open units are dropped."""
         if not self._is_closed:
             self._is_closed = True
-            await self._loop.run_in_executor(self._thread, self._finish)
+            await self._thread.run(self._finish)
 
     async def _run(self, fn: Callable[..., R], *args: Any) -> R:
         self._check_open()
-        return await self._loop.run_in_executor(self._thread, fn, *args)
+        return await self._thread.run(fn, *args)
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -177,8 +177,7 @@ class GroupedLog:
         group = self._take_group()
         if group:
             self._commit(group)
-            with suppress(RuntimeError):  # the loop is gone, and its callers with it
-                self._loop.call_soon_threadsafe(_answer, group)
+            self._thread.answer(_answer, group)
         if self._queue and not self._is_scheduled:
             self._is_scheduled = True
             self._thread.submit(self._commit_next)
@@ -227,13 +226,13 @@ async def open_grouped(open_store: Callable[[], LogStore]) -> AsyncIterator[Grou
     Raises:
         ContextDnaError: Whatever opening the store raised.
     """
-    thread = ThreadPoolExecutor(1, thread_name_prefix="contextdna-log")
+    thread = LogThread()
     try:
-        log = GroupedLog(await asyncio.get_running_loop().run_in_executor(thread, open_store), thread)
+        log = GroupedLog(await thread.run(open_store), thread)
         try:
             yield log
         finally:
             with anyio.CancelScope(shield=True):
                 await log.close()
     finally:
-        thread.shutdown(wait=False)
+        thread.end()

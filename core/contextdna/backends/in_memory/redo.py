@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import cache
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, Generic, NoReturn, TypeVar, cast, get_args, get_type_hints
 
-from contextdna.backends.in_memory.row_codec import Codec, codec_of
+from contextdna.backends.in_memory.row_codec import Codec, Convert, codec_of
 from contextdna.backends.in_memory.sheets import Sheet, Sheets
 from contextdna.errors import IntegrityFault
 
@@ -21,6 +22,9 @@ Change = tuple[str, Any, Any]
 """A sheet's name, a key, and the row that was put there or ``REMOVED``."""
 
 _ROWS_AT_ONCE: Final = 500
+_NAMES: Final = tuple(field.name for field in fields(Sheets))
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_sheets: Final = attrgetter(*_NAMES)
 
 
 class RecordedRows(dict[K, V]):
@@ -79,24 +83,26 @@ class RecordedSheet(Sheet[K, V], Generic[K, V]):
 
 def recorded(sheets: Sheets, changes: list[Change]) -> Sheets:
     """Give the tables as a new unit sees them; what it changes is noted."""
-    return Sheets(**{name: RecordedSheet(getattr(sheets, name).rows, name, changes) for name in _names()})
+    each = zip(_sheets(sheets), _NAMES, strict=True)
+    return Sheets(*[RecordedSheet(sheet.rows, name, changes) for sheet, name in each])
 
 
 def settled(sheets: Sheets) -> Sheets:
     """Give the tables as a unit left them, for others to see."""
-    return Sheets(**{name: Sheet(getattr(sheets, name).rows) for name in _names()})
+    return Sheets(*[Sheet(sheet.rows) for sheet in _sheets(sheets)])
 
 
 def encode(changes: Iterable[Change]) -> bytes:
     """Write changes."""
+    encoders = _encoders()
     rows: list[list[Any]] = []
     for name, key, row in changes:
-        keys, values = _codecs()[name]
-        written = [name, key if keys.encode is None else keys.encode(key)]
+        of_key, of_row = encoders[name]
+        written = [name, of_key(key)]
         if row is not REMOVED:
-            written.append(row if values.encode is None else values.encode(row))
+            written.append(of_row(row))
         rows.append(written)
-    return json.dumps(rows, separators=(",", ":")).encode("ascii")
+    return _JSON.encode(rows).encode("ascii")
 
 
 def apply(data: bytes, sheets: Sheets) -> None:
@@ -123,17 +129,21 @@ def apply(data: bytes, sheets: Sheets) -> None:
 
 def snapshot(sheets: Sheets) -> Iterator[bytes]:
     """Write all rows, as changes of empty tables, some at a time."""
-    every = ((name, key, row) for name in _names() for key, row in getattr(sheets, name).rows.items())
+    every = ((name, key, row) for name in _NAMES for key, row in getattr(sheets, name).rows.items())
     while some := list(islice(every, _ROWS_AT_ONCE)):
         yield encode(some)
 
 
 @cache
-def _names() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(Sheets))
+def _encoders() -> dict[str, tuple[Convert, Convert]]:
+    return {name: (keys.encode or _as_it_is, rows.encode or _as_it_is) for name, (keys, rows) in _codecs().items()}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 @cache
 def _codecs() -> dict[str, tuple[Codec, Codec]]:
     hints = get_type_hints(Sheets)
-    return {name: cast("tuple[Codec, Codec]", tuple(map(codec_of, get_args(hints[name])))) for name in _names()}
+    return {name: cast("tuple[Codec, Codec]", tuple(map(codec_of, get_args(hints[name])))) for name in _NAMES}

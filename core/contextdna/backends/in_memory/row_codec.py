@@ -5,12 +5,13 @@ lies on the disk. A dataclass is a list of its fields in their order; fields tha
 may be missing in what an older version wrote.
 """
 
-import base64
 import types
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Convert = Callable[[Any], Any]
@@ -63,7 +64,8 @@ _LEAVES: Final[dict[Any, Codec]] = {
     bool: Codec(None, _checked(bool)),
     type(None): Codec(None, _checked(type(None))),
     bytes: Codec(
-        lambda value: base64.b64encode(value).decode("ascii"), lambda value: base64.b64decode(value, validate=True)
+        lambda value: b2a_base64(value, newline=False).decode("ascii"),
+        lambda value: a2b_base64(value, strict_mode=True),
     ),
     datetime: Codec(datetime.isoformat, datetime.fromisoformat),
 }
@@ -114,13 +116,15 @@ def _dataclass(kind: type[T]) -> Codec:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # it was looked at: it is one
     codecs = [codec_of(hints[name]) for name in names]
-    encoders = list(zip(names, [codec.encode for codec in codecs], strict=True))
+    all_of = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+    encoders = [(place, codec.encode) for place, codec in enumerate(codecs) if codec.encode is not None]
     decoders = [codec.decode for codec in codecs]
 
     def encode(value: T) -> list[Any]:
-        return [
-            getattr(value, name) if convert is None else convert(getattr(value, name)) for name, convert in encoders
-        ]
+        written = list(all_of(value))
+        for place, convert in encoders:
+            written[place] = convert(written[place])
+        return written
 
     def decode(values: list[Any]) -> T:
         if len(values) > len(decoders):
