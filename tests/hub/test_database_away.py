@@ -284,13 +284,32 @@ async def test_a_process_that_ends_leaves_what_waits_to_the_next(place: tuple[Re
     async with open_hub(settings) as hub:
         await relay.cut()
         stored = await hub.bind(ALICE).store_memories([MemoryDraft(f"number {number}") for number in range(3)])
-        with pytest.raises(StorageUnavailable):
-            async with open_hub(settings):
-                pass  # nothing is known of an installation whose database is away
     await relay.open()
     async with open_hub(settings) as hub:
         await until_well(hub)
         assert len(await opened(hub, *[one.id for one in stored])) == 3
+
+
+async def test_a_server_that_starts_meanwhile_queues_too_where_one_has_run_before(
+    place: tuple[Relay, HubSettings], tmp_path: Path
+) -> None:
+    relay, settings = place
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        stored = await hub.bind(ALICE).store_memories([MemoryDraft("before")])
+    async with open_hub(settings) as hub:
+        assert hub.modes[0].name is ModeName.DATABASE_AWAY
+        stored += await hub.bind(ALICE).store_memories([MemoryDraft("after")])
+        assert [one.status for one in stored] == [StoreStatus.QUEUED] * 2
+        await refused(hub.bind(ALICE).get_memories([stored[0].id]), StorageUnavailable, "storage_unreachable")
+        assert not (await hub.bind(ALICE).health()).database.sound
+        await relay.open()
+        await until_well(hub)
+        assert [one.content for one in await opened(hub, *[one.id for one in stored])] == ["before", "after"]
+    await relay.cut()
+    with pytest.raises(StorageUnavailable):
+        async with open_hub(replace(settings, data_dir=tmp_path / "new")):
+            pass  # nothing tells that these settings were ever good
 
 
 async def test_what_was_done_and_not_noted_is_not_done_again(

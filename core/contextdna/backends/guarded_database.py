@@ -43,6 +43,11 @@ class GuardedDatabase:
             lambda: inner.write(_look), pause_s=pause_s, pause_s_max=pause_s_max, on_change=_teller("writes")
         )
 
+    def away(self, problem: StorageUnavailable) -> None:
+        """Note that it is known to be away."""
+        for breaker in (self._reads, self._writes):
+            breaker.trip(problem)
+
     @property
     def problem(self) -> str:
         """Code of what keeps it away, for writes or for reads; empty while it is there, as far as is known."""

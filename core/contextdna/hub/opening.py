@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import anyio
 
-from contextdna.backends.guarded_database import GuardedDatabase
+from contextdna.backends.guarded_database import AWAY, GuardedDatabase
 from contextdna.backends.in_process import InProcessChannel
 from contextdna.backends.key_ring import KeyFileRing, MasterKeyRing, master_key_id, new_master_key, parse_master_key
+from contextdna.backends.late_database import LateDatabase
 from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sealing import RingSealer
 from contextdna.backends.sqlite import open_sqlite
@@ -174,8 +175,8 @@ async def open_hub(
     """
     async with AsyncExitStack() as stack:
         settings, unusable, storage = await _open_usable(stack, settings, clock)
-        database, channel, shelves, guarded, ring = storage
-        ring = ring or open_ring(settings, has_database=await _is_in_use(database))
+        database, channel, shelves, guarded, ring, late = storage
+        ring = ring or open_ring(settings, has_database=late is not None or await _is_in_use(database))
         vault = Vault(ring)
         commons = await open_commons(stack, settings, clock, database=database, channel=channel)
         blobs = BlobRoom(shelves.store, database, shelves.objects)
@@ -194,7 +195,10 @@ async def open_hub(
             count_tokens=await open_counter(settings.search),
         )
         door = doors(actors=actors)
-        await _prepare(database, vault, settings, clock)
+        if late is None:
+            await _prepare(database, vault, settings, clock)
+        else:
+            await stack.enter_async_context(late.opening(lambda opened: _prepare(opened, vault, settings, clock)))
         spool: WriteSpool | None = None
         if guarded is not None and actors is not None and settings.spool and settings.data_dir is not None:
             spool = WriteSpool(
@@ -312,6 +316,8 @@ class _Storage(NamedTuple):
     """The database, where it is one that may be away."""
     ring: KeyRing | None = None
     """The master keys, where they had to be there first."""
+    late: LateDatabase | None = None
+    """The database, where it is away and was not opened yet."""
 
 
 async def _open_usable(
@@ -353,12 +359,15 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings, clock: Cal
     folder = settings.data_dir
     channel: EventChannel = InProcessChannel()
     guarded: GuardedDatabase | None = None
+    late: LateDatabase | None = None
     database: Database
     if settings.database:
         if folder is not None:
             _make_folder(folder)
-        database, channel = await _open_postgres(stack, settings)
+        database, channel, late = await _open_postgres(stack, settings)
         database = guarded = GuardedDatabase(database, has_replicas=bool(settings.postgres.replicas))
+        if late is not None:
+            guarded.away(late.problem)
     elif folder is None:
         from contextdna.backends.in_memory import open_in_memory  # no start of a server needs it
 
@@ -376,29 +385,44 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings, clock: Cal
                 busy_timeout_s=settings.sqlite_busy_timeout_s,
             )
         )
-    return _Storage(database, channel, await open_shelves(stack, settings, clock), guarded)
+    return _Storage(database, channel, await open_shelves(stack, settings, clock), guarded, late=late)
 
 
-async def _open_postgres(stack: AsyncExitStack, settings: HubSettings) -> tuple[Database, EventChannel]:
+async def _open_postgres(
+    stack: AsyncExitStack, settings: HubSettings
+) -> tuple[Database, EventChannel, LateDatabase | None]:
+    """Open a database; where it is away, and was served from this data folder before, it is opened later."""
     require_driver()
     from contextdna.backends.postgres import Server, open_channel, open_postgres
 
     own = settings.postgres
-    database = await stack.enter_async_context(
-        open_postgres(
-            settings.database,
-            pool_min=own.pool_min,
-            pool_max=own.pool_max,
-            acquire_timeout_s=own.acquire_timeout_s,
-            statement_timeout_s=own.statement_timeout_s,
-            replicas=own.replicas,
-            replica_lag_max_s=own.replica_lag_max_s,
-        )
+    opened = partial(
+        open_postgres,
+        settings.database,
+        pool_min=own.pool_min,
+        pool_max=own.pool_max,
+        acquire_timeout_s=own.acquire_timeout_s,
+        statement_timeout_s=own.statement_timeout_s,
+        replicas=own.replicas,
+        replica_lag_max_s=own.replica_lag_max_s,
     )
+    late: LateDatabase | None = None
+    database: Database
+    try:
+        database = await stack.enter_async_context(opened())
+    except StorageUnavailable as error:
+        if error.code != AWAY or not _has_served(settings):
+            raise
+        database = late = LateDatabase(opened, error)
     if settings.cache:
-        return database, InProcessChannel()  # Redis tells of events
+        return database, InProcessChannel(), late  # Redis tells of events
     server = Server(settings.database, own.acquire_timeout_s, own.statement_timeout_s)
-    return database, await stack.enter_async_context(open_channel(server))
+    return database, await stack.enter_async_context(open_channel(server)), late
+
+
+def _has_served(settings: HubSettings) -> bool:
+    """Tell whether a server has run on this data folder with a spool: the settings were good then."""
+    return settings.spool and settings.data_dir is not None and (settings.data_dir / SPOOL_FOLDER).is_dir()
 
 
 def require_driver() -> None:
