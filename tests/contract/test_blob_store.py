@@ -15,6 +15,7 @@ import pytest
 from contextdna.backends.in_memory.blobs import InMemoryBlobStore
 from contextdna.backends.local_files import LEFTOVER_AGE_S, LocalBlobStore
 from contextdna.backends.s3 import S3BlobStore
+from contextdna.backends.spooled_blobs import SpooledBlobStore
 from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.storage import BlobStore
 from tests.servers.s3 import empty_store, opened
@@ -26,13 +27,15 @@ KEY: Final = hashlib.sha256(DATA).hexdigest()
 posix_only = pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
 
 
-@pytest.fixture(params=["in_memory", "local_files", "s3"])
+@pytest.fixture(params=["in_memory", "local_files", "s3", "spooled"])
 async def blobs(request: pytest.FixtureRequest, anyio_backend: str, tmp_path: Path) -> AsyncIterator[BlobStore]:
     """Give an empty store, once for each backend."""
     if request.param == "in_memory":
         yield InMemoryBlobStore()
     elif request.param == "local_files":
         yield LocalBlobStore(tmp_path / "deep" / "blobs")
+    elif request.param == "spooled":
+        yield SpooledBlobStore(InMemoryBlobStore(), LocalBlobStore(tmp_path / "spool"))
     else:
         async with opened(empty_store()) as calls:
             yield S3BlobStore(calls)

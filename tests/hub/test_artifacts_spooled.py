@@ -225,7 +225,7 @@ async def test_two_processes_may_give_the_same_blob(place: ObjectStore, tmp_path
         await other.put(DATA)
         s3.come()
         for store in (one, other):
-            await store._breaker.probe()
+            await store._far.breaker.probe()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one.give_all)
             tasks.start_soon(other.give_all)

@@ -262,11 +262,13 @@ async def test_without_a_spool_nothing_is_claimed_while_s3_is_away_and_all_else_
     raw_client(server.endpoint).create_bucket(Bucket=place.bucket)
     async with open_hub(settings_of(place, tmp_path, spool=False)) as hub:
         artifact = await hub.bind(ALICE).attach_artifact(ArtifactDraft("a.txt", DATA))
+        assert not hub.modes
         server.kill()
         lost = await refused(
             hub.bind(ALICE).attach_artifact(ArtifactDraft("b.txt", b"b")), StorageUnavailable, "storage_unreachable"
         )
         assert lost.retryable
+        assert [mode.name for mode in hub.modes] == ["artifacts_away"]
         await refused(hub.bind(ALICE).read_artifact(artifact.record.id), StorageUnavailable, "storage_unreachable")
         assert (await hub.bind(ALICE).describe_artifact(artifact.record.id)).name == "a.txt"
         assert [found.name for found in await hub.bind(ALICE).list_artifacts()] == ["a.txt"]

@@ -2,13 +2,13 @@
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import anyio
 
-from contextdna.backends.breaker import Breaker
+from contextdna.backends.guarded_blobs import AWAY, GuardedBlobStore
 from contextdna.backends.local_files import LocalBlobStore
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.storage import BlobStore, Progress
@@ -17,9 +17,6 @@ from contextdna.values.backend_health import BackendHealth
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-
-AWAY: Final = frozenset({"storage_unreachable", "storage_timeout", "storage_busy"})
-"""What a store that is away answers. What it refuses for good, such as credentials, is told to the caller."""
 
 _PAUSE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 60.0
@@ -35,20 +32,19 @@ class SpooledBlobStore:
     of them put or take up is the same. A copy is removed once the store has given the same bytes back.
 
     Args:
-        far: The store.
+        store: The store.
         near: The folder where blobs wait.
         pause_s: How long to leave a store alone that failed, at first.
         pause_max_s: And at last, between two attempts to give it a blob.
     """
 
     def __init__(
-        self, far: BlobStore, near: LocalBlobStore, *, pause_s: float = _PAUSE_S, pause_max_s: float = _PAUSE_MAX_S
+        self, store: BlobStore, near: LocalBlobStore, *, pause_s: float = _PAUSE_S, pause_max_s: float = _PAUSE_MAX_S
     ) -> None:
-        self._far = far
+        self._far = GuardedBlobStore(store, pause_s=pause_s, on_change=tell_of_s3)
         self._near = near
         self._pause_s = pause_s
         self._pause_max_s = pause_max_s
-        self._breaker = Breaker(self._ask, pause_s=pause_s, on_change=_tell)
         self._next_pause_s = pause_s
         self._waiting: set[str] = set()
         self._damaged: set[str] = set()
@@ -64,7 +60,7 @@ class SpooledBlobStore:
     @property
     def problem(self) -> str:
         """Code of what keeps the store away; empty while it is there, as far as is known."""
-        return self._breaker.problem.code if self._breaker.problem else ""
+        return self._far.problem
 
     @property
     def waiting(self) -> int:
@@ -87,7 +83,7 @@ class SpooledBlobStore:
             StorageUnavailable: The store refuses us, or the folder cannot take them. Nothing was kept.
         """
         try:
-            return await self._ask_far(lambda: self._far.put(data, progress=progress))
+            return await self._far.put(data, progress=progress)
         except StorageUnavailable as error:
             if error.code not in AWAY:
                 raise
@@ -107,7 +103,7 @@ class SpooledBlobStore:
         try:
             return await self._near.get(key)
         except NotFound:
-            return await self._ask_far(lambda: self._far.get(key))
+            return await self._far.get(key)
 
     async def has(self, key: str) -> bool:
         """Tell whether a blob is there, without reading it.
@@ -115,7 +111,7 @@ class SpooledBlobStore:
         Raises:
             StorageUnavailable: The store is away, and the folder has no copy.
         """
-        return await self._near.has(key) or await self._ask_far(lambda: self._far.has(key))
+        return await self._near.has(key) or await self._far.has(key)
 
     async def waits(self, key: str) -> bool:
         """Tell whether a blob waits for the store."""
@@ -133,7 +129,7 @@ class SpooledBlobStore:
         else:
             await self._near.delete(key)
         self._waiting.discard(key)
-        await self._ask_far(lambda: self._far.delete(key))
+        await self._far.delete(key)
 
     async def keys_older_than(self, at: datetime) -> AsyncIterator[str]:
         """Go through the keys of blobs that were last put before a time, here and there.
@@ -143,7 +139,6 @@ class SpooledBlobStore:
         """
         async for key in self._near.keys_older_than(at):
             yield key
-        self._breaker.check()
         async for key in self._far.keys_older_than(at):
             yield key
 
@@ -154,7 +149,7 @@ class SpooledBlobStore:
             StorageUnavailable: The store is away.
         """
         await self._near.drop_unfinished(at)
-        await self._ask_far(lambda: self._far.drop_unfinished(at))
+        await self._far.drop_unfinished(at)
 
     async def link(self, key: str, *, name: str, media_type: str, valid_s: int) -> str:
         """Give a URL to a blob that the store has; none to one that waits: it is read through the server.
@@ -174,9 +169,9 @@ class SpooledBlobStore:
     async def run(self) -> None:
         """Give the store what waits, until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._breaker.run)
+            tasks.start_soon(self._far.run)
             while True:
-                await self._breaker.until_back()
+                await self._far.breaker.until_back()
                 failed = await self.give_all()
                 if failed:
                     continue
@@ -219,8 +214,8 @@ class SpooledBlobStore:
                     self._damaged.add(key)
                     self._waiting.discard(key)
                     return
-                await self._ask_far(lambda: self._far.put(data))
-                await self._ask_far(lambda: self._far.get(key))
+                await self._far.put(data)
+                await self._far.get(key)
                 await self._near.delete(key)
                 self._waiting.discard(key)
             finally:
@@ -230,26 +225,10 @@ class SpooledBlobStore:
         found = {key async for key in self._near.keys_older_than(datetime.now(UTC) + _AHEAD)}
         self._waiting = found - self._damaged
 
-    async def _ask_far(self, ask: Callable[[], Awaitable[R]]) -> R:
-        self._breaker.check()
-        try:
-            return await ask()
-        except StorageUnavailable as error:
-            if error.code in AWAY:
-                self._breaker.trip(error)
-            raise
 
-    async def _ask(self) -> None:
-        told = await self._far.health()
-        if not told.sound:
-            raise StorageUnavailable("S3 is not there", code=told.problem, hint=_HINT, retryable=True)
-
-
-_HINT: Final = "Check that S3 runs and that storage.artifacts names it."
-
-
-def _tell(problem: StorageUnavailable | None) -> None:
+def tell_of_s3(problem: StorageUnavailable | None) -> None:
+    """Log that S3 went away, or that it is back."""
     if problem is None:
         logger.warning("S3 is there again")
     else:
-        logger.warning("%s [%s]; until it is back new artifacts wait in the data folder", problem.message, problem.code)
+        logger.warning("%s [%s]; it is asked again until it is back", problem.message, problem.code)

@@ -8,8 +8,9 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import Any, Final
 
+from contextdna.backends.guarded_blobs import GuardedBlobStore
 from contextdna.backends.local_files import LocalBlobStore
-from contextdna.backends.spooled_blobs import SpooledBlobStore
+from contextdna.backends.spooled_blobs import SpooledBlobStore, tell_of_s3
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.ports.storage import BlobStore, ObjectSource
 from contextdna.values.object_place import ObjectStore, parse_object_store
@@ -30,11 +31,13 @@ class Shelves:
     objects: ObjectSource | None = None
     spool: SpooledBlobStore | None = None
     """The store, where it is one that bytes may wait for."""
+    guarded: GuardedBlobStore | None = None
+    """The store, where it is one that may be away, and that nothing waits for."""
 
     @property
     def jobs(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
         """To be run while the hub is open."""
-        return (self.spool.run,) if self.spool else ()
+        return tuple(store.run for store in (self.spool, self.guarded) if store)
 
 
 async def open_shelves(stack: AsyncExitStack, settings: HubSettings, clock: Callable[[], datetime]) -> Shelves:
@@ -71,7 +74,8 @@ async def _open_s3(stack: AsyncExitStack, settings: HubSettings) -> Shelves:
             raise
         logger.warning("the bucket of the artifacts does not answer now: %s", error.code)
     if not settings.spool or settings.data_dir is None:
-        return Shelves(store, S3Objects(calls))
+        guarded = GuardedBlobStore(store, on_change=tell_of_s3)
+        return Shelves(guarded, S3Objects(calls), guarded=guarded)
     spool = SpooledBlobStore(store, LocalBlobStore(settings.data_dir / SPOOL_FOLDER))
     await spool.open()
     return Shelves(spool, S3Objects(calls), spool)

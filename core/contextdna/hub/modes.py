@@ -60,5 +60,7 @@ class Modes:
         bytes_spool = self._shelves.spool
         if bytes_spool and (bytes_spool.problem or bytes_spool.waiting):
             yield DegradedMode(ModeName.ARTIFACTS_SPOOLED, bytes_spool.problem, bytes_spool.waiting)
+        if self._shelves.guarded and (far_problem := self._shelves.guarded.problem):
+            yield DegradedMode(ModeName.ARTIFACTS_AWAY, far_problem)
         if cache_problem := self._commons.problem():
             yield DegradedMode(ModeName.CACHE_AWAY, cache_problem)

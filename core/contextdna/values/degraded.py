@@ -15,6 +15,8 @@ class ModeName(StrEnum):
     """Queued writes were refused when they were replayed, and are kept for an operator to look at."""
     ARTIFACTS_SPOOLED = "artifacts_spooled"
     """S3 does not answer, or has not all of the artifacts yet: their bytes wait in the data folder."""
+    ARTIFACTS_AWAY = "artifacts_away"
+    """S3 does not answer, and nothing waits for it: artifacts are neither kept nor read."""
     CACHE_AWAY = "cache_away"
     """Redis does not answer: this process caches, and looks for events, by itself."""
     MEMORY_ONLY = "memory_only"
