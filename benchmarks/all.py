@@ -51,6 +51,7 @@ STEPS = (
     Step("cold-start", "cold-start", (), _STARTS_QUICK),
     Step("cold-start-fresh-data", "cold-start", ("--fresh-data",), ("--fresh-data", *_STARTS_QUICK)),
     Step("cache", "cache", (), ("--calls", "50", "--callers", "8")),
+    Step("engines", "engines", (), ("--size", "500", "--calls", "20", "--seconds", "1")),
     Step("shards", "shards", (), ("--projects", "300", "--rounds", "1")),
     Step("faults", "faults", (), ("--only", "small:sqlite:cut")),
     Step("signals", "signals", (), ("--rounds", "5", "--warmup", "1", "--waiters", "10", "--seconds", "1")),

@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=400, help="calls of each kind (default 400)")
     parser.add_argument("--few", type=int, default=8, help="how many callers besides 1 (default 8)")
     parser.add_argument("--callers", type=int, default=64, help="how many callers of dual writes (default 64)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long processes store (default 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long processes store (default 5; 0: none do)")
 
 
 def run(options: argparse.Namespace) -> Report:
@@ -77,12 +77,12 @@ def run(options: argparse.Namespace) -> Report:
             settings = HubSettings(projects=PROJECTS, master_key=_KEY, data_dir=folder, database=server.url)
             measured = _Measured(engine, server, options)
             asyncio.run(measured.run(settings, redis=redis, tables=tables))
-            if server.url:
+            if server.url and options.seconds:
                 tables["processes"] += _processes(server.url, folder, options)
     options.redis, options.database = bool(options.redis), bool(options.database)
     notes = [
         f"calls: {options.size} memories in {len(PROJECTS)} projects, {zipf.SHARES[LARGEST]:.0%} in the one asked.",
-        "cpu_ms: CPU time of a call in this process, and in the server where that is ours; it moves less than times do.",
+        "cpu_ms: CPU time of a call here, and in the server where that is ours; it moves less than times do.",
         f"Load of the machine before: {load}, after: {os.getloadavg()[0]:.1f}.",
     ]
     return Report({name: rows for name, rows in tables.items() if rows}, notes)

@@ -29,6 +29,7 @@ from contextdna import AgentId, HubSettings, Principal, ProjectId, Role, open_hu
 from contextdna_server.app import build_server
 from contextdna_server.http.serving import bound_socket
 from tests.http.running import running
+from tests.servers.postgres import fresh_database_url
 from tests.servers.redis import redis_url
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,15 @@ def test_the_cache_is_measured_in_the_process_and_in_redis(run: Run) -> None:
     assert {row["cache"] for row in found["tables"]["cache"]} == {"in process", "redis"}
     assert {row["call"] for row in found["tables"]["state"]} == {"write", "read, near", "read, far", "read, no cache"}
     assert "unix:" not in json.dumps(found)
+
+
+def test_both_engines_are_held_to_the_same_targets(run: Run) -> None:
+    small = ("--size", "20", "--calls", "4", "--few", "2", "--callers", "3", "--seconds", "0")
+    found = run("engines", *small, "--redis", redis_url(), "--database", fresh_database_url())
+    for table in ("calls", "dual write", "batch"):
+        assert {row["database"] for row in found["tables"][table]} == {"sqlite", "postgresql"}
+    assert {row["call"] for row in found["tables"]["calls"]} >= {"store", "read", "update"}
+    assert "postgresql:" not in json.dumps(found)
 
 
 @pytest.mark.usefixtures("in_this_process")
