@@ -33,6 +33,7 @@ from contextdna import (
     StorageUnavailable,
     StoredMemory,
     StoreStatus,
+    TokenRequest,
     TurnDraft,
     open_hub,
 )
@@ -264,6 +265,22 @@ async def test_what_others_changed_or_forbade_meanwhile_is_set_aside_and_told(ri
     await hub.bind(ROOT, project_id=DEFAULT).agents.register(RegisterRequest(AgentId("bob")))
     assert await queue.retry(aside[1].id) == (queued[0].id,)
     assert hub.modes == ()
+
+
+async def test_what_was_queued_with_a_token_that_was_revoked_meanwhile_is_refused(rig: Rig, tmp_path: Path) -> None:
+    hub = rig.hub
+    root = hub.bind(ROOT, project_id=DEFAULT)
+    made = [await root.access_tokens.create(TokenRequest(AgentId(name), (DEFAULT,))) for name in ("ann", "bea")]
+    bearers = [(await hub.authenticate(one.text)).principal for one in made]
+    elsewhere = replace(rig.settings, database=empty_url_of(rig), data_dir=tmp_path / "other", master_key=key_of(rig))
+    async with open_hub(elsewhere) as other:
+        await rig.relay.cut()
+        queued = [await hub.bind(bearer).store_memories([MemoryDraft(f"of {bearer.agent_id}")]) for bearer in bearers]
+        await other.bind(ROOT, project_id=DEFAULT).access_tokens.revoke(made[0].token.id)
+    await rig.relay.open()
+    await until_well(hub, but=(ModeName.WRITES_ASIDE,))
+    assert [(one.code, one.agent_id) for one in await root.queue.aside()] == [("token_revoked", "ann")]
+    assert [one.content for one in await opened(hub, queued[1][0].id)] == ["of bea"]
 
 
 def empty_url_of(rig: Rig) -> str:

@@ -203,6 +203,25 @@ async def bearer(tx: Transaction, vault: Vault, token_id: TokenId, digest: bytes
     return token
 
 
+async def require_standing(tx: Transaction, vault: Vault, token_id: TokenId, *, at: datetime) -> None:
+    """Refuse what a token was good for earlier, where it has been revoked since.
+
+    Args:
+        tx: The transaction that does it.
+        vault: Knows what rows of tokens are sealed with.
+        token_id: The token.
+        at: When it was shown: that it has expired since is no reason.
+
+    Raises:
+        AccessDenied: ``token_revoked``.
+    """
+    kept = await tx.access_tokens.get(token_id)
+    keys = await vault.keys(tx, INSTALLATION)
+    is_whole = kept is not None and hmac.compare_digest(kept.seal, _seal(keys, kept.token, kept.secret_digest))
+    if kept is None or not is_whole or kept.token.status(at) is not TokenStatus.ACTIVE:
+        raise AccessDenied("the token was revoked", code="token_revoked", hint=_ANOTHER)
+
+
 def _unknown() -> CredentialRefused:
     return CredentialRefused("no such token", code="token_invalid", hint=f"Pass it whole, as it was shown. {_ANOTHER}")
 

@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Final, Protocol
 
-from contextdna.domain import access, conversations, memories
+from contextdna.domain import access, access_tokens, conversations, memories
 from contextdna.domain.access import Action, Caller
+from contextdna.domain.encryption import Vault
 from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.validation import check_change, check_count, check_name
 from contextdna.errors import IntegrityFault, InvalidInput
-from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, new_id
+from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, TokenId, new_id
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate
 from contextdna.values.principal import Actor, Principal, Role, Scope
@@ -175,8 +176,13 @@ class QueuedWrite:
         """What is asked for."""
         return self.request.action
 
-    async def replay(self, op: Operation, entry_id: str) -> tuple[str, ...]:
+    async def replay(self, op: Operation, vault: Vault, entry_id: str) -> tuple[str, ...]:
         """Do it once, however often it comes: what was done is known by the entry's id, kept in the same transaction.
+
+        Args:
+            op: The operation.
+            vault: Knows what rows of tokens are sealed with.
+            entry_id: Names the write for ever.
 
         Raises:
             ContextDnaError: What refused it; nothing was changed.
@@ -186,6 +192,8 @@ class QueuedWrite:
         if earlier is not None:
             op.note(repeated=1)
             return tuple(json.loads(earlier.answer))
+        if token_id := self.caller.principal.credential_id:
+            await access_tokens.require_standing(op.tx, vault, TokenId(token_id), at=self.at)
         op.promised = deque(self.ids)
         ids = await self.request.run(op)
         answer = compact_json(list(ids))
@@ -245,6 +253,7 @@ def unpacked(data: bytes) -> QueuedWrite:
                     principal["swarm_id"],
                     Role(principal["role"]),
                     frozenset(Scope(name) for name in principal["scopes"]),
+                    credential_id=principal["credential_id"],
                 ),
             }
         )

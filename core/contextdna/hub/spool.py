@@ -342,7 +342,9 @@ class WriteSpool:
             await self.aside.put(entry, error, at=self._door.clock())
             return
         try:
-            ids = await self._door.write(write.caller, write.action, lambda op: write.replay(op, entry.id))
+            ids = await self._door.write(
+                write.caller, write.action, lambda op: write.replay(op, self._door.vault, entry.id)
+            )
         except ContextDnaError as error:
             await self._refused(entry, write, error)
         except Exception as error:  # noqa: BLE001 - one that cannot be done must not stop the others for ever
@@ -362,7 +364,9 @@ class WriteSpool:
             ContextDnaError: It was refused again, and stays aside.
         """
         write = unpacked(await self.aside.get(entry_id))
-        ids = await self._door.write(write.caller, write.action, lambda op: write.replay(op, entry_id))
+        ids = await self._door.write(
+            write.caller, write.action, lambda op: write.replay(op, self._door.vault, entry_id)
+        )
         await self.aside.drop(entry_id)
         return ids
 

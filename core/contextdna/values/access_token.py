@@ -46,7 +46,8 @@ class AccessToken:
     @property
     def principal(self) -> Principal:
         """Whom its bearer calls as."""
-        return Principal(self.agent_id, self.project_ids, self.team_id, self.swarm_id, self.role, self.scopes)
+        circle = (self.team_id, self.swarm_id)
+        return Principal(self.agent_id, self.project_ids, *circle, self.role, self.scopes, credential_id=self.id)
 
     def status(self, now: datetime) -> TokenStatus:
         """Tell whether it works at a time."""

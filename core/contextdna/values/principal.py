@@ -1,6 +1,6 @@
 """Who calls, and as whom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from contextdna.values.ids import AgentId, ProjectId, SessionId
@@ -40,6 +40,8 @@ class Principal:
     role: Role = Role.AGENT
     scopes: frozenset[Scope] = frozenset(Scope)
     """Of the credential: a session handle never widens them."""
+    credential_id: str = field(default="", compare=False)
+    """The token of our own that proved it, if one did: what is done later is judged by whether that still stands."""
 
 
 @dataclass(frozen=True, slots=True)
