@@ -150,9 +150,10 @@ async def test_a_changed_byte_is_found(source: Place, target: Place, on_server: 
         await _open(place)
 
 
-async def test_a_source_that_is_written_meanwhile_is_noticed(source: Place, target: Place) -> None:
+@pytest.mark.parametrize("at", [("copy", "records"), ("check", "sessions"), ("check", "conflicts")])
+async def test_a_source_that_is_written_meanwhile_is_noticed(source: Place, target: Place, at: tuple[str, str]) -> None:
     def told(progress: MoveProgress) -> None:
-        if (progress.stage, progress.part) == ("copy", "records"):
+        if (progress.stage, progress.part) == at:
             run_on(source, "UPDATE agents SET last_seen_at = last_seen_at + 1")
 
     await refused(move(source, target, told=told), Conflict, "move_source_changed")

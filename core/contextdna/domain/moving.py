@@ -66,9 +66,7 @@ def compare(*, copied: Tallies, source: Tallies, target: Tallies) -> None:
     """
     changed = _differences(copied, source)
     if changed:
-        raise Conflict(
-            f"the source was changed while it was moved: {changed}", code="move_source_changed", hint=_CHANGED_HINT
-        )
+        raise source_changed(changed)
     unequal = _differences(copied, target)
     if unequal:
         raise IntegrityFault(
@@ -76,6 +74,13 @@ def compare(*, copied: Tallies, source: Tallies, target: Tallies) -> None:
             code="move_unequal",
             hint="Check disk and memory of the target, then move again with --restart; the source is as it was.",
         )
+
+
+def source_changed(what: str) -> Conflict:
+    """Make the error for a source that was written meanwhile."""
+    return Conflict(
+        f"the source was changed while it was moved: {what}", code="move_source_changed", hint=_CHANGED_HINT
+    )
 
 
 async def lists_of(tables: Sequence[MovedTable], *sides: MoveSide) -> Columns:

@@ -118,12 +118,16 @@ async def move_storage(
             copied = await moving.copy(giving, taking, tables, state, lists=lists, told=told)
             keys = await giving.blob_keys()
             fresh, lost = await _copy_artifacts(settings, source, target, keys, told)
+            revision = await giving.revision()
             here = await moving.take_stock(giving, tables, lists=lists, told=told)
             there = await moving.take_stock(taking, tables, lists=lists, told=told)
             moving.compare(copied=copied, source=here, target=there)
             await _verify_audit(taking, settings, source, "the target")
             await _compare_heads(giving, taking)
-            await taking.complete(await giving.last_numbers())
+            last_numbers = await giving.last_numbers()
+            if await giving.revision() != revision:
+                raise moving.source_changed("after its last reading")
+            await taking.complete(last_numbers)
     rows = moving.rows_by_table(tables, there)
     return MoveReport(rows, rows["projects"], chains, entries, len(keys), fresh, tuple(lost), state.resumed)
 

@@ -47,6 +47,10 @@ class MoveSide(Protocol):
         """Give the last number that each counted table has given."""
         ...
 
+    async def revision(self) -> int:
+        """Give a number that is another one once others have written; of a side that nobody else can write any."""
+        ...
+
     async def blob_keys(self) -> Sequence[str]:
         """List the blobs that records refer to, each once."""
         ...

@@ -101,6 +101,10 @@ class PostgresSide:
             for table, sequence in sequences.items()
         }
 
+    async def revision(self) -> int:
+        """Give always the same: who reads it holds the lock of all who write."""
+        return 0
+
     async def blob_keys(self) -> Sequence[str]:
         """List the blobs that records refer to, each once."""
         query = "SELECT DISTINCT blob_key FROM records WHERE blob_key <> '' ORDER BY 1"

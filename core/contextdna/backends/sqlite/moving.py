@@ -95,6 +95,10 @@ class SqliteSide:
         numbers = dict(await self._run(_all, "SELECT name, seq FROM sqlite_sequence"))
         return numbers | dict(await self._run(_all, "SELECT 'records', coalesce(max(seq), 0) FROM records"))
 
+    async def revision(self) -> int:
+        """Give a number that is another one once others have written."""
+        return await self._reader.revision()
+
     async def blob_keys(self) -> Sequence[str]:
         """List the blobs that records refer to, each once."""
         found = await self._run(_all, "SELECT DISTINCT blob_key FROM records WHERE blob_key <> '' ORDER BY 1")
