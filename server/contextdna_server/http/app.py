@@ -21,6 +21,7 @@ from contextdna_server.http.authentication import AuthenticationLayer
 from contextdna_server.http.bodies import BodyLayer
 from contextdna_server.http.boundary import BoundaryLayer
 from contextdna_server.http.challenges import Challenges
+from contextdna_server.http.crowd_allocator import CrowdAllocator, allocator_switch
 from contextdna_server.http.failures import FailureLayer
 from contextdna_server.http.hosts import HostLayer, check_hosts
 from contextdna_server.http.http_sse import MESSAGES_PATH, SSE_PATH, HttpSse
@@ -162,7 +163,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     served = _Routes({MCP_PATH: (streamable, "GET, POST, DELETE"), SSE_PATH: (sse.serve_stream, "GET")}, sse)
     running_calls = RunningCalls(settings.http, waiting_tools=WAITING_TOOLS, wait_max_s=settings.work.wait_max_s)
     running_calls.keep(server)
-    open_requests = OpenRequests(served, authenticator.recheck)
+    open_requests = OpenRequests(served, authenticator.recheck, CrowdAllocator(allocator_switch()))
     app: ASGIApp = StreamLayer(
         open_requests,
         settings.http,

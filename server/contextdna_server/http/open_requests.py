@@ -10,6 +10,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contextdna import CredentialRefused
+from contextdna_server.http.crowd_allocator import CrowdAllocator
 from contextdna_server.http.identity import Credential
 from contextdna_server.http.refusals import Refusal, answer, is_events
 from contextdna_server.http.running_calls import draining
@@ -31,24 +32,31 @@ class OpenRequests:
     Args:
         app: What serves the requests; it may use the request in ``scope["state"]["open_request"]``.
         still_good: Judges the credential that a scope was admitted with again; raises what refuses it.
+        crowd: Told how many streams are open.
     """
 
-    def __init__(self, app: ASGIApp, still_good: Callable[[Scope], Awaitable[None]]) -> None:
+    def __init__(
+        self, app: ASGIApp, still_good: Callable[[Scope], Awaitable[None]], crowd: CrowdAllocator | None = None
+    ) -> None:
         self._app = app
         self._still_good = still_good
         self._open: dict[Credential, set[OpenRequest]] = {}
         self._draining = False
-        self._count = self._most = 0
+        self._crowd = crowd or CrowdAllocator()
+        self._count = self._most = self._streams = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, and keep an eye on it."""
-        request = OpenRequest(scope, receive, send, goes_on=_goes_on(scope))
+        is_stream = _goes_on(scope)
+        request = OpenRequest(scope, receive, send, goes_on=is_stream)
         if self._draining and request.goes_on:
             request.end(_draining())
         credential = scope["state"]["credential"]
         self._open.setdefault(credential, set()).add(request)
         self._count += 1
         self._most = max(self._most, self._count)
+        if is_stream:
+            self._note_streams(1)
         try:
             with request.cut:
                 state = {**scope["state"], "open_request": request}
@@ -56,10 +64,16 @@ class OpenRequests:
             await request.finish()
         finally:
             self._count -= 1
+            if is_stream:
+                self._note_streams(-1)
             requests = self._open[credential]
             requests.discard(request)
             if not requests:
                 del self._open[credential]
+
+    def _note_streams(self, more: int) -> None:
+        self._streams += more
+        self._crowd.note(self._streams)
 
     def most(self) -> int:
         """Give how many were open at the same time since this was asked last."""

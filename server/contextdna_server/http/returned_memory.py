@@ -2,8 +2,7 @@
 
 Some of it is in cycles, which wait for the collector, and what is freed the C library keeps for itself.
 
-How much goes back depends on Python's own allocator, which keeps whole arenas for the sake of one object in each; with
-``PYTHONMALLOC=malloc`` in the environment all of it goes back.
+What Python's own allocator holds stays there, which is why a crowd is served without it (``crowd_allocator``).
 """
 
 from __future__ import annotations
