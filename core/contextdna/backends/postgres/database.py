@@ -71,11 +71,11 @@ class PostgresDatabase:
             Exception: Whatever the unit raised.
         """
         begun = BegunUnit(unit, self._entrances)
-        if begun.scope is None:
+        if begun.asks is None:
             return begun.result  # type: ignore[no-any-return]
         outcome: Any = Alone()
-        if isinstance(begun.scope, str):
-            outcome = await self._lanes.write(begun.scope, begun)
+        if isinstance(begun.asks.scope, str):
+            outcome = await self._lanes.write(begun.asks.scope, begun)
             if not isinstance(outcome, Alone):
                 return outcome  # type: ignore[no-any-return]
         begun.close()

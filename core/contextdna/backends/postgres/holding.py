@@ -30,7 +30,9 @@ HELD: Final = (
 Events come last: the first one keeps all others from writing events until the commit.
 """
 
-REMEMBERED: Final = frozenset({"agent_is_retired", "audit_head", "keys_generation", "session_get", "answer_get"})
+REMEMBERED: Final = frozenset(
+    {"agent_is_retired", "answer_get", "audit_head", "keys_generation", "records_duplicates_of_one", "session_get"}
+)
 """Queries of one project whose rows stand, under its lock, until something is written to their table."""
 
 _BESIDE_THE_INDEX: Final = (
@@ -59,6 +61,13 @@ _APART: Final[Mapping[tuple[str, str], tuple[Places, Places] | None]] = {
 None: the query asks for nothing that the statement changes.
 """
 
+_TELLING: Final[Mapping[str, tuple[Places, Places]]] = {
+    "agent_is_retired": ((0, 1), (0, 1)),
+    "records_duplicates_of_one": ((0, 1, 2, 3, 4, 7, 8), (1, 2, 4, 3, 5, 21, 6)),
+    "session_get": ((0,), (0,)),
+}
+"""Remembered queries whose rows tell by what they were asked for: where in the parameters, and where in the row."""
+
 _RETOLD: Final = {"audit_head_set": "audit_head", "session_replace": "session_get"}
 """Held statements whose parameters are a whole row, as the query would give it."""
 
@@ -85,6 +94,10 @@ def _queries_about(name: str) -> tuple[str, ...]:
     return tuple(query for query in sorted(REMEMBERED) if touched[query] & touched[name])
 
 
+def _values(of: Sequence[Any], places: Places) -> tuple[Any, ...]:
+    return tuple([of[place] for place in places])
+
+
 class Held:
     """Rows that wait, in one transaction; a unit that fails takes back its own."""
 
@@ -104,12 +117,17 @@ class Held:
         """Note that from here on the server can take back what it is told."""
         self._saved = dict(self._written)
 
-    def take_back(self) -> None:
-        """Forget what the unit held; what it wrote of others behind the savepoint is to be written again."""
+    def take_back(self) -> dict[str, list[Params]]:
+        """Forget what the unit held, and give it; what it wrote of others behind the savepoint is written again."""
+        own: dict[str, list[Params]] = {}
         for name, rows in self._rows.items():
-            del rows[self._begin.get(name, 0) :]
+            begin = self._begin.get(name, 0)
+            if len(rows) > begin:
+                own[name] = rows[begin:]
+                del rows[begin:]
             if self._saved is not None:
                 self._written[name] = self._saved.get(name, 0)
+        return own
 
     def add(self, name: str, rows: Sequence[Params]) -> None:
         """Hold rows of a statement."""
@@ -180,6 +198,36 @@ class Remembered:
         if name in REMEMBERED:
             self._rows.setdefault(name, {})[tuple(params)] = rows
 
+    def unknown(self, name: str, asked: Iterable[Params]) -> list[Params]:
+        """Give what several ask a query, as far as one exchange can tell all the answers apart."""
+        if name not in REMEMBERED:
+            return []
+        places = _TELLING[name][0] if name in _TELLING else None
+        wanted: dict[Any, Params] = {}
+        for params in asked:
+            if self.get(name, params) is None:
+                wanted.setdefault(tuple(params) if places is None else _values(params, places), params)
+        return list(wanted.values()) if len(wanted) < 2 or places is not None else []
+
+    def keep_many(self, name: str, asked: Sequence[Params], rows: Sequence[Row]) -> None:
+        """Remember what a query gave to several parameters."""
+        if len(asked) == 1:
+            self.keep(name, asked[0], list(rows))
+            return
+        places, telling = _TELLING[name]
+        found: dict[Any, list[Row]] = {}
+        for row in rows:
+            found.setdefault(_values(row, telling), []).append(row)
+        for params in asked:
+            self.keep(name, params, found.get(_values(params, places), []))
+
+    def forget(self, name: str, rows: Sequence[Params]) -> None:
+        """Forget what rows change that are taken back."""
+        for query in _queries_about(name):
+            known = self._rows.get(query, {})
+            for params in [params for params in known if _meet(query, params, name, rows)]:
+                del known[params]
+
     def hold(self, name: str, rows: Sequence[Params]) -> None:
         """Forget what held rows change, or know it as it will be."""
         for query in _queries_about(name):
@@ -197,7 +245,3 @@ class Remembered:
         """Forget what a statement may change."""
         for query in _queries_about(name):
             self._rows.pop(query, None)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._rows.clear()

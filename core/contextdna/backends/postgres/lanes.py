@@ -17,6 +17,9 @@ from contextdna.values.ids import ProjectId
 GROUP_MAX: Final = 128
 """So many units share a transaction at most."""
 
+_ROUNDS: Final = 6
+"""How often units go on and ask together before the first one's turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Alone:
@@ -36,6 +39,8 @@ class _Waiting:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+    is_ahead: bool = False
+    """Whether it has gone ahead of its turn."""
 
     def answer(self) -> None:
         if self.future.done():
@@ -185,7 +190,8 @@ class _Lane:
             self._group.append(waiting)
             executor.more = min(len(self.queue), GROUP_MAX - len(self._group))
             executor.begin_unit(guarded=is_guarded)
-            await executor.foresee(waiting.unit.first[0], self._asked_like(waiting))
+            if not waiting.is_ahead:
+                await self._look_ahead(waiting, executor)
             if await self._run_unit(waiting, executor):
                 continue
             if executor.has_written and not is_guarded:
@@ -193,15 +199,26 @@ class _Lane:
             await executor.take_back()
         return bool(self._group)
 
-    def _asked_like(self, first: _Waiting) -> list[Params]:
-        """Give what a unit and those that wait behind it ask first, where that is the same statement."""
-        name = first.unit.first[0]
-        coming = [first, *islice(self.queue, GROUP_MAX - len(self._group))]
-        return [waiting.unit.first[1] for waiting in coming if waiting.unit.first[0] == name]
+    async def _look_ahead(self, first: _Waiting, executor: WritingExecutor) -> None:
+        """Let units go on as far as what they ask is known, and ask at once what several of them ask then."""
+        coming = [first, *islice(self.queue, executor.more)]
+        for waiting in coming:
+            waiting.is_ahead = True
+        for _ in range(_ROUNDS):
+            asked: dict[str, list[Params]] = {}
+            for waiting in coming:
+                waiting.unit.advance(executor.remembered)
+                if (asks := waiting.unit.asks) is not None and asks.is_query:
+                    asked.setdefault(asks.name, []).append(asks.params)
+            several = [(name, params) for name, params in asked.items() if len(params) > 1]
+            if not any([await executor.foresee(name, params) for name, params in several]):
+                return
 
     async def _run_unit(self, waiting: _Waiting, executor: WritingExecutor) -> bool:
         """Run a unit; gives whether what it did is to be committed."""
         try:
+            if not waiting.unit.stands(executor.remembered):
+                waiting.unit = waiting.unit.again()
             waiting.result = await waiting.unit.go_on(executor)
         except DRIVER_ERRORS as error:
             waiting.result = Alone(failure=error)

@@ -188,7 +188,9 @@ class WritingExecutor(_Executor):
         self._scopes = scopes
         self._has_looked = False
         self._held = Held(catalogue)
-        self._remembered = Remembered()
+        self.remembered = Remembered()
+        """What was asked in this transaction, and stands."""
+        self._changed: set[str] = set()
         self._places: list[Row] = []
         self._is_guarded = False
         self._savepoints = 0
@@ -202,7 +204,7 @@ class WritingExecutor(_Executor):
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         """Run a query and fetch all its rows."""
-        known = self._remembered.get(name, params)
+        known = self.remembered.get(name, params)
         if known is not None:
             return known
         if name == _PLACES:
@@ -224,13 +226,16 @@ class WritingExecutor(_Executor):
     def begin_unit(self, *, guarded: bool) -> None:
         """Begin another unit in the transaction; one that is guarded can be taken back alone, whatever it does."""
         self._held.begin_unit()
+        self._changed.clear()
         self._is_guarded = guarded
         self._has_savepoint = self.has_written = False
 
     async def take_back(self) -> None:
         """Undo what the unit at work did: nothing was sent, or it is guarded."""
-        self._held.take_back()
-        self._remembered.clear()
+        for name, rows in self._held.take_back().items():
+            self.remembered.forget(name, rows)
+        for name in self._changed:
+            self.remembered.change(name)
         if self._has_savepoint:
             await self.waiting_for(self._link.script("ROLLBACK TO SAVEPOINT unit"))
 
@@ -239,18 +244,15 @@ class WritingExecutor(_Executor):
         [scope] = self._scopes
         await self._lock(scope)
 
-    async def foresee(self, name: str, asked: Iterable[Params]) -> None:
-        """Ask at once for what units that wait in the project will ask first, where that is the session of each."""
-        if name != _SESSION_GET:
-            return
-        unknown = [params for params in asked if self._remembered.get(name, params) is None]
-        wanted = [params for params in dict.fromkeys(map(tuple, unknown)) if not self._held.before(name, params)]
-        if len(wanted) > 1:
+    async def foresee(self, name: str, asked: Iterable[Params]) -> bool:
+        """Ask at once what several units will ask; gives whether there was something to ask."""
+        unknown = self.remembered.unknown(name, asked)
+        wanted = [params for params in unknown if not self._held.before(name, params)]
+        if wanted:
             await self._see(self._scope_of(name, wanted[0]))
             rows = await self.waiting_for(self._link.rows_of_many(name, wanted))
-            found = {row[0]: row for row in rows}
-            for params in wanted:
-                self._remembered.keep(name, params, [found[params[0]]] if params[0] in found else [])
+            self.remembered.keep_many(name, wanted, rows)
+        return bool(wanted)
 
     async def before_commit(self) -> None:
         """Write what is held back; who fails now fails with all."""
@@ -262,28 +264,32 @@ class WritingExecutor(_Executor):
         await self._enter(name, params)
         rows = await self._rows(name, params)
         if self._scope_of(name, params) in self._scopes:
-            self._remembered.keep(name, params, rows)
+            self.remembered.keep(name, params, rows)
         return rows
 
     async def _change(self, name: str, params: Params) -> int:
         await self._enter(name, params)
         await self._save()
-        self._remembered.change(name)
+        self._note_change(name)
         return await self._link.run(name, params)
 
     async def _change_many(self, name: str, params: Sequence[Params]) -> None:
         for one in params:
             await self._enter(name, one)
         await self._save()
-        self._remembered.change(name)
+        self._note_change(name)
         await self._send(name, params)
+
+    def _note_change(self, name: str) -> None:
+        self._changed.add(name)
+        self.remembered.change(name)
 
     async def _hold(self, name: str, params: Sequence[Params]) -> None:
         for one in params:
             await self._lock_for(self._scope_of(name, one))
         for held in self._held.before_holding(name):
             await self._write(held)
-        self._remembered.hold(name, params)
+        self.remembered.hold(name, params)
         self._held.add(name, params)
 
     async def _draw(self, number: int) -> list[Row]:

@@ -16,7 +16,7 @@ ON CONFLICT (project_id, id) DO UPDATE SET
   retired_at = excluded.retired_at, placed = excluded.placed, credential_role = excluded.credential_role
 
 -- name: agent_is_retired
-SELECT 1 FROM agents WHERE project_id = $1 AND id = $2 AND status = 'retired'
+SELECT project_id, id FROM agents WHERE project_id = $1 AND id = $2 AND status = 'retired'
 
 -- name: agents_page
 SELECT {agent} FROM agents
