@@ -2,15 +2,23 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from contextdna import open_hub
+from contextdna import AccessDenied, MemoryDraft, ProjectId, open_hub
+from contextdna.backends.key_ring import KeyFileRing
+from contextdna.backends.sealing import RingSealer
+from contextdna.domain.access import Caller
+from contextdna.domain.queued_writes import QueuedWrite, StoreRequest, packed
+from contextdna.hub.spool import SPOOL_FOLDER
+from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
+from contextdna.values.log_entry import LogEntry
 from contextdna_server.cli import main
-from tests.hub.rig import ALICE, remember, settings_in
+from tests.hub.rig import ALICE, DEFAULT, START, remember, settings_in
 from tests.servers.postgres import fresh_database_url
 
 
@@ -79,3 +87,26 @@ def test_doctor_says_what_is_wrong_with_the_server_and_no_password(
 def test_a_command_that_needs_an_installation_makes_none(data: Path) -> None:
     assert answer("audit", "verify", "--data", data, exit_code=1)["error"]["code"] == "no_installation"
     assert answer("migrate", "status", "--data", data)["current"] == 0
+
+
+def test_writes_that_were_set_aside_are_listed_without_their_text_tried_again_and_dropped(data: Path) -> None:
+    install(data, os.environ["CONTEXTDNA_STORAGE__DATABASE"])
+    for number, project_id in enumerate((DEFAULT, ProjectId("gone")), start=1):
+        asyncio.run(set_aside(data, f"log.{number}", project_id))
+    assert checks(data)["spool"] == "warn"
+    listed = answer("spool", "--data", data)["aside"]
+    assert [(one["id"], one["code"], one["agent_id"]) for one in listed] == [("log.1", "agent_retired", "alice")]
+    assert "a secret" not in json.dumps(listed)
+    retried = answer("spool", "--data", data, "--retry", "log.1")
+    assert (retried["aside"], retried["done"]) == ([], ["mem_01m7zzzfrmr7gwp9rvz64a"])
+    assert answer("spool", "--data", data, "--drop", "log.1", exit_code=1)["error"]["code"] == "queued_unknown"
+
+
+async def set_aside(data: Path, entry_id: str, project_id: ProjectId) -> None:
+    """Leave a write as a replay does that is refused."""
+    request = StoreRequest((MemoryDraft("a secret"),))
+    ids = ("mem_01m7zzzfrmr7gwp9rvz64a",)
+    write = QueuedWrite(START, Caller(ALICE), request, ids, project_id, ALICE.agent_id)
+    aside = WritesAside(data / SPOOL_FOLDER / ASIDE_FOLDER, RingSealer(KeyFileRing(data / "master.key"), "spool"))
+    refusal = AccessDenied("the agent is retired", code="agent_retired")
+    await aside.put(LogEntry(1, entry_id, packed(write)), refusal, at=START)

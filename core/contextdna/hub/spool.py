@@ -40,6 +40,7 @@ _TURN_S: Final = 5.0
 """How long a write waits for those that were queued before it."""
 _PAUSE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 30.0
+_NO_ROOM: Final = "storage_busy"
 _PASSING: Final = frozenset({"storage_outcome_unknown", "storage_closed"})
 _FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
 _NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
@@ -157,9 +158,9 @@ class WriteSpool:
             try:
                 return await do()
             except StorageUnavailable as error:
-                if error.code != AWAY:
+                if error.code != AWAY and (error.code != _NO_ROOM or self._database.is_writable):
                     raise
-                away = error
+                away = error  # or it waited for a connection, and has outwaited the server
         return await self._queue(caller, request, away)
 
     async def in_turn(self) -> None:

@@ -77,8 +77,8 @@ from contextdna.values.turn import ConversationSummary, Turn, TurnDraft
 _AFTER_THE_NEWEST = 2**63 - 1
 _LISTED_MAX = 1000
 _QUEUED: Final = (
-    "PostgreSQL is away: this is queued in the server's data folder, not stored, and not to be read yet; it is stored"
-    " under the same id, or set aside for the operator, when PostgreSQL is back"
+    "PostgreSQL is away, or just back: this is queued in the server's data folder, not stored, and not to be read yet;"
+    " it is stored under the same id, or set aside for the operator, once PostgreSQL takes it"
 )
 AWAY_CODES: Final = frozenset({"storage_unreachable", "storage_busy", "storage_timeout"})
 """What a database that cannot answer now says."""
