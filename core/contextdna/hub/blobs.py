@@ -1,14 +1,15 @@
 """Keeping blobs and their references together: bytes come first and go last."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
 import anyio
 
-from contextdna.errors import ContextDnaError, IntegrityFault, InvalidInput, NotFound
+from contextdna.errors import ContextDnaError, IntegrityFault, InvalidInput, NotFound, StorageUnavailable
+from contextdna.hub.refusals import Refusals
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.storage import BlobStore, ObjectSource, Progress
 from contextdna.values.backend_health import BackendHealth
@@ -27,7 +28,16 @@ class BlobRoom:
     comes last puts them back.
     """
 
-    def __init__(self, store: BlobStore, database: Database, objects: ObjectSource | None = None) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        database: Database,
+        objects: ObjectSource | None = None,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.refusals = Refusals(clock)
+        """Of the store, met by what was to be kept."""
         self._store = store
         self._objects = objects
         self._database = database
@@ -41,7 +51,7 @@ class BlobRoom:
             StorageUnavailable: Full or read-only. Nothing was kept.
         """
         async with self._turn(key):
-            await self._store.put(data, progress=progress)
+            await self._put(data, progress)
             try:
                 yield
             except BaseException:
@@ -49,8 +59,25 @@ class BlobRoom:
                     await self._remove(key)
                 raise
             with anyio.CancelScope(shield=True):
-                if not await self._store.has(key):
-                    await self._store.put(data)
+                await self._put_back(key, data)
+
+    async def _put(self, data: bytes, progress: Progress | None) -> None:
+        try:
+            await self._store.put(data, progress=progress)
+        except StorageUnavailable as error:
+            self.refusals.note(error)
+            raise
+        self.refusals.clear()
+
+    async def _put_back(self, key: str, data: bytes) -> None:
+        """Put bytes back that another process has removed while the reference was written."""
+        try:
+            is_there = await self._store.has(key)
+        except StorageUnavailable as error:  # the reference stands, so this refuses nothing: they were there just now
+            logger.info("whether an artifact's bytes are still there cannot be told now: %s", error.code)
+            return
+        if not is_there:
+            await self._store.put(data)
 
     async def get(self, key: str) -> bytes:
         """Fetch bytes.

@@ -28,10 +28,19 @@ from contextdna.domain.packing import compact_json
 from contextdna.domain.recall import Recall
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.tokens import Tokeniser, TokenSpaces, estimate_tokens
-from contextdna.errors import AccessDenied, Conflict, ContextDnaError, IntegrityFault, NotFound, SessionInvalid
+from contextdna.errors import (
+    AccessDenied,
+    Conflict,
+    ContextDnaError,
+    IntegrityFault,
+    NotFound,
+    SessionInvalid,
+    StorageUnavailable,
+)
 from contextdna.hub.known_actors import KnownActors
 from contextdna.hub.lagging import MAY_LAG
 from contextdna.hub.reads import ReadLedger, ReadTrace
+from contextdna.hub.refusals import Refusals
 from contextdna.hub.remains import Remains
 from contextdna.hub.sightings import Sighting, Sightings
 from contextdna.ports.database import Database, Transaction
@@ -90,6 +99,8 @@ class Door:
         self._actors = actors
         self.before_write = before_write
         """Lets writes wait for what was queued before them; None where nothing ever is."""
+        self.refusals = Refusals(clock)
+        """Of the database, met by writes."""
         self._remains = remains
         self._sightings = Sightings(settings.work.coordinator_silence_s)
         self._indexes: dict[ProjectId, tuple[TokenSpaces, Frequencies]] = {}
@@ -117,7 +128,12 @@ class Door:
                 await tx.events.append(op.events)
             return answer, op.events
 
-        answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
+        try:
+            answer, events = await self._attempt(self.database.write, unit, caller, action, attempt)
+        except StorageUnavailable as error:
+            self.refusals.note(error)
+            raise
+        self.refusals.clear()
         await self._committed(events, attempt)
         return answer
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextdna.backends.guarded_database import GuardedDatabase
 from contextdna.hub.blob_stores import Shelves
 from contextdna.hub.commons import Commons
+from contextdna.hub.refusals import Refusals
 from contextdna.hub.spool import WriteSpool
 from contextdna.values.degraded import DegradedMode, ModeName, Notices
 
@@ -19,6 +20,8 @@ class Modes:
         commons: Cache and channel.
         guarded: The database, where it is one that may be away.
         spool: Where writes wait for it.
+        writing: What the database has refused.
+        keeping: What the store of artifacts has refused.
         unusable: Code of what makes the database file unusable, where all is in memory in its place.
     """
 
@@ -29,8 +32,12 @@ class Modes:
         commons: Commons,
         guarded: GuardedDatabase | None = None,
         spool: WriteSpool | None = None,
+        writing: Refusals,
+        keeping: Refusals,
         unusable: str = "",
     ) -> None:
+        self._writing = writing
+        self._keeping = keeping
         self._shelves = shelves
         self._commons = commons
         self._guarded = guarded
@@ -55,6 +62,8 @@ class Modes:
             yield DegradedMode(ModeName.DATABASE_AWAY, problem, waiting)
         elif waiting:
             yield DegradedMode(ModeName.DATABASE_REPLAY, waiting=waiting)
+        elif refused := self._writing.problem:
+            yield DegradedMode(ModeName.WRITES_REFUSED, refused)
         if self._spool and self._spool.aside.count:
             yield DegradedMode(ModeName.WRITES_ASIDE, waiting=self._spool.aside.count)
         bytes_spool = self._shelves.spool
@@ -62,5 +71,7 @@ class Modes:
             yield DegradedMode(ModeName.ARTIFACTS_SPOOLED, bytes_spool.problem, bytes_spool.waiting)
         if self._shelves.guarded and (far_problem := self._shelves.guarded.problem):
             yield DegradedMode(ModeName.ARTIFACTS_AWAY, far_problem)
+        if not_kept := self._keeping.problem:
+            yield DegradedMode(ModeName.ARTIFACTS_REFUSED, not_kept)
         if cache_problem := self._commons.problem():
             yield DegradedMode(ModeName.CACHE_AWAY, cache_problem)

@@ -179,7 +179,7 @@ async def open_hub(
         ring = ring or open_ring(settings, has_database=late is not None or await _is_in_use(database))
         vault = Vault(ring)
         commons = await open_commons(stack, settings, clock, database=database, channel=channel)
-        blobs = BlobRoom(shelves.store, database, shelves.objects)
+        blobs = BlobRoom(shelves.store, database, shelves.objects, clock=clock)
         remains = Remains(database, blobs)
         chosen = embedder or await open_embedder(stack, settings.search)
         actors = KnownActors() if guarded else None
@@ -211,7 +211,15 @@ async def open_hub(
             )
             await spool.open(stack)
             door.before_write = spool.in_turn
-        modes = Modes(shelves=shelves, commons=commons, guarded=guarded, spool=spool, unusable=unusable)
+        modes = Modes(
+            shelves=shelves,
+            commons=commons,
+            guarded=guarded,
+            spool=spool,
+            writing=door.refusals,
+            keeping=blobs.refusals,
+            unusable=unusable,
+        )
         stream = EventStream(database, commons.channel)
         semantics = Semantics(door, chosen, commons.locks)
         authentication = Authentication(door)
