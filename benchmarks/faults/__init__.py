@@ -42,11 +42,11 @@ def run(options: argparse.Namespace) -> Report:
         RuntimeError: A server did not start, or the audit trail is not whole.
     """
     from benchmarks.faults.dependencies import S3_ENVIRONMENT
-    from benchmarks.faults.tables import NOTES, write_page
+    from benchmarks.faults.tables import write_page
 
     os.environ.update(S3_ENVIRONMENT)
     rows, left_out = asyncio.run(_all(options))
-    report = Report({"faults": rows}, [*NOTES, *left_out])
+    report = Report({"faults": rows}, left_out)
     if options.write_docs:
         KEPT.write_text(as_json("faults", {"seed": options.seed}, report), encoding="utf-8")
         write_page(PAGE, rows)

@@ -5,12 +5,13 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 from benchmarks.callers import ModernCaller, Refused
+from benchmarks.corpus import Fact, facts
 from benchmarks.faults.promises import Note, Promises
 from benchmarks.http1 import Address
 
@@ -20,10 +21,11 @@ LOST = "connection_lost"
 NO_ANSWER = "no_answer"
 _UNSURE = frozenset({LOST, NO_ANSWER, "storage_outcome_unknown", "call_timed_out", "peer_lost", "internal_error"})
 """What leaves open whether a write was done."""
-_WORDS = ("harbour", "violin", "copper", "meadow", "lantern", "orbit", "walnut", "glacier", "pepper", "canvas")
 _WEIGHTS = {"store": 5, "update": 3, "get": 3, "search": 2, "say": 2, "keep": 2, "recall": 2, "attach": 2, "fetch": 1}
 _FINISHING_S = 20.0
 _NOTHING: Mapping[str, Any] = {"version": 0, "content": ""}
+
+_FACTS: Sequence[Fact] = facts(2_000, seed=1)
 
 Arguments = Mapping[str, Any]
 
@@ -106,7 +108,7 @@ class Agent:
             await self._send(self._repeat.pop(0))
             return
         key = f"{self._round.label}-{self._name}-{next(self._numbers)}"
-        note = Note(key, f"{key} {' '.join(self._dice.choices(_WORDS, k=12))}")
+        note = Note(key, f"{key} {self._dice.choice(_FACTS).content}")
         self._round.promises.notes[key] = note
         await self._send(note)
 
@@ -124,7 +126,7 @@ class Agent:
         note = self._some_note()
         if note is None:
             return
-        text = f"{note.key} {' '.join(self._dice.choices(_WORDS, k=12))} {next(self._numbers)}"
+        text = f"{note.key} {self._dice.choice(_FACTS).content} {next(self._numbers)}"
         arguments = {"id": note.id, "expected_version": note.version, "content": text}
         answer, outcome = await self._call("update", "update_memory", arguments)
         if answer is not None:
@@ -147,15 +149,16 @@ class Agent:
             self._round.promises.misread.append(f"{note.key}: version {there['version']} of {note.version}")
 
     async def _search(self) -> None:
-        note = self._some_note()
-        await self._call("search", "retrieve_context", {"query": note.text if note else "violin", "limit": 5})
+        await self._call("search", "retrieve_context", {"query": self._dice.choice(_FACTS).question, "limit": 5})
 
     async def _say(self) -> None:
         text = f"{self._round.label}-{self._name}-{next(self._numbers)} said"
         turns = self._round.promises.said[self._name].turns
         turns[text] = False
-        answer, _ = await self._call("say", "log_turn", {"content": text, "session_id": self._session})
+        answer, outcome = await self._call("say", "log_turn", {"content": text, "session_id": self._session})
         turns[text] = answer is not None
+        if answer is None and outcome not in _UNSURE:
+            self._round.promises.said[self._name].refused.add(text)
 
     async def _keep(self) -> None:
         number = next(self._numbers)
@@ -176,9 +179,11 @@ class Agent:
     async def _attach(self) -> None:
         name = f"{self._round.label}-{self._name}-{next(self._numbers)}.txt"
         text = f"{name} {self._dice.random()} " * 20
-        answer, _ = await self._call("attach", "attach_artifact", {"name": name, "text": text})
+        answer, outcome = await self._call("attach", "attach_artifact", {"name": name, "text": text})
         if answer is not None:
             self._round.promises.artifacts[answer["id"]] = text
+        elif outcome not in _UNSURE:
+            self._round.promises.artifacts_refused.add(name)
 
     async def _fetch(self) -> None:
         told = self._round.promises.artifacts

@@ -16,6 +16,7 @@ from contextdna.backends.sqlite.driver import library
 During = Callable[[Site], AbstractAsyncContextManager[None]]
 
 _DATABASE_FILE = "data/contextdna.db"
+SERVER = "the server itself"
 _HELD_S, _FREE_S = 0.25, 0.05
 _ENDED_EVERY_S = 0.25
 
@@ -40,6 +41,11 @@ class Fault:
     def full_name(self) -> str:
         """As it is chosen by."""
         return f"{self.site}:{self.dependency.lower()}:{self.name}"
+
+    @property
+    def is_of_server(self) -> bool:
+        """Whether a server of ours has to start again."""
+        return self.dependency == SERVER
 
 
 # --- what happens to any dependency behind a relay ---
@@ -281,14 +287,13 @@ async def server_hung(site: Site) -> AsyncIterator[None]:
 
 
 _POSTGRES, _REDIS, _S3, _SQLITE = "PostgreSQL", "Redis", "S3", "SQLite"
-_SERVER = "the server itself"
 
 FAULTS: tuple[Fault, ...] = (
     Fault("small", _SQLITE, "hung", "another process holds the lock of the file", locked()),
     Fault("small", _SQLITE, "slowed", "another process holds the lock 5/6 of the time", locked(_HELD_S, _FREE_S)),
     Fault("small", _SQLITE, "cut", "the system refuses writes in their midst (EFBIG)", writes_fail),
     Fault("small", _SQLITE, "disk full", "no block is left on the disk of the data folder", data_disk_full),
-    Fault("small", _SERVER, "killed", "SIGKILL to one of two servers on one data folder", server_killed),
+    Fault("small", SERVER, "killed", "SIGKILL to one of two servers on one data folder", server_killed),
     Fault("large", _POSTGRES, "killed", "SIGKILL to all its processes", killed("postgres")),
     Fault("large", _POSTGRES, "hung", "SIGSTOP to all its processes", hung("postgres"), 10.0),
     Fault("large", _POSTGRES, "slowed", "each message is 20 ms late", slowed("postgres", 0.02)),
@@ -309,9 +314,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("large", _S3, "cut", "each connection is reset within 2 kB", cut("s3", 2_000)),
     Fault("large", _S3, "full", "it answers each PUT with 507", s3_refuses(507)),
     Fault("large", _S3, "overloaded", "it answers each PUT with 503", s3_refuses(503)),
-    Fault("large", _SERVER, "killed", "SIGKILL to one of two servers", server_killed),
-    Fault("large", _SERVER, "hung", "SIGSTOP to one of two servers", server_hung),
+    Fault("large", SERVER, "killed", "SIGKILL to one of two servers", server_killed),
+    Fault("large", SERVER, "hung", "SIGSTOP to one of two servers", server_hung),
     Fault(
-        "large", _SERVER, "killed with PostgreSQL", "SIGKILL while writes wait for PostgreSQL", killed_with_its_server
+        "large", SERVER, "killed with PostgreSQL", "SIGKILL while writes wait for PostgreSQL", killed_with_its_server
     ),
 )

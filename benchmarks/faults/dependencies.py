@@ -176,6 +176,7 @@ class PostgresServer(_Served):
         "unix_socket_directories": "",
         "log_min_messages": "fatal",
         "restart_after_crash": "on",
+        "autovacuum_naptime": "1s",
     }
 
     def __init__(self, folder: Path) -> None:

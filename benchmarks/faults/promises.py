@@ -39,6 +39,8 @@ class Said:
     session_id: str = ""
     turns: dict[str, bool] = field(default_factory=dict)
     """In the order in which they were sent; whether they were acknowledged."""
+    refused: set[str] = field(default_factory=set)
+    """Those that were refused, for sure."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Promises:
     said: dict[str, Said] = field(default_factory=lambda: defaultdict(Said))
     artifacts: dict[str, str] = field(default_factory=dict)
     """Their texts by id."""
+    artifacts_refused: set[str] = field(default_factory=set)
+    """Names of those that were refused, for sure."""
     misread: list[str] = field(default_factory=list)
     """What reads gave that they must not give: less, or older, than was acknowledged before."""
 
@@ -70,6 +74,8 @@ class Findings:
     elsewhere: list[str] = field(default_factory=list)
     """There once, but under another id than was promised."""
     out_of_order: list[str] = field(default_factory=list)
+    though_refused: list[str] = field(default_factory=list)
+    """Done, and the agent was told that it was refused."""
 
     def judge_notes(self, notes: Iterable[Note], found: Iterable[Found]) -> None:
         """Compare memories with what was told of them."""
@@ -96,6 +102,7 @@ class Findings:
         counted = Counter(there)
         self.lost += [text for text, is_acknowledged in said.turns.items() if is_acknowledged and not counted[text]]
         self.twice += [text for text, times in counted.items() if times > 1]
+        self.though_refused += [text for text in counted if text in said.refused]
         sent = {text: place for place, text in enumerate(said.turns)}
         sure = [sent[text] for text in there if said.turns.get(text)]
         self.out_of_order += [str(later) for sooner, later in pairwise(sure) if later < sooner]

@@ -100,6 +100,8 @@ async def watch(site: Site, fault: Fault, agents: Sequence[Agent], *, label: str
             async with fault.during(site):
                 await asyncio.sleep(fault.seconds)
                 times.mended = time.monotonic()
+            if not fault.is_of_server:  # how long others take to start is not ours
+                times.mended = time.monotonic()
             await _until_well(watched, watches, times)
         finally:
             times.ended = time.monotonic()
@@ -153,6 +155,8 @@ async def read_back(site: Site, watched: Round) -> tuple[Findings, int]:
             with suppress(NotFound):
                 there[artifact_id] = (await workspace.read_artifact(RecordId(artifact_id)))[1]
         findings.judge_artifacts(promises.artifacts, there)
+        names = await _artifact_names(workspace, watched.label)
+        findings.though_refused += [name for name in names if name in promises.artifacts_refused]
         report = await workspace.verify_audit()
     if not report.intact:
         raise RuntimeError(f"the audit trail is not whole: {report.faults[:3]}")
@@ -172,6 +176,18 @@ async def _memories(workspace: Workspace, watched: Round) -> list[Found]:
             break
     whole = [await workspace.get_memories(found[at : at + _PAGE]) for at in range(0, len(found), _PAGE)]
     return [Found(one.record.id, one.content, one.record.version) for some, _ in whole for one in some]
+
+
+async def _artifact_names(workspace: Workspace, label: str) -> list[str]:
+    """Give the names of a round's artifacts."""
+    names: list[str] = []
+    cursor = ""
+    while True:
+        page = await workspace.artifacts.page(prefix=f"{label}-", limit=_PAGE, cursor=cursor)
+        names += [artifact.name for artifact in page.artifacts]
+        cursor = page.cursor
+        if not cursor:
+            return names
 
 
 async def _turns(workspace: Workspace, session_id: str, label: str) -> list[str]:
@@ -225,6 +241,7 @@ def _row(
         "twice": len(findings.twice),
         "elsewhere": len(findings.elsewhere),
         "out_of_order": len(findings.out_of_order),
+        "though_refused": len(findings.though_refused),
         "misread": len(watched.promises.misread),
         "audit_entries": entries,
         "examples": "; ".join(
@@ -234,6 +251,7 @@ def _row(
                 ("twice", findings.twice),
                 ("elsewhere", findings.elsewhere),
                 ("out of order", findings.out_of_order),
+                ("though refused", findings.though_refused),
                 ("misread", watched.promises.misread),
             )
             if some
