@@ -529,9 +529,37 @@ async def test_a_process_killed_while_it_replays_stores_each_write_once(
         assert (await hub.bind(ROOT, project_id=DEFAULT).verify_audit()).intact
 
 
-def replaying(settings: HubSettings) -> subprocess.Popen[str]:
+@pytest.mark.skipif(not EVERYWHERE, reason="longer")
+async def test_what_a_killed_process_has_answered_is_stored_whatever_the_database_did(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    answered: dict[RecordId, str] = {}
+    for round_number in range(6):
+        process = await anyio.to_thread.run_sync(replaying, settings, "store")
+        for is_there in (False, True, False):
+            await anyio.sleep(0.3 + 0.1 * round_number)
+            await (relay.open() if is_there else relay.cut())
+        await anyio.sleep(0.2)
+        process.kill()
+        printed, _ = await anyio.to_thread.run_sync(process.communicate)
+        for line in printed.splitlines():
+            record_id, _, status = line.partition(" ")
+            if status in ("stored", "queued"):
+                answered[RecordId(record_id)] = status
+        await relay.open()
+    assert set(answered.values()) == {"stored", "queued"}
+    async with open_hub(settings) as hub:
+        await until_well(hub, late_s=120)
+        for batch in batched(answered):
+            assert len(await opened(hub, *batch)) == len(batch)
+        assert await hub.bind(ROOT, project_id=DEFAULT).queue.aside() == ()
+        assert (await hub.bind(ROOT, project_id=DEFAULT).verify_audit()).intact
+
+
+def replaying(settings: HubSettings, *arguments: str) -> subprocess.Popen[str]:
     """Start a process that opens the installation, and so replays what waits; it has begun when this returns."""
-    process = start_program("replaying_process.py", settings.data_dir, settings.database)
+    process = start_program("replaying_process.py", settings.data_dir, settings.database, *arguments)
     assert process.stdout is not None
     assert process.stdout.readline() == "opened\n"
     return process
