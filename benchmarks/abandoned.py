@@ -6,7 +6,8 @@ with a reset, with an orderly end, or silently, as when a cable is cut. The last
 all that comes, so that nothing is acknowledged any more: Linux only, as is all of this.
 
 Before anything is counted some clients come and go in order, so that what a server loads and keeps once is there.
-`files` are the server's open ones, connections among them.
+`files` are the server's open ones, connections among them. Each way of going has a server of its own, and several are
+measured at the same time: memory does not depend on it, and most of the time is waiting.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.callers import LEGACY, MCP_PATH, SSE_PATH, SessionCaller, SseCaller
@@ -37,6 +39,7 @@ _BPF_RETURN = 0x06
 
 Leave = Callable[[Connection], None]
 Open = Callable[[str], Awaitable[None]]
+Abandon = Callable[[Running, Sequence[str]], Awaitable[list[Connection]]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,32 +47,58 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sessions", type=int, default=10_000, help="abandoned (default 10,000)")
     parser.add_argument("--streams", type=int, default=1000, help="of each kind, half open (default 1,000)")
     parser.add_argument("--agents", type=int, default=25, help="where there are many (default 25)")
-    parser.add_argument("--idle", type=float, default=60.0, help="seconds after which a session ends (default 60)")
+    parser.add_argument("--idle", type=float, default=20.0, help="seconds after which a session ends (default 20)")
     parser.add_argument("--silence", type=float, default=4.0, help="seconds that a client may be silent (default 4)")
     parser.add_argument(
-        "--allocator", choices=["malloc", "pymalloc"], default="malloc", help="Python's; malloc as in deploy/ (default)"
+        "--allocator",
+        choices=["malloc", "pymalloc"],
+        default="pymalloc",
+        help="PYTHONMALLOC (default pymalloc, Python's)",
     )
+    parser.add_argument("--at-once", type=int, default=4, help="servers that are measured at the same time (default 4)")
     parser.add_argument("--warmup", type=int, default=200, help="sessions and streams before (default 200)")
     add_command_option(parser)
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measure all ways of going."""
-    allow_connections(options.streams)
+    allow_connections(options.streams * options.at_once)
     return asyncio.run(_measure(options))
 
 
-async def _measure(options: argparse.Namespace) -> Report:
-    rows: list[Row] = []
-    for agents, whose in ((1, "one agent"), (options.agents, f"{options.agents} agents")):
-        row = await _on_a_server(options, agents, lambda server, given: _sessions(server, given, options.sessions))
-        rows.append({"abandoned": f"sessions of {whose}", "opened": options.sessions, **row})
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of leaving something behind."""
+
+    name: str
+    opened: int
+    agents: int
+    abandon: Abandon
+
+
+def _ways(options: argparse.Namespace) -> list[Way]:
+    ways = [
+        Way(f"sessions of {whose}", options.sessions, agents, _sessions_opener(options.sessions))
+        for agents, whose in ((1, "one agent"), (options.agents, f"{options.agents} agents"))
+    ]
     for path in (SSE_PATH, MCP_PATH):
         for how, leave in LEAVING.items():
-            row = await _on_a_server(options, options.agents, _streams_opener(path, leave, options.streams))
-            rows.append({"abandoned": f"GET {path}, {how}", "opened": options.streams, **row})
+            opener = _streams_opener(path, leave, options.streams)
+            ways.append(Way(f"GET {path}, {how}", options.streams, options.agents, opener))
+    return ways
+
+
+async def _measure(options: argparse.Namespace) -> Report:
+    room = asyncio.Semaphore(options.at_once)
+
+    async def measured(way: Way) -> Row:
+        async with room:
+            return {"abandoned": way.name, "opened": way.opened, **await _on_a_server(options, way)}
+
+    async with asyncio.TaskGroup() as tasks:
+        measuring = [tasks.create_task(measured(way)) for way in _ways(options)]
     return Report(
-        {"memory of the server": rows},
+        {"memory of the server": [task.result() for task in measuring]},
         ["ratio: RSS when all time is over, over RSS before.", "files of the server: its sockets among them."],
     )
 
@@ -105,9 +134,7 @@ def _socket_of(connection: Connection) -> socket.socket:
 # --- what they leave ---
 
 
-async def _on_a_server(
-    options: argparse.Namespace, agents: int, abandon: Callable[[Running, Sequence[str]], Awaitable[list[Connection]]]
-) -> Row:
+async def _on_a_server(options: argparse.Namespace, way: Way) -> Row:
     """Let clients abandon something on a server of their own, and look at it before and after."""
     settings = {
         "SESSION_IDLE_S": options.idle,
@@ -119,13 +146,13 @@ async def _on_a_server(
     environment = {f"CONTEXTDNA_HTTP__{name}": str(value) for name, value in settings.items()}
     environment["PYTHONMALLOC"] = options.allocator
     with tempfile.TemporaryDirectory() as data:
-        given = await tokens(Path(data), agents)
+        given = await tokens(Path(data), way.agents)
         async with serving(product(command_of(options), Path(data)), environment=environment) as server:
             pids = processes_of(server.pid)
             await _come_and_go(server, given, options.warmup)
             await asyncio.sleep(options.silence)
             before, files = kib_of(pids)["Rss"], _files_of(pids)
-            held = await abandon(server, given)
+            held = await way.abandon(server, given)
             peak, files_peak = kib_of(pids)["Rss"], _files_of(pids)
             peak = await _wait(options.idle + 2 * options.silence + _RETURN_S, pids, peak)
             after, files_after = kib_of(pids)["Rss"], _files_of(pids)
@@ -169,21 +196,24 @@ async def _come_and_go(server: Running, given: Sequence[str], many: int) -> None
     await _repeat(visit, given, many, label="clients before")
 
 
-async def _sessions(server: Running, given: Sequence[str], many: int) -> list[Connection]:
+def _sessions_opener(many: int) -> Abandon:
     """Open sessions, and leave their connections."""
 
-    async def abandon(token: str) -> None:
-        caller = SessionCaller(server.address, token)
-        await caller.connect()
-        await caller.leave()
+    async def open_and_leave(server: Running, given: Sequence[str]) -> list[Connection]:
+        async def abandon(token: str) -> None:
+            caller = SessionCaller(server.address, token)
+            await caller.connect()
+            await caller.leave()
 
-    await _repeat(abandon, given, many, label="sessions")
-    return []
+        await _repeat(abandon, given, many, label="sessions")
+        return []
+
+    return open_and_leave
 
 
-def _streams_opener(
-    path: str, leave: Leave, many: int
-) -> Callable[[Running, Sequence[str]], Awaitable[list[Connection]]]:
+def _streams_opener(path: str, leave: Leave, many: int) -> Abandon:
+    """Open streams, and let their clients go."""
+
     async def open_and_leave(server: Running, given: Sequence[str]) -> list[Connection]:
         opened: list[Connection] = []
 

@@ -8,12 +8,15 @@ One client: calls one at a time, in blocks that take turns. Load: many clients c
 as the dice fall, in rounds of some seconds that take turns with the floor's `echo` of the same texts; latencies there
 are mostly waiting. `core_ms` is the server's time on a core, which other work on the machine moves less. Every store
 that was acknowledged is looked for when the server has ended. Memory is read each second of load; its growth is what
-comes after the first 10 s.
+comes after the first 10 s, and `rss_ratio` what was taken at the end of it to what was taken at its beginning, medians
+of 5 s. Every text that is stored has a word of its own, of which the server remembers some (docs/remote.md, Memory):
+with `--stores 0`, or after a longer time, nothing grows.
 """
 
 import argparse
 import asyncio
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +41,8 @@ _ROUND_S = 5.0
 _FLOOR_SHARE = 0.4
 """Of a round, for the floor: its figures settle sooner."""
 _SETTLED_S = 10.0
+_ENDS = 5
+"""Looks at the beginning and the end of a time that are compared."""
 
 Arguments = Mapping[str, Any]
 MakeCaller = Callable[[Address, str], Caller]
@@ -235,7 +240,7 @@ def _under_load(
     row: dict[str, str | int | float] = {
         "calls_per_s": round((stores + questions) / elapsed_s["product"], 1),
         "floor_calls_per_s": round(len(times["echo"]) / elapsed_s["floor"], 1),
-        "core_ms_a_call": round(watch.core_s * 1000 / (stores + questions), 3),
+        "core_ms_a_call": round(watch.core_s * 1000 / max(1, stores + questions), 3),
         "found": round(load.found / max(1, questions), 3),
         "errors": len(load.errors),
         "lost_writes": missing,
@@ -246,4 +251,6 @@ def _under_load(
         name = figure.lower()
         row |= {f"{name}_mib": round(kib[-1] / 1024, 1), f"{name}_range_kib": max(kib) - min(kib)}
         row |= {f"{name}_kib_per_s": slope(at_s, kib)}
+        if figure == "Rss":
+            row["rss_ratio"] = round(statistics.median(kib[-_ENDS:]) / max(1, statistics.median(kib[:_ENDS])), 3)
     return row
