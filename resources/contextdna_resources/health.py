@@ -27,6 +27,7 @@ async def read_health(uri: ResourceUri, workspace: Workspace) -> Contents:
                 "sound": database.sound,
                 "problem": database.problem,
                 "latency_ms": round(health.latency_ms, 3),
+                **({"replicas": [asdict(one) for one in database.replicas]} if database.replicas else {}),
             },
             **{name: _told(other) for name, other in others.items()},
             "semantics": asdict(health.semantics) if health.semantics else None,

@@ -39,6 +39,7 @@ from contextdna_server.installation import (
     look_into_memory,
     newest_entry_at,
     redis_facts_of,
+    replica_problems,
 )
 from contextdna_server.settings import Settings
 
@@ -199,7 +200,12 @@ def _postgres(patient: Patient) -> Result:
     if found.bypasses_policies:
         remedy = "Let a role without SUPERUSER and BYPASSRLS own the tables, and name that in storage.database."
         return Verdict.WARN, f"{detail}; row-level security does not hold for this role", remedy
-    return _ok(detail)
+    problems = replica_problems(patient.settings)
+    if any(problems):
+        told = ", ".join(f"replica {number} [{code}]" for number, code in enumerate(problems, start=1) if code)
+        remedy = "Reads go to the primary meanwhile. Name only standbys of storage.database that this server reaches."
+        return Verdict.WARN, f"{detail}; no answer from {told}", remedy
+    return _ok(f"{detail}; {len(problems)} replicas answer" if problems else detail)
 
 
 def _redis(patient: Patient) -> Result:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -219,6 +219,14 @@ def facts_of(settings: Settings) -> ServerFacts:
     from contextdna.backends.postgres import server_facts
 
     return _finished(server_facts(server_of(settings)))
+
+
+def replica_problems(settings: Settings) -> list[str]:
+    """Give for each replica of the settings the code of what keeps it from answering; empty where nothing does."""
+    from contextdna.backends.postgres import standby_problem
+
+    urls = settings.storage.postgres.to_postgres_settings().replicas
+    return [_finished(standby_problem(replace(server_of(settings), url=url))) for url in urls]
 
 
 @dataclass(frozen=True, slots=True)

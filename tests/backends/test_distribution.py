@@ -100,7 +100,7 @@ def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def test_the_file_for_citus_has_every_table_once(connection: Any) -> None:
-    script = (Path(__file__).parents[2] / "deploy" / "citus.sql").read_text()
+    script = (Path(__file__).parents[2] / "deploy" / "sql" / "citus.sql").read_text()
     named = re.findall(r"(?:create_distributed_table|create_reference_table)\('(\w+)'", script)
     named += re.findall(r"citus_add_local_table_to_metadata\('(\w+)'", script)
     tables = await connection.fetch(

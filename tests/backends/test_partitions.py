@@ -13,7 +13,7 @@ from tests.servers.postgres import fresh_database_url
 
 pytestmark = pytest.mark.anyio
 
-SCRIPT: Final = (Path(__file__).parents[2] / "deploy" / "partitions.sql").read_text()
+SCRIPT: Final = (Path(__file__).parents[2] / "deploy" / "sql" / "partitions.sql").read_text()
 
 INDEXES: Final = "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND tablename !~ '_[0-9]+$' ORDER BY 1"
 VIEWS: Final = "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public' ORDER BY 1"

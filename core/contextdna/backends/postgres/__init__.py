@@ -3,7 +3,7 @@
 from contextdna.backends.postgres.channel import PostgresChannel, open_channel
 from contextdna.backends.postgres.database import PostgresDatabase, open_postgres, read_once
 from contextdna.backends.postgres.driver import VERSION_MIN, Server
-from contextdna.backends.postgres.facts import ServerFacts, server_facts
+from contextdna.backends.postgres.facts import ServerFacts, server_facts, standby_problem
 from contextdna.backends.postgres.schema import migrate_postgres, postgres_schema_status
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "postgres_schema_status",
     "read_once",
     "server_facts",
+    "standby_problem",
 ]

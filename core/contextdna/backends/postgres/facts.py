@@ -32,6 +32,21 @@ class ServerFacts:
     size_bytes: int
 
 
+async def standby_problem(server: Server) -> str:
+    """Give the code of what keeps a server from answering reads as a standby; empty where nothing does."""
+    try:
+        connection = await connect(server)
+    except ContextDnaError as error:
+        return error.code
+    try:
+        is_standby = await connection.fetchval("SELECT pg_is_in_recovery()")
+    except DRIVER_ERRORS as error:
+        return mapped_error(error).code
+    finally:
+        await connection.close()
+    return "" if is_standby else "storage_not_standby"
+
+
 async def server_facts(server: Server) -> ServerFacts:
     """Ask a server.
 
