@@ -17,7 +17,7 @@ from contextdna.backends.spooled_blobs import SpooledBlobStore
 from contextdna.hub.blob_stores import SPOOL_FOLDER
 from contextdna.values.object_place import ObjectStore
 from contextdna.values.settings import S3Settings
-from tests.hub.rig import ALICE, ROOT, WRITER, refused, settings_in
+from tests.hub.rig import ALICE, ROOT, WRITER, Clock, refused, settings_in
 from tests.servers.relay import silent_port
 from tests.servers.s3 import Faults, empty_store, opened, raw_client, share_clients, store_url
 from tests.tools.calling import calling
@@ -216,6 +216,20 @@ async def pair(place: ObjectStore, folder: Path) -> AsyncIterator[tuple[SpooledB
         store = SpooledBlobStore(far, LocalBlobStore(folder), pause_s=0.01)
         await store.open()
         yield store, far
+
+
+async def test_young_bytes_that_are_nowhere_may_wait_at_another_server(
+    spooling: HubSettings, place: ObjectStore
+) -> None:
+    clock = Clock()
+    async with open_hub(spooling, clock=clock) as hub:
+        artifact = await hub.bind(ALICE).attach_artifact(ArtifactDraft("report.txt", DATA))
+        raw_client().delete_object(Bucket=place.bucket, Key=f"{place.prefix}{BLOBS}{artifact.record.blob_key}")
+        for asked in (hub.bind(ALICE).read_artifact, hub.bind(ALICE).artifacts.link):
+            error = await refused(asked(artifact.record.id), StorageUnavailable, "artifact_waits")
+            assert error.retryable
+        clock.advance(days=1)
+        await refused(hub.bind(ALICE).read_artifact(artifact.record.id), IntegrityFault, "artifact_missing")
 
 
 async def test_two_processes_may_give_the_same_blob(place: ObjectStore, tmp_path: Path, s3: Away) -> None:

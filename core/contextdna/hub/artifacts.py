@@ -102,7 +102,11 @@ class Artifacts:
         if not is_linked:
             return artifact, None
         url = await self._blobs.link(
-            artifact.record.blob_key, name=artifact.name, media_type=artifact.media_type, valid_s=valid_s
+            artifact.record.blob_key,
+            name=artifact.name,
+            media_type=artifact.media_type,
+            valid_s=valid_s,
+            since=artifact.record.created_at,
         )
         return await self._placed(artifact), ArtifactLink(url, expires_at) if url else None
 
@@ -141,8 +145,9 @@ async def opened_bytes(blobs: BlobRoom, artifact: Artifact, opener: artifacts.Bl
 
     Raises:
         IntegrityFault: The bytes were changed or are gone.
+        StorageUnavailable: The store is away; or ``artifact_waits``: another server may hold them.
     """
-    blob = await blobs.get(artifact.record.blob_key)
+    blob = await blobs.get(artifact.record.blob_key, since=artifact.record.created_at)
     return await aside(len(blob), lambda: opener.open(blob))
 
 

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 import anyio
 
+from contextdna.backends.spooled_blobs import SpooledBlobStore
 from contextdna.errors import ContextDnaError, IntegrityFault, InvalidInput, NotFound, StorageUnavailable
 from contextdna.hub.refusals import Refusals
 from contextdna.ports.database import Database, Transaction
@@ -18,6 +19,8 @@ from contextdna.values.object_place import ObjectPlace
 logger = logging.getLogger(__name__)
 
 _ORPHANS_BATCH = 256
+_WAITS_MAX = timedelta(days=1)
+"""How long bytes that are nowhere may still wait at another server. Source: chosen."""
 
 
 class BlobRoom:
@@ -36,6 +39,8 @@ class BlobRoom:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._clock = clock
+        self._others_may_hold = isinstance(store, SpooledBlobStore)
         self.refusals = Refusals(clock)
         """Of the store, met by what was to be kept."""
         self._store = store
@@ -79,16 +84,21 @@ class BlobRoom:
         if not is_there:
             await self._store.put(data)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, since: datetime | None = None) -> bytes:
         """Fetch bytes.
+
+        Args:
+            key: Of the blob.
+            since: When they were kept, where that is known.
 
         Raises:
             IntegrityFault: ``artifact_missing``: the reference stands but the bytes are gone, or were changed.
+            StorageUnavailable: ``artifact_waits``: another server may hold them, until S3 takes them.
         """
         try:
             return await self._store.get(key)
         except NotFound as error:
-            raise _missing() from error
+            raise self._missing(since) from error
 
     async def waits(self, key: str) -> bool:
         """Tell whether bytes wait near the server for a store that is away."""
@@ -99,16 +109,29 @@ class BlobRoom:
         """Whether bytes can be fetched by links, past the server."""
         return self._store.has_links
 
-    async def link(self, key: str, *, name: str, media_type: str, valid_s: int) -> str:
+    async def link(self, key: str, *, name: str, media_type: str, valid_s: int, since: datetime) -> str:
         """Give a link to bytes that are there; empty where none can be.
 
         Raises:
             IntegrityFault: ``artifact_missing``: the reference stands but the bytes are gone.
-            StorageUnavailable: The store cannot tell.
+            StorageUnavailable: The store cannot tell; or ``artifact_waits``, as of ``get``.
         """
         if not await self._store.has(key):
-            raise _missing()
+            raise self._missing(since)
         return await self._store.link(key, name=name, media_type=media_type, valid_s=valid_s)
+
+    def _missing(self, since: datetime | None) -> ContextDnaError:
+        """Say why bytes are not there that were kept at a time."""
+        if since and self._others_may_hold and self._clock() - since < _WAITS_MAX:
+            return StorageUnavailable(
+                "the artifact's bytes are not in S3 yet, and not at this server",
+                code="artifact_waits",
+                hint="Try again in a moment: the server that took them gives them to S3 as soon as it can.",
+                retryable=True,
+            )
+        return IntegrityFault(
+            "the artifact's bytes are gone", code="artifact_missing", hint="Restore the artifacts from a backup."
+        )
 
     async def fetch(self, place: ObjectPlace, *, bytes_max: int) -> bytes:
         """Read an object that an artifact is to be made from.
@@ -184,9 +207,3 @@ class BlobRoom:
             return [key for key in keys if not await tx.records.blob_in_use(key)]
 
         return await self._database.read(unit)
-
-
-def _missing() -> IntegrityFault:
-    return IntegrityFault(
-        "the artifact's bytes are gone", code="artifact_missing", hint="Restore the artifacts from a backup."
-    )
