@@ -11,7 +11,7 @@ from contextdna.backends.in_memory import open_in_memory
 from contextdna.backends.postgres import open_postgres
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.ports.database import Database
-from tests.servers.postgres import WIPE, database_url
+from tests.servers.postgres import EVERYWHERE, WIPE, database_url
 from tests.write_ahead_log.durable import open_durable_folder, rows
 
 DATABASES: Final = ("in_memory", "in_memory_durable", "sqlite", "postgres")
@@ -39,7 +39,28 @@ async def open_database(name: str, folder: Path) -> AsyncIterator[Database]:
             yield sqlite
 
 
-@pytest.fixture(params=DATABASES)
+ON_A_LOG: Final = (
+    "test_agents",
+    "test_embeddings",
+    "test_ledger",
+    "test_sessions",
+    "test_signals",
+    "test_units",
+    "test_work",
+)
+"""Modules that are run on the in-memory database with a log, too, in the default suite: all that write. With
+``CONTEXTDNA_TEST_EVERYWHERE`` set all are; what reads is the same as without a log."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a database once for each backend."""
+    if "database" in metafunc.fixturenames:
+        durable = EVERYWHERE or metafunc.module.__name__.endswith(ON_A_LOG)
+        names = [name for name in DATABASES if durable or name != "in_memory_durable"]
+        metafunc.parametrize("database", names, indirect=True)
+
+
+@pytest.fixture
 async def database(request: pytest.FixtureRequest, anyio_backend: str, tmp_path: Path) -> AsyncIterator[Database]:
     """Give an empty database, once for each backend."""
     async with open_database(request.param, tmp_path) as opened:

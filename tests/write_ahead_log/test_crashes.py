@@ -24,7 +24,7 @@ from tests.write_ahead_log.logs import LOGS, held
 pytestmark = pytest.mark.anyio
 
 MOMENTS: Final = ("before", "half", "after")
-STRIDE: Final = 1 if EVERYWHERE else 9
+STRIDE: Final = 1 if EVERYWHERE else 13
 """Of the steps of a task so many are let pass between two that kill."""
 
 
