@@ -296,7 +296,8 @@ class WriteSpool:
                 if len(done) == _FORGOTTEN_AT_ONCE:
                     await self._forget(self._log, done)
         finally:
-            await self._forget(self._log, done)
+            with anyio.CancelScope(shield=True):
+                await self._forget(self._log, done)
         if count:
             logger.warning("%d queued writes were replayed; %d writes are set aside", count, self.aside.count)
 
