@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,9 +20,9 @@ from contextdna.domain.queued_writes import QueuedWrite, Request, UpdateRequest,
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
+from contextdna.hub.waiting_writes import Promise, WaitingWrites
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
-from contextdna.values.ids import AgentId, RecordId
 from contextdna.values.log_entry import LogEntry
 from contextdna.values.principal import Actor
 
@@ -46,24 +46,6 @@ _FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
 _NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _ATTEMPTS_MAX: Final = 5
 """After so many failures that no later attempt is likely to get over, a write is set aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What a caller whose write waits is told."""
-
-    ids: tuple[str, ...]
-    agent_id: AgentId
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """What is remembered of a write that waits."""
-
-    promise: Promise
-    fingerprint: bytes
-    version: int = 0
-    """What an update leads to."""
 
 
 class WriteSpool:
@@ -99,7 +81,7 @@ class WriteSpool:
         self._bytes_max = bytes_max
         self._log: WriteAheadLog | None = None
         self._slot = -1
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting = WaitingWrites()
         self._pending = 0
         self._arrived = anyio.Event()
         self._drained = anyio.Event()
@@ -204,10 +186,9 @@ class WriteSpool:
         require_may_queue(actor, caller, request, self._door.settings)
         now = self._door.clock()
         fingerprint = _fingerprint(actor, caller, request)
-        for earlier in self._waiting.values():
-            if request.repeats and earlier.fingerprint == fingerprint:
-                return earlier.promise
-        version = self._version(actor, request)
+        if request.repeats and (earlier := self._waiting.promise_of(fingerprint)) is not None:
+            return earlier
+        version = self._waiting.version_after(actor, request) if isinstance(request, UpdateRequest) else 0
         promise = Promise(request.new_ids(now), actor.agent_id)
         self._pending += 1
         if self._drained.is_set():
@@ -219,7 +200,7 @@ class WriteSpool:
         except BaseException:
             self._done()
             raise
-        self._waiting[seq] = _Waiting(promise, fingerprint, version)
+        self._waiting.add(seq, promise, fingerprint, version=version)
         self._arrived.set()
         return promise
 
@@ -237,29 +218,6 @@ class WriteSpool:
         if actor is None:
             raise away
         return actor
-
-    def _version(self, actor: Actor, request: Request) -> int:
-        """Give the version that an update leads to.
-
-        Raises:
-            Conflict: ``version_conflict``: an update that waits leads to another one than it expects.
-        """
-        if not isinstance(request, UpdateRequest):
-            return 0
-        known = 0
-        for earlier in self._waiting.values():
-            if earlier.version and earlier.promise == Promise((request.record_id,), actor.agent_id):
-                known = earlier.version
-        if known and known != request.expected_version:
-            raise Conflict(
-                f"the memory has version {known} in an update that waits, not {request.expected_version}",
-                code="version_conflict",
-                hint="Update with the version that the queued update answered.",
-                record_ids=(RecordId(request.record_id),),
-                current_version=known,
-                expected_version=request.expected_version,
-            )
-        return request.expected_version + 1
 
     async def _append(self, data: bytes) -> int:
         if self._log is None:
@@ -307,7 +265,7 @@ class WriteSpool:
             return
         await log.forget(done[-1])
         for seq in done:
-            self._waiting.pop(seq, None)
+            self._waiting.remove(seq)
             self._done()
         done.clear()
 

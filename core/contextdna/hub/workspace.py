@@ -47,10 +47,11 @@ from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import ReindexReport, SemanticHealth, Semantics
 from contextdna.hub.sessions import Sessions
 from contextdna.hub.signals import Signals
-from contextdna.hub.spool import Promise, WriteSpool
+from contextdna.hub.spool import WriteSpool
 from contextdna.hub.state import State, let_go
 from contextdna.hub.stream import EventStream
 from contextdna.hub.tasks import Tasks
+from contextdna.hub.waiting_writes import Promise
 from contextdna.ports.database import DatabaseStatus
 from contextdna.ports.storage import Progress
 from contextdna.values.artifact import Artifact, ArtifactDraft
