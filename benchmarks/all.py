@@ -50,6 +50,7 @@ STEPS = (
     Step("throughput", "throughput", (), ("--calls", "100", "--batched", "500")),
     Step("cold-start", "cold-start", (), _STARTS_QUICK),
     Step("cold-start-fresh-data", "cold-start", ("--fresh-data",), ("--fresh-data", *_STARTS_QUICK)),
+    Step("wal", "wal", (), ("--calls", "20", "--callers", "4", "--turns", "2")),
     Step("cache", "cache", (), ("--calls", "50", "--callers", "8")),
     Step("engines", "engines", (), ("--size", "500", "--calls", "20", "--seconds", "1")),
     Step("shards", "shards", (), ("--projects", "300", "--rounds", "1")),

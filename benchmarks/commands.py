@@ -67,6 +67,7 @@ COMMANDS = (
     Command("abandoned", "what abandoned sessions and streams leave in a server"),
     Command("cold-start", "how long a host waits for a new server"),
     Command("signals", "how soon a waiting agent wakes"),
+    Command("wal", "what the write-ahead log costs, beside writes in memory and in SQLite"),
     Command("cache", "what the cache costs and saves, in the process and in Redis"),
     Command("engines", "what calls cost on SQLite and on PostgreSQL, and what two processes reach"),
     Command("memory", "what a server takes in memory, and a memory on disk"),

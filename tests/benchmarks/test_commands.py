@@ -136,6 +136,13 @@ def test_throughput_is_measured_one_by_one_from_many_and_in_batches(run: Run) ->
     assert all(row["per_s"] > 0 for row in found["tables"]["memories a second"])
 
 
+def test_the_log_is_measured_beside_writes_without_it_and_with_sqlite(run: Run) -> None:
+    found = run("wal", "--calls", "4", "--callers", "2", "--turns", "2")
+    ways = ["in memory", "in memory, log unflushed", "in memory, log", "sqlite"]
+    assert [row["way"] for row in found["tables"]["store"]] == [*ways, *ways]
+    assert {row["log"] for row in found["tables"]["log"]} == {"files", "sqlite"}
+
+
 def test_the_cache_is_measured_in_the_process_and_in_redis(run: Run) -> None:
     found = run("cache", "--calls", "4", "--callers", "2", "--redis", redis_url())
     assert {row["cache"] for row in found["tables"]["cache"]} == {"in process", "redis"}
