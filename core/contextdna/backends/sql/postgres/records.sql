@@ -165,11 +165,12 @@ SELECT {candidate} FROM records r WHERE r.id = ANY($20::text[]) AND {visible} AN
 -- name: records_neighbours
 -- 20 the records beside which to look, 21 the most microseconds between memories. What is hidden has no place between
 -- two neighbours; a long stretch of it ends the search. Of links the newest count, hidden ends among them.
+-- Materialised: a planner that expects few rows would work all of it out anew for each record of the project.
 WITH source AS MATERIALIZED (
   SELECT s.seq, s.id, s.kind, s.owner_id, s.session_id, s.level, s.position, s.created_at
   FROM records s WHERE s.project_id = $1 AND s.id = ANY($20::text[])
 ),
-near (source_id, step, seq, created_at) AS (
+near (source_id, step, seq, created_at) AS MATERIALIZED (
   SELECT s.id, -1, ({memory_before}), s.created_at FROM source s WHERE s.kind = 'memory'
   UNION ALL
   SELECT s.id, -2, ({memory_before} OFFSET 1), s.created_at FROM source s WHERE s.kind = 'memory'
