@@ -133,6 +133,21 @@ def test_what_looks_like_a_frame_within_an_entry_is_none(tmp_path: Path) -> None
     assert recovered(tmp_path / "two") == [b"kept"]
 
 
+def test_what_was_behind_a_torn_frame_never_comes_back(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append([[b"kept"]])
+    torn = segments_of(tmp_path)[0].stat().st_size + 16
+    log.append([[b"first"], [b"stale"]])
+    log._let_go()
+    with open(segments_of(tmp_path)[0], "r+b") as file:  # as if the disk had taken the second of both only
+        file.seek(torn)
+        file.write(b"\xff" * 8)
+    log = opened(tmp_path)
+    log.append([[b"fresh"]])  # as long as what was torn
+    log._let_go()
+    assert recovered(tmp_path) == [b"kept", b"fresh"]
+
+
 class Disk:
     """Notes what would outlast a loss of power: contents as they were flushed, under names as their folder was."""
 
