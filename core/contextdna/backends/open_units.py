@@ -29,11 +29,7 @@ class OpenUnits:
         """
         entries = self._of(unit)
         if sum(map(len, entries)) + len(data) > ENTRY_BYTES_MAX:
-            raise LimitExceeded(
-                f"a unit of the write-ahead log holds at most {ENTRY_BYTES_MAX // 1024**2} MiB",
-                code="log_entry_too_large",
-                hint="Change less at once.",
-            )
+            raise too_large()
         entries.append(bytes(data))
 
     def take(self, unit: LogUnit) -> list[bytes]:
@@ -59,3 +55,12 @@ class OpenUnits:
                 hint="Begin a unit; one that was committed or rolled back is over.",
             )
         return entries
+
+
+def too_large() -> LimitExceeded:
+    """Refuse what is too large for a log."""
+    return LimitExceeded(
+        f"a unit of the write-ahead log holds at most {ENTRY_BYTES_MAX // 1024**2} MiB",
+        code="log_entry_too_large",
+        hint="Change less at once.",
+    )

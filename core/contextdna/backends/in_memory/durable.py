@@ -15,14 +15,17 @@ import anyio
 from contextdna.backends.in_memory import redo
 from contextdna.backends.in_memory.database import InMemoryDatabase, InMemoryTransaction, run_unit
 from contextdna.backends.in_memory.sheets import Sheets
+from contextdna.backends.open_units import too_large
 from contextdna.errors import ContextDnaError, IntegrityFault, StorageUnavailable
 from contextdna.ports.database import DatabaseStatus, Unit
-from contextdna.ports.write_ahead_log import Snapshots, WriteAheadLog
+from contextdna.ports.write_ahead_log import ENTRY_BYTES_MAX, Snapshots, WriteAheadLog
 
 R = TypeVar("R")
 
 GROUP_UNITS_MAX: Final = 256
 _GROUP_BYTES_MAX: Final = 8 * 1024 * 1024
+_UNIT_BYTES_MAX: Final = ENTRY_BYTES_MAX - _GROUP_BYTES_MAX
+"""Fits into a group with all that may be in it already."""
 CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 """The log grows by so much, at least, between two snapshots.
 
@@ -172,10 +175,12 @@ class DurableInMemoryDatabase:
             except Exception as error:  # noqa: BLE001 - its caller gets it
                 waiting.error = error
                 continue
-            if changes:
+            if changes and len(entry := redo.encode(changes)) > _UNIT_BYTES_MAX:
+                waiting.error = too_large()
+            elif changes:
                 state = redo.settled(sheets)
-                entries.append(redo.encode(changes))
-                size += len(entries[-1])
+                entries.append(entry)
+                size += len(entry)
         await self._make_durable(group, entries, state)
         for waiting in group:
             waiting.is_over = True
