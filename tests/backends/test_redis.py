@@ -176,6 +176,33 @@ async def test_a_process_finds_what_another_has_cached(server: OwnServer) -> Non
         assert await near.get("a") == b"1"
 
 
+async def test_what_is_put_at_the_same_moment_goes_in_one_exchange(
+    server: OwnServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with attached(server) as link:
+        cache = RedisCache(link)
+        call, calls = link.call, 0
+
+        async def counting(run: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await call(run)
+
+        monkeypatch.setattr(link, "call", counting)
+        await asyncio.gather(*(cache.mset({f"k{number % 5}": b"%d" % number}, ttl_s=60) for number in range(20)))
+        assert calls == 1
+        found = await cache.mget([f"k{number}" for number in range(5)])
+        assert found == {f"k{number}": b"%d" % (number + 15) for number in range(5)}, "the last of each key"
+        putting = [asyncio.create_task(cache.mset({name: b""}, ttl_s=60)) for name in ("first", "second")]
+        await anyio.lowlevel.checkpoint()
+        putting[0].cancel()  # who sends it for both
+        await asyncio.gather(*putting, return_exceptions=True)
+        assert await cache.exists(["second"]) == 1
+        server.kill()
+        lost = await asyncio.gather(*(cache.mset({"k": b""}, ttl_s=60) for _ in range(3)), return_exceptions=True)
+        assert [type(one) for one in lost] == [StorageUnavailable] * 3
+
+
 async def test_behind_a_write_redis_is_written_by_a_job(server: OwnServer) -> None:
     async with attached(server) as link:
         far = RedisCache(link)

@@ -1,5 +1,6 @@
 """A cache in Redis, and one that is in the process and in Redis."""
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -16,7 +17,17 @@ logger = logging.getLogger(__name__)
 _KEPT: Final = "cache:"
 _SCANNED: Final = 500
 _BEHIND_MAX: Final = 1000
+_GATHERED_MAX: Final = 128
 _SPECIAL: Final = str.maketrans({sign: f"\\{sign}" for sign in "\\[]^-*?"})
+
+
+class _Gathered:
+    """Values that are sent together."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[str, bytes, int]] = []
+        self.sent = anyio.Event()
+        self.problem: StorageUnavailable | None = None
 
 
 class RedisCache:
@@ -25,6 +36,8 @@ class RedisCache:
     def __init__(self, link: RedisLink) -> None:
         self._link = link
         self._beginning = link.key(_KEPT)
+        self._gathered: _Gathered | None = None
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def get(self, key: str) -> bytes | None:
         """Fetch a value, or None.
@@ -69,7 +82,8 @@ class RedisCache:
         if ttl_s <= 0:
             await self.delete(list(values))
         elif values:
-            await self._link.call(lambda client: self._put_all(client, values, _millis(ttl_s)))
+            millis = _millis(ttl_s)
+            await self._put([(self._beginning + key, value, millis) for key, value in values.items()])
 
     async def exists(self, keys: Sequence[str]) -> int:
         """Tell how many of some keys are there."""
@@ -107,11 +121,29 @@ class RedisCache:
                 if not cursor:
                     break
 
-    async def _put_all(self, client: Any, values: Mapping[str, bytes], millis: int) -> None:
-        commands = client.pipeline(transaction=False)
-        for key, value in values.items():
-            commands.set(self._beginning + key, value, px=millis)
-        await commands.execute()
+    async def _put(self, values: Sequence[tuple[str, bytes, int]]) -> None:
+        """Send values, with those of all who put some at the same moment: calls that are committed together end so."""
+        gathered = self._gathered
+        if gathered is None or len(gathered.values) >= _GATHERED_MAX:
+            gathered = self._gathered = _Gathered()
+            task = asyncio.create_task(self._send(gathered))  # of nobody: whoever is cancelled takes no other with it
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        gathered.values.extend(values)
+        await gathered.sent.wait()
+        if (problem := gathered.problem) is not None:
+            raise StorageUnavailable(problem.message, code=problem.code, hint=problem.hint, retryable=problem.retryable)
+
+    async def _send(self, gathered: _Gathered) -> None:
+        try:
+            await asyncio.sleep(0)  # the others come now
+            if self._gathered is gathered:
+                self._gathered = None
+            await self._link.call(lambda client: _put_all(client, gathered.values))
+        except StorageUnavailable as problem:
+            gathered.problem = problem
+        finally:
+            gathered.sent.set()
 
     async def _count(self, command: str, keys: Sequence[str]) -> int:
         names = [self._beginning + key for key in dict.fromkeys(keys)]
@@ -119,6 +151,13 @@ class RedisCache:
             return 0
         told: int = await self._link.call(lambda client: getattr(client, command)(*names))
         return told
+
+
+async def _put_all(client: Any, values: Sequence[tuple[str, bytes, int]]) -> None:
+    commands = client.pipeline(transaction=False)
+    for name, value, millis in values:
+        commands.set(name, value, px=millis)
+    await commands.execute()
 
 
 class SharedCache:
