@@ -17,6 +17,9 @@ from contextdna.values.ids import ProjectId
 GROUP_MAX: Final = 128
 """So many units share a transaction at most."""
 
+_BREATH: Final = 16
+"""After so many units, which need not have waited for anything, others on the event loop have a turn."""
+
 _ROUNDS: Final = 6
 """How often units go on and ask together before the first one's turn."""
 
@@ -188,6 +191,8 @@ class _Lane:
                 continue
             is_guarded = bool(self._group or self.queue)
             self._group.append(waiting)
+            if len(self._group) % _BREATH == 0:
+                await asyncio.sleep(0)
             executor.more = min(len(self.queue), GROUP_MAX - len(self._group))
             executor.begin_unit(guarded=is_guarded)
             if not waiting.is_ahead:
@@ -206,7 +211,9 @@ class _Lane:
             waiting.is_ahead = True
         for _ in range(_ROUNDS):
             asked: dict[str, list[Params]] = {}
-            for waiting in coming:
+            for number, waiting in enumerate(coming, start=1):
+                if number % _BREATH == 0:
+                    await asyncio.sleep(0)
                 waiting.unit.advance(executor.remembered)
                 if (asks := waiting.unit.asks) is not None and asks.is_query:
                     asked.setdefault(asks.name, []).append(asks.params)
