@@ -37,8 +37,8 @@ from tests.builders import (
     make_session,
 )
 from tests.hub.rig import ALICE, BOB, remember, settings_in
-from tests.servers.postgres import empty_database_url
-from tests.servers.standby import at_standby, standby_url
+from tests.servers.postgres import EVERYWHERE, empty_database_url, run_elsewhere
+from tests.servers.standby import at_standby, own_pair, standby_url
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +89,7 @@ class World:
                 answer, is_lagging = await self.look(unit)
                 if is_lagging:
                     return answer
-                await anyio.sleep(0.002)
+                await anyio.sleep(0.005)
 
     async def _run(self, statement: str) -> Any:
         connection = await asyncpg.connect(self._standby)
@@ -99,9 +99,16 @@ class World:
             await connection.close()
 
 
+def prompt_database_url() -> str:
+    """Give an empty database whose commits are sent to the standby at once: the tests' server takes its time."""
+    url = empty_database_url()
+    run_elsewhere(url, [f"ALTER DATABASE {urlsplit(url).path[1:]} SET synchronous_commit = on"])
+    return url
+
+
 @asynccontextmanager
 async def opened(standby: str, *, replica: str = "", lag_max_s: float = 3600.0) -> AsyncIterator[World]:
-    url = empty_database_url()
+    url = prompt_database_url()
     there = replica or at_standby(url, standby)
     async with (
         open_postgres(url, pool_max=4, replicas=[there], replica_lag_max_s=lag_max_s) as here,
@@ -391,7 +398,7 @@ async def test_each_change_of_rights_raises_what_is_needed(primary: Primary) -> 
 
 
 async def test_who_lost_a_share_reads_it_no_more_whatever_a_replica_still_holds(standby: str, tmp_path: Path) -> None:
-    url = empty_database_url()
+    url = prompt_database_url()
     own = PostgresSettings(pool_max=4, replicas=(at_standby(url, standby),), replica_lag_max_s=3600)
     settings = settings_in(tmp_path / "data", database=url)
     async with open_hub(replace(settings, postgres=own)) as one, open_hub(settings) as other:
@@ -416,3 +423,36 @@ async def test_who_lost_a_share_reads_it_no_more_whatever_a_replica_still_holds(
         with pytest.raises(NotFound):
             await one.bind(BOB).get_memories([mine])
         assert world.answered == before + 1
+
+
+@pytest.mark.skipif(not EVERYWHERE, reason="starts servers of its own; CONTEXTDNA_TEST_EVERYWHERE=1 runs it")
+async def test_a_replica_that_is_killed_comes_back_and_one_that_is_promoted_is_the_primary() -> None:
+    with own_pair() as pair:
+        here = open_postgres(pair.url("one", "two"), pool_max=4, replicas=[pair.url("two")], replica_lag_max_s=3600)
+        async with here as one:
+            world = World(one, one, pair.url("two"))
+            await one.write(storing(1))
+            await world.until_it_answers(total)
+            pair.kill("two")
+            assert await world.look(total) == (1, False)
+            await one.write(storing(2))
+            pair.start("two")
+            assert await world.until_it_answers(total) == 2
+
+            pair.kill("one")
+            with pytest.raises(StorageUnavailable) as away:
+                await one.write(storing(3))
+            assert away.value.retryable
+            with pytest.raises(StorageUnavailable):
+                await one.read(total, enough=lambda _: True)
+            await world._run("SELECT pg_promote()")
+            with anyio.fail_after(DEADLINE_S):
+                while True:
+                    try:
+                        await one.write(storing(4))
+                        break
+                    except StorageUnavailable:
+                        await anyio.sleep(0.05)
+            assert await world.look(total) == (3, False)
+            [promoted] = (await one.status()).replicas
+            assert promoted.problem in ("storage_not_standby", "storage_unreachable")

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -116,3 +117,79 @@ def _start(folder: Path, primary: Path) -> str:
         )
     wait_until_ready(folder)
     return f"postgresql://postgres@/postgres?host={quote(str(folder))}"
+
+
+class Pair:
+    """A primary and its standby of one test's own, to be killed and started again.
+
+    Args:
+        folder: Where they lie; its path is short, for their sockets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._user = unprivileged_user()
+        if self._user:
+            shutil.chown(folder, self._user)
+        self._binaries = usable_binaries(folder, self._user)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._make("initdb", "-D", self._data("one"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self.start("one")
+        self._make("pg_basebackup", "-h", folder / "one", "-U", "postgres", "-D", self._data("two"), "-R", "-c", "fast")
+        self.start("two")
+
+    def url(self, *names: str) -> str:
+        """Give the URL of one of them, or of whichever is the primary of several."""
+        hosts = ",".join(str(self.folder / name) for name in names)
+        finding = "&target_session_attrs=primary" if len(names) > 1 else ""
+        return f"postgresql://postgres@/postgres?host={quote(hosts, safe='/,')}{finding}"
+
+    def start(self, name: str) -> None:
+        """Start one, and wait until it answers."""
+        (self._data(name) / "postmaster.pid").unlink(missing_ok=True)
+        arguments = [f"-c{setting}={value}" for setting, value in _SETTINGS.items()]
+        with (self.folder / name / "log").open("w") as log:
+            self._running[name] = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data(name), "-k", self.folder / name, *arguments],
+                user=self._user,
+                cwd=self.folder,
+                stderr=log,
+            )
+        wait_until_ready(self.folder / name)
+
+    def kill(self, name: str) -> None:
+        """End one at once, with its connections."""
+        self._running[name].send_signal(signal.SIGQUIT)
+        self._running.pop(name).wait()
+
+    def close(self) -> None:
+        """End what runs."""
+        for name in list(self._running):
+            self.kill(name)
+
+    def _data(self, name: str) -> Path:
+        folder = self.folder / name
+        if not folder.exists():
+            folder.mkdir(mode=0o755)
+            if self._user:
+                shutil.chown(folder, self._user)
+        return folder / "data"
+
+    def _make(self, program: str, *arguments: str | Path) -> None:
+        command = [self._binaries / program, *arguments]
+        subprocess.run(command, user=self._user, cwd=self.folder, capture_output=True, check=True)
+
+
+@contextmanager
+def own_pair() -> Iterator[Pair]:
+    """Start a primary and a standby of one's own."""
+    with tempfile.TemporaryDirectory(prefix="cdna-pair-") as folder:
+        Path(folder).chmod(0o755)
+        try:
+            pair = Pair(Path(folder))
+        except CannotRun as why:
+            pytest.skip(f"PostgreSQL cannot run here, so nothing is known of replicas: {why}")
+        try:
+            yield pair
+        finally:
+            pair.close()

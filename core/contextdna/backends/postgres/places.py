@@ -67,6 +67,7 @@ class Places:
         self._floor = 0
         self._is_written_anywhere = False
         self._samples: deque[tuple[float, int]] = deque()
+        self._newest = 0
 
     def note_write(self, projects: Iterable[ProjectId] | None) -> None:
         """Note that something of projects was written, or heard of: who asks next finds it; None means any project."""
@@ -127,7 +128,8 @@ class Places:
 
     def _take(self, began: float, place: int) -> None:
         """Remember a place; what was known of a primary that was further is forgotten: another one has taken over."""
-        if (self._samples and place < self._samples[-1][1]) or len(self._marks) > _PROJECTS_MAX:
+        is_another, self._newest = place < self._newest, place
+        if is_another or len(self._marks) > _PROJECTS_MAX:
             self._samples.clear()
             self._marks.clear()
             self._floors.clear()
@@ -141,8 +143,19 @@ class Places:
         """Give the place that the primary had reached when what is now too old was new."""
         return min(self._samples[0][1], place) if self._samples else place
 
+    async def refresh(self) -> None:
+        """Ask the primary for its place.
+
+        Raises:
+            StorageUnavailable: It is away.
+        """
+        async with self._lock:
+            await self._learn(set())
+
     def lag_s(self, place: int) -> float:
-        """Tell how old the newest is that a standby at a place is known to have, as far back as is remembered."""
+        """Tell how long ago the primary was at a standby's place, as far back as is remembered; 0 where it still is."""
+        if place >= self._newest:
+            return 0.0
         reached = [at for at, there in self._samples if there <= place]
         now = self._clock()
         return now - reached[-1] if reached else self._lag_max_s

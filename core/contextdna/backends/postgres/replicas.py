@@ -6,7 +6,7 @@ refused, and no right is given, on the word of a standby that lags.
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -236,6 +236,8 @@ class Replicas:
 
     async def status(self) -> tuple[ReplicaStatus, ...]:
         """Tell how each is, asking those that are there."""
+        with suppress(ContextDnaError):
+            await self.places.refresh()
         return tuple([await self._status_of(replica) for replica in self._replicas])
 
     async def _status_of(self, replica: Replica) -> ReplicaStatus:
