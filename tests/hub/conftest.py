@@ -1,6 +1,7 @@
 """A hub for each test, on every backend, whose clock the test turns."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for settings once for each backend."""
     if "settings" in metafunc.fixturenames:
         everywhere = EVERYWHERE or metafunc.module.__name__.endswith(ON_A_SERVER)
-        metafunc.parametrize("settings", ["in_memory", "sqlite", *(["postgres"] if everywhere else [])], indirect=True)
+        more = [*(["postgres"] if everywhere else []), *(["in_memory_log"] if EVERYWHERE else [])]
+        metafunc.parametrize("settings", ["in_memory", "sqlite", *more], indirect=True)
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> HubSettings:
     if request.param == "postgres":
         artifacts = store_url(empty_store()) if EVERYWHERE else ""
         return settings_in(tmp_path / "data", database=empty_database_url(), artifacts=artifacts)
-    return settings_in(tmp_path / "data" if request.param == "sqlite" else None)
+    in_folder = settings_in(None if request.param == "in_memory" else tmp_path / "data")
+    return replace(in_folder, write_ahead=request.param == "in_memory_log")
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ class Stored:
 
 async def stored(hub: Hub) -> Stored:
     """Read all tables past the door: through a second connection, or the rows of a read unit."""
-    folder = hub.settings.data_dir
+    folder = None if hub.settings.write_ahead else hub.settings.data_dir
     if hub.settings.database:
         tables = await _rows(hub.settings.database)
     else:

@@ -411,7 +411,7 @@ class TestSize:
             assert (await opened(hub, memory)).content == content
             [record] = await hub._door.database.read(lambda tx, m=memory: tx.records.take(settings.projects[0], [m]))  # type: ignore[misc]
             assert len(record.sealed.data) < len(content) / 50
-            if settings.data_dir is not None and not settings.database:
+            if settings.data_dir is not None and not settings.database and not settings.write_ahead:
                 with raw_database(settings.data_dir) as run:
                     [[size]] = run("SELECT length(body) FROM records WHERE id = ?", memory)
                 assert size < len(content) / 50
