@@ -36,6 +36,10 @@ _SETTINGS: Final = HubSettings(projects=(_PROJECT,), master_key="c0" * 32)
 _TEXT: Final = "The deployment of the checkout failed because the certificate of the payment gateway had expired. " * 6
 _ENTRY: Final = os.urandom(4096)
 _NUMBERS: Final = count()
+_NOTE: Final = (
+    "store: 600 characters, level private; fsyncs are those of the log, SQLite does its own. "
+    "log: entries of 4 KiB, one a unit."
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +63,7 @@ def run(options: argparse.Namespace) -> Report:
 
 async def _measure(options: argparse.Namespace, folder: Path) -> Report:
     tables = {"store": await _stores(options, folder), "log": await _logs(options, folder)}
-    return Report(tables, ["store: 600 characters, level private. log: entries of 4 KiB, one a unit."])
+    return Report(tables, [_NOTE])
 
 
 class _Disk:
