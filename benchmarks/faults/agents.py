@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -24,8 +25,6 @@ _UNSURE = frozenset({LOST, NO_ANSWER, "storage_outcome_unknown", "call_timed_out
 _WEIGHTS = {"store": 5, "update": 3, "get": 3, "search": 2, "say": 2, "keep": 2, "recall": 2, "attach": 2, "fetch": 1}
 _FINISHING_S = 20.0
 _NOTHING: Mapping[str, Any] = {"version": 0, "content": ""}
-
-_FACTS: Sequence[Fact] = facts(2_000, seed=1)
 
 Arguments = Mapping[str, Any]
 
@@ -108,7 +107,7 @@ class Agent:
             await self._send(self._repeat.pop(0))
             return
         key = f"{self._round.label}-{self._name}-{next(self._numbers)}"
-        note = Note(key, f"{key} {self._dice.choice(_FACTS).content}")
+        note = Note(key, f"{key} {self._dice.choice(_known()).content}")
         self._round.promises.notes[key] = note
         await self._send(note)
 
@@ -126,7 +125,7 @@ class Agent:
         note = self._some_note()
         if note is None:
             return
-        text = f"{note.key} {self._dice.choice(_FACTS).content} {next(self._numbers)}"
+        text = f"{note.key} {self._dice.choice(_known()).content} {next(self._numbers)}"
         arguments = {"id": note.id, "expected_version": note.version, "content": text}
         answer, outcome = await self._call("update", "update_memory", arguments)
         if answer is not None:
@@ -149,7 +148,7 @@ class Agent:
             self._round.promises.misread.append(f"{note.key}: version {there['version']} of {note.version}")
 
     async def _search(self) -> None:
-        await self._call("search", "retrieve_context", {"query": self._dice.choice(_FACTS).question, "limit": 5})
+        await self._call("search", "retrieve_context", {"query": self._dice.choice(_known()).question, "limit": 5})
 
     async def _say(self) -> None:
         text = f"{self._round.label}-{self._name}-{next(self._numbers)} said"
@@ -225,6 +224,12 @@ class Agent:
             await caller.leave()
         self._round.calls.append(Call(kind, started, time.monotonic(), outcome, has_notice))
         return answer, outcome
+
+
+@cache
+def _known() -> Sequence[Fact]:
+    """Give what agents write and ask about."""
+    return facts(2_000, seed=1)
 
 
 def _is_queued(content: dict[str, Any]) -> bool:

@@ -11,12 +11,12 @@ from typing import cast
 
 from benchmarks.faults.dependencies import PostgresServer, RedisServer, S3Server
 from benchmarks.faults.site import Site
+from benchmarks.faults.tables import SERVER
 from contextdna.backends.sqlite.driver import library
 
 During = Callable[[Site], AbstractAsyncContextManager[None]]
 
 _DATABASE_FILE = "data/contextdna.db"
-SERVER = "the server itself"
 _HELD_S, _FREE_S = 0.25, 0.05
 _ENDED_EVERY_S = 0.25
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- faults: begin; written by python -m benchmarks faults --write-docs -->", "<!-- faults: end -->"
+SERVER = "the server itself"
 _COLUMNS = (
     "fault",
     "lasted, s",
@@ -53,7 +54,8 @@ def tables(rows: Iterable[Found]) -> str:
     found = list(rows)
     blocks = [_summary(found)]
     for (dependency, servers_on), some in groupby(found, key=lambda row: (row["dependency"], row["servers_on"])):
-        blocks.append(f"### {dependency[0].upper()}{dependency[1:]}, on {servers_on}\n\n{_table(list(some))}")
+        title = f"A server on {servers_on}" if dependency == SERVER else dependency
+        blocks.append(f"### {title}\n\n{_table(list(some))}")
     return "\n" + "\n".join(blocks) + "\n"
 
 
