@@ -270,6 +270,18 @@ async def run_there(world: World, statement: str) -> None:
     await world._run(f"{statement} AND backend_type = 'client backend'")
 
 
+async def test_another_replica_answers_for_one_that_is_away(standby: str) -> None:
+    url = prompt_database_url()
+    there = ["postgresql://nobody@127.0.0.1:1/nothing", at_standby(url, standby)]
+    async with open_postgres(url, pool_max=4, replicas=there) as one:
+        world = World(one, one, standby)
+        await one.write(storing(1))
+        for _ in range(2):  # they take turns
+            assert await world.until_it_answers(total) == 1
+        away, back = (await one.status()).replicas
+        assert (away.sound, back.sound) == (False, True)
+
+
 @pytest.mark.parametrize("where", ["nowhere", "the primary itself"])
 async def test_a_replica_that_is_none_is_left_out(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas, "_CONNECT_S", 0.5)

@@ -28,3 +28,10 @@ def test_a_replica_that_is_no_url_is_refused_without_its_text(tmp_path: Path, mo
     with pytest.raises(SettingsInvalid) as refused:
         load_settings({"data": tmp_path})
     assert "hidden" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_replicas_of_a_file_refer_to_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLICA_URL", URLS[1])
+    file = tmp_path / "contextdna.toml"
+    file.write_text('[storage]\ndatabase = "postgresql://host/name"\n[storage.postgres]\nreplicas = ["$REPLICA_URL"]\n')
+    assert load_settings({"data": tmp_path}, config=file).to_hub_settings().postgres.replicas == URLS[1:]
