@@ -670,7 +670,8 @@ async def test_a_transaction_sees_the_project_that_it_names_and_no_other(opened:
         "SELECT table_name FROM information_schema.columns WHERE column_name = 'project_id' AND table_schema = 'public'"
     )
     views = {"memories", "turns", "artifacts", "loop_records", "tasks"}
-    assert set(await run(url, tables)) - set(await run(url, walled)) == {(name,) for name in {"records_index", "access_changes"} | views}
+    open_to_all = {"records_index", "access_changes", *views}
+    assert set(await run(url, tables)) - set(await run(url, walled)) == {(name,) for name in open_to_all}
 
 
 async def test_a_statement_that_forgets_its_project_gives_nothing_of_others(opened: PostgresDatabase, url: str) -> None:

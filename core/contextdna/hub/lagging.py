@@ -21,6 +21,6 @@ MAY_LAG: Final = frozenset(
 )
 """What agents know, and what operators look at.
 
-What agents go by when they work together (sessions, delegations, tasks, loops, signals, working state, who is there), audit
-chains and credentials are read from the database itself.
+What agents go by when they work together (sessions, delegations, tasks, loops, signals, working state, who is there),
+audit chains and credentials are read from the database itself.
 """
