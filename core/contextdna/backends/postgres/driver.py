@@ -68,18 +68,40 @@ async def connect(server: Server) -> Any:
     except (*DRIVER_ERRORS, ValueError) as error:
         failure = connecting_error(error)
     else:
-        if connection.get_server_version().major < VERSION_MIN:
-            await connection.close()
-            raise StorageUnavailable(
-                f"PostgreSQL {connection.get_server_version().major} is too old",
-                code="engine_too_old",
-                hint=f"Use PostgreSQL {VERSION_MIN} or newer.",
-            )
-        await connection.set_type_codec(
-            "timestamptz", schema="pg_catalog", encoder=_ticks_of, decoder=_micros_of, format="tuple"
-        )
-        return connection
+        try:
+            await _set_up(connection)
+        except DRIVER_ERRORS as error:
+            failure = mapped_error(error)
+        except BaseException:
+            connection.terminate()
+            raise
+        else:
+            return connection
+        connection.terminate()
     raise failure
+
+
+async def _set_up(connection: Any) -> None:
+    """Make a connection what we take it for.
+
+    Raises:
+        StorageUnavailable: ``engine_too_old``.
+    """
+    version = connection.get_server_version().major
+    if version < VERSION_MIN:
+        raise StorageUnavailable(
+            f"PostgreSQL {version} is too old", code="engine_too_old", hint=f"Use PostgreSQL {VERSION_MIN} or newer."
+        )
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_ticks_of, decoder=_micros_of, format="tuple"
+    )
+    await connection.execute(_COMMIT_DURABLY)
+
+
+_COMMIT_DURABLY: Final = """
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+"""What is acknowledged outlives the server's end, whatever its default; one that promises more stays."""
 
 
 # PostgreSQL counts microseconds from 2000-01-01, all else here from 1970-01-01.
