@@ -27,7 +27,7 @@ from contextdna.backends.postgres.units import KnownSessions
 from contextdna.backends.relational.statements import load_statements
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
-from contextdna.hub import opening
+from contextdna.hub import storages
 from contextdna.hub.opening import open_hub
 from contextdna.ports.database import Database, Transaction
 from contextdna.values.ids import EventId, ProjectId, RecordId
@@ -715,7 +715,7 @@ async def test_a_corpus_has_the_same_ten_best_as_on_sqlite(opened: PostgresDatab
 
 
 async def test_a_hub_names_the_extra_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(opening, "find_spec", lambda _: None)
+    monkeypatch.setattr(storages, "find_spec", lambda _: None)
     with pytest.raises(ContextDnaError) as refused:
         async with open_hub(settings_in(tmp_path, database="postgresql://nowhere/none")):
             pass
