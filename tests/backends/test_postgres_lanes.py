@@ -255,6 +255,29 @@ async def test_a_lock_that_is_not_to_be_had_is_told_to_all_who_wait(url: str) ->
         await slow.write(insert("mem_1"))
 
 
+async def test_what_was_answered_ahead_is_asked_again_where_a_unit_before_has_changed_it(
+    opened: PostgresDatabase, url: str
+) -> None:
+    runs: list[int] = []
+
+    def store(number: int) -> Unit:
+        async def unit(tx: Transaction) -> str:
+            runs.append(number)
+            assert not await tx.agents.is_retired(PROJECT, ALICE)
+            twins = make_indexed(f"mem_{number}", content_hash=bytes([number % 2]))
+            found = await tx.records.duplicates_of(twins.record, [twins.record.content_hash], now=NOW)
+            if not found:
+                await tx.records.insert([twins])
+            return next((one.id for one in found.values()), "")
+
+        return unit
+
+    found = await together(opened, url, [store(number) for number in range(6)])
+    assert found == ["", "", "mem_0", "mem_1", "mem_0", "mem_1"]
+    assert sorted(runs) == [0, 1, 2, 2, 3, 3, 4, 4, 5, 5], "those that were told that there is none begin anew"
+    assert await opened.read(ids) == ["mem_0", "mem_1"]
+
+
 async def test_a_unit_that_asks_nothing_needs_no_server(opened: PostgresDatabase, scripts: list[str]) -> None:
     async def unit(_: Transaction) -> str:
         return "done"
