@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Generator, Sequence
 from typing import Any, Final
 
 from contextdna.backends.postgres.holding import Remembered
+from contextdna.backends.postgres.matching import match_params
 from contextdna.backends.postgres.scopes import Catalogue, Scope
-from contextdna.backends.postgres.units import KnownSessions, WritingExecutor, match_params, suspended, watch
+from contextdna.backends.postgres.units import KnownSessions, WritingExecutor, suspended, watch
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.backends.relational.transaction import tables_over
 from contextdna.ports.database import Unit

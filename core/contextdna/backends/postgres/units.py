@@ -1,11 +1,11 @@
 """Runs units of work on a connection: reads on a snapshot, writes one by one within each project."""
 
-import json
 from collections.abc import Awaitable, Generator, Iterable, Sequence
 from typing import Any, Final
 
 from contextdna.backends.postgres.driver import Link
 from contextdna.backends.postgres.holding import HELD, Held, Remembered
+from contextdna.backends.postgres.matching import match_params
 from contextdna.backends.postgres.scopes import (
     ALL_PROJECTS,
     Catalogue,
@@ -14,7 +14,6 @@ from contextdna.backends.postgres.scopes import (
     lock_key,
     scope_of,
 )
-from contextdna.backends.relational.match import match_groups
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.backends.relational.transaction import RelationalTransaction, tables_over
 from contextdna.ports.database import Unit
@@ -109,23 +108,6 @@ class _Executor:
     def match_params(self, match: Match) -> Params:
         """Write a match as a ``tsquery`` of its words, and its groups where phrases are to be found in the text."""
         return match_params(match)
-
-
-def match_params(match: Match) -> Params:
-    """Write a match as a ``tsquery`` of its words, and its groups where phrases are to be found in the text.
-
-    Raises:
-        ValueError: A phrase is empty, a required one has no form, or a token is not of ``a-z0-9``.
-    """
-    groups = match_groups(match)
-    words = " | ".join(f"({' & '.join(map(_any_form, needs))})" for needs in groups)
-    has_phrase = any(len(phrase) > 1 for needs in groups for forms in needs for phrase in forms)
-    texts = [[[" ".join(phrase) for phrase in forms] for forms in needs] for needs in groups]
-    return (words, json.dumps(texts) if has_phrase else None)
-
-
-def _any_form(forms: Sequence[Sequence[str]]) -> str:
-    return f"({' | '.join(' & '.join(phrase) for phrase in forms)})"
 
 
 def _seeing(sight: str) -> str:
