@@ -603,6 +603,19 @@ class TestFile:
         assert (status.engine, status.schema_version, status.sound) == ("sqlite", 1, True)
         assert status.size_bytes > 0
 
+    async def test_the_status_does_not_wait_for_a_writer_that_waits_for_another_process(
+        self, path: Path, database: SqliteDatabase
+    ) -> None:
+        with closing(library.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(database.write, inserting("mem_a"))
+                await anyio.lowlevel.checkpoint()
+                with anyio.fail_after(20):  # the writer would wait longer
+                    assert (await database.status()).sound
+                other.execute("ROLLBACK")
+        assert await stored(database) == 1
+
     @pytest.mark.parametrize(
         ("version", "hit"),
         [("3.6.23", False), ("3.7.0", True), ("3.40.1", True), ("3.51.2", True), ("3.51.3", False), ("3.53.4", False)],

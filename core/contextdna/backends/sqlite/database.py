@@ -78,12 +78,17 @@ class SqliteDatabase:
             RuntimeError: The unit wrote.
             Exception: Whatever the unit raised.
         """
+        async with self._reading() as reader:
+            result: R = await reader.read(unit)
+            return result
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[ReadingThread]:
         async with self._seats:
             self._check_open()
             reader = self._idle.pop() if self._idle else await self._new_reader()
             try:
-                result: R = await reader.read(unit)
-                return result
+                yield reader
             finally:
                 self._idle.append(reader)
 
@@ -101,8 +106,13 @@ class SqliteDatabase:
     async def status(self, *, deep: bool = False) -> DatabaseStatus:
         """Report on the engine; ``deep`` also checks every page and the index, which takes time on large files."""
         self._check_open()
+        status: DatabaseStatus
         try:
-            status: DatabaseStatus = await self._writer.alone(lambda: _status(self._writer.thread.raw, deep=deep))
+            if deep:
+                status = await self._writer.alone(lambda: _status(self._writer.thread.raw, deep=True))
+            else:  # beside the writer, which may be waiting for another process
+                async with self._reading() as reader:
+                    status = await reader.thread.run(lambda: _status(reader.thread.raw, deep=False))
         except ContextDnaError as error:
             return DatabaseStatus("sqlite", ENGINE_VERSION, 0, 0, sound=False, problem=error.message)
         return status
