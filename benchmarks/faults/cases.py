@@ -152,8 +152,8 @@ async def ended_by_postgres(site: Site) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def postgres_disk_full(site: Site) -> AsyncIterator[None]:
-    """Take all space on the disk of PostgreSQL."""
-    disk = site.database_disk
+    """Take all space on the disk of PostgreSQL; one that gave up, as its log had no room, is started again."""
+    server, disk = cast(PostgresServer, site.dependencies["postgres"]), site.database_disk
     if disk is None or not disk.is_own:
         raise LeftOut("no file system of one's own could be mounted")
     await asyncio.to_thread(disk.fill)
@@ -161,6 +161,7 @@ async def postgres_disk_full(site: Site) -> AsyncIterator[None]:
         yield
     finally:
         disk.empty()
+        await asyncio.to_thread(server.revive)
 
 
 @asynccontextmanager

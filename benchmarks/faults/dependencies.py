@@ -121,6 +121,11 @@ class Program:
             self._process = None
 
     @property
+    def is_running(self) -> bool:
+        """Whether it runs, as far as it has not given up by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """Of the process; 0 where there is none."""
         return self._process.pid if self._process else 0
@@ -153,6 +158,11 @@ class _Served:
 
     def kill(self) -> None:
         self._program.kill()
+
+    def revive(self) -> None:
+        """Start it where it has given up."""
+        if not self._program.is_running:
+            self.start()
 
     def hang(self) -> None:
         self._program.signal(signal.SIGSTOP)
