@@ -216,17 +216,23 @@ def facts_of(settings: Settings) -> ServerFacts:
     Raises:
         ContextDnaError: It cannot be asked.
     """
+    server = server_of(settings)
     from contextdna.backends.postgres import server_facts
 
-    return _finished(server_facts(server_of(settings)))
+    return _finished(server_facts(server))
 
 
 def replica_problems(settings: Settings) -> list[str]:
-    """Give for each replica of the settings the code of what keeps it from answering; empty where nothing does."""
+    """Give for each replica of the settings the code of what keeps it from answering; empty where nothing does.
+
+    Raises:
+        SettingsInvalid: ``driver_missing``.
+    """
+    primary = server_of(settings)
     from contextdna.backends.postgres import standby_problem
 
     urls = settings.storage.postgres.to_postgres_settings().replicas
-    return [_finished(standby_problem(replace(server_of(settings), url=url))) for url in urls]
+    return [_finished(standby_problem(replace(primary, url=url))) for url in urls]
 
 
 @dataclass(frozen=True, slots=True)

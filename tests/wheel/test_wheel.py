@@ -28,7 +28,7 @@ def shipped(distribution: metadata.Distribution) -> list[PurePosixPath]:
     return [PurePosixPath(file) for file in distribution.files or ()]
 
 
-def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, home: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command as a new user would: an empty home, no settings, no checkout in sight."""
     kept = {
         name: value for name, value in os.environ.items() if name in {"PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"}
@@ -37,7 +37,7 @@ def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(COMMAND), *arguments],
         cwd=home,
-        env=kept | places,
+        env=kept | places | settings,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -104,3 +104,11 @@ def test_the_demo_runs_for_a_new_user(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)
     assert any(data.iterdir())
+
+
+def test_doctor_names_the_extra_that_a_plain_install_does_not_have(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    result = run("doctor", "--data", str(data), home=tmp_path, CONTEXTDNA_STORAGE__DATABASE="postgresql://none/none")
+    assert result.returncode == 1, result.stderr
+    assert "contextdna[postgres]" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
