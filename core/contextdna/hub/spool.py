@@ -134,6 +134,8 @@ class WriteSpool:
         Raises:
             ContextDnaError: What refused it; or the database is away, and it cannot be queued.
         """
+        if self._pending and self._database.is_writable:
+            await self._turn_comes()  # else what keeps arriving, quicker than it is replayed, would never be done
         if self._pending:
             away = StorageUnavailable("writes wait", code=AWAY, hint="Try again later.", retryable=True)
         else:
@@ -151,10 +153,7 @@ class WriteSpool:
         Raises:
             StorageUnavailable: ``storage_busy``.
         """
-        if not self._pending or not self._database.is_writable:
-            return
-        with anyio.move_on_after(_TURN_S):
-            await self._drained.wait()
+        if not self._pending or not self._database.is_writable or await self._turn_comes():
             return
         raise StorageUnavailable(
             "writes that were queued while the database was away are stored first",
@@ -162,6 +161,13 @@ class WriteSpool:
             hint="Try again in a moment.",
             retryable=True,
         )
+
+    async def _turn_comes(self) -> bool:
+        """Wait, for a while, until nothing waits any more."""
+        with anyio.move_on_after(_TURN_S):
+            await self._drained.wait()
+            return True
+        return False
 
     async def run(self) -> None:
         """Replay whenever the database is there, until cancelled."""
