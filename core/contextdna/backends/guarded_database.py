@@ -22,20 +22,16 @@ AWAY: Final = "storage_unreachable"
 class GuardedDatabase:
     """``Database`` that does not let every caller wait for a server that is away.
 
-    Reads and writes have a breaker each: with replicas the one may go on without the other.
+    Reads and writes have a breaker each, since their connections are apart: the one may fail without the other.
 
     Args:
         inner: The database.
         pause_s: How long to leave it alone after a failure, at first.
         pause_s_max: And at last.
-        has_replicas: Whether it has others to read from.
     """
 
-    def __init__(
-        self, inner: Database, *, pause_s: float = 0.1, pause_s_max: float = 5.0, has_replicas: bool = False
-    ) -> None:
+    def __init__(self, inner: Database, *, pause_s: float = 0.1, pause_s_max: float = 5.0) -> None:
         self._inner = inner
-        self._has_replicas = has_replicas
         self._reads = Breaker(
             lambda: inner.read(_look), pause_s=pause_s, pause_s_max=pause_s_max, on_change=_teller("reads")
         )
@@ -83,14 +79,14 @@ class GuardedDatabase:
 
         Args:
             unit: The unit.
-            enough: When given, a replica may answer, where there are some: while the server is away, too.
+            enough: When given, a replica may answer, where there are some; not while the server is away: nobody could
+                tell what was revoked.
 
         Raises:
             StorageUnavailable: The engine cannot answer.
             Exception: Whatever the unit raised.
         """
-        if enough is None or not self._has_replicas:
-            self._reads.check()
+        self._reads.check()
         try:
             return await self._inner.read(unit, enough=enough)
         except StorageUnavailable as error:

@@ -90,7 +90,7 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings, clock: Cal
         if folder is not None:
             _make_folder(folder)
         database, channel, late = await _open_postgres(stack, settings)
-        database = guarded = GuardedDatabase(database, has_replicas=bool(settings.postgres.replicas))
+        database = guarded = GuardedDatabase(database)
         if late is not None:
             guarded.away(late.problem)
     elif folder is None:

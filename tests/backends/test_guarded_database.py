@@ -1,0 +1,36 @@
+"""The breakers around a database: who comes after the first that met it away is told at once."""
+
+from typing import Any, cast
+
+import pytest
+
+from contextdna.backends.guarded_database import GuardedDatabase
+from contextdna.errors import StorageUnavailable
+from contextdna.ports.database import Database, Transaction
+
+pytestmark = pytest.mark.anyio
+
+
+class Hung:
+    """A database that gives up each read at its deadline."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def read(self, _unit: Any, **_options: Any) -> Any:
+        self.asked += 1
+        raise StorageUnavailable("no answer in time", code="storage_unreachable", retryable=True)
+
+
+async def look(_tx: Transaction) -> None: ...
+
+
+@pytest.mark.parametrize("may_lag", [False, True])
+async def test_a_read_that_a_replica_may_answer_does_not_wait_for_a_primary_that_hangs(may_lag: bool) -> None:
+    hung = Hung()
+    guarded = GuardedDatabase(cast(Database, hung))
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable) as refused:
+            await guarded.read(look, enough=(lambda _: True) if may_lag else None)
+        assert (refused.value.code, refused.value.retryable) == ("storage_unreachable", True)
+    assert hung.asked == 1
