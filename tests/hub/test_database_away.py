@@ -108,6 +108,27 @@ async def count_of(hub: Hub, kind: str = "memory") -> int:
 # --- what callers meet ---
 
 
+async def test_writes_that_keep_coming_do_not_outrun_the_replay(rig: Rig) -> None:
+    await rig.relay.cut()
+    for number in range(20):
+        await remember(rig.hub.bind(ALICE), f"while away {number}")
+    await rig.relay.open()
+    await until_well(rig.hub, but=(ModeName.DATABASE_REPLAY,))
+    statuses = Counter[StoreStatus]()
+
+    async def keep_storing(writer: int) -> None:
+        for number in range(30):
+            [stored] = await rig.hub.bind(ALICE).store_memories([MemoryDraft(f"writer {writer}, {number}")])
+            statuses[stored.status] += 1
+
+    async with anyio.create_task_group() as tasks:
+        for writer in range(4):
+            tasks.start_soon(keep_storing, writer)
+    assert statuses[StoreStatus.STORED] > 60
+    await until_well(rig.hub)
+    assert await count_of(rig.hub) == 140
+
+
 async def test_reads_are_refused_and_writes_are_queued_and_stored_under_their_ids(rig: Rig) -> None:
     hub = rig.hub
     first = await remember(hub.bind(ALICE), "one")
