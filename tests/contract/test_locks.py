@@ -186,3 +186,39 @@ async def test_what_redis_has_forgotten_it_grants_again_with_a_greater_number(an
     assert later.fencing > earlier.fencing
     assert not await locks.release(earlier)
     await link.close()
+
+
+@pytest.mark.parametrize("poison", ["9000000000000000", "inf", "nan", "-nan", "1e300", "some text"])
+async def test_a_number_that_others_have_put_into_redis_stops_no_later_job(anyio_backend: str, poison: str) -> None:
+    link = RedisLink(Place(redis_url(), f"{own_prefix()}-poisoned{next(_NUMBERS)}", timeout_s=10))
+    async with open_in_memory() as database:
+        locks = SharedLocks(RedisLocks(link), DatabaseLocks(database, lambda: datetime.now(UTC)))
+        numbers = []
+        for entry in (poison, None):
+            if entry:
+                await link._client.set(link.key("fencing:{default/sweep}"), entry)
+            else:
+                await link._client.delete(*await link._client.keys(link.key("*")))
+            lease = await locks.acquire(DEFAULT, "sweep", ttl_s=TTL_S)
+            assert lease is not None
+            await fence(database, lease)
+            assert await locks.renew(lease, ttl_s=TTL_S)
+            assert await locks.release(lease)
+            numbers.append(lease.fencing)
+        assert numbers[0] < numbers[1] < (datetime.now(UTC) + timedelta(minutes=5)).timestamp() * 1_000_000
+    await link.close()
+
+
+async def test_a_number_of_redis_that_is_below_that_of_the_database_is_not_used(anyio_backend: str) -> None:
+    link = RedisLink(Place(redis_url(), f"{own_prefix()}-behind{next(_NUMBERS)}", timeout_s=10))
+    async with open_in_memory() as database:
+        locks = SharedLocks(RedisLocks(link), DatabaseLocks(database, lambda: datetime.now(UTC)))
+        ahead = Lease(DEFAULT, "sweep", "holder", 9_000_000_000_000_001)
+        await fence(database, ahead)
+        lease = await locks.acquire(DEFAULT, "sweep", ttl_s=TTL_S)
+        assert lease is not None
+        assert lease.fencing > ahead.fencing
+        assert await locks.acquire(DEFAULT, "sweep", ttl_s=TTL_S) is None
+        await fence(database, lease)
+        assert await locks.release(lease)
+    await link.close()

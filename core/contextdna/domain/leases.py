@@ -16,7 +16,7 @@ async def acquire(tx: Transaction, project_id: ProjectId, name: str, *, now: dat
     if last is not None and last.holder and last.expires_at > now:
         return None
     # Never less than the clock: of leases from elsewhere, too, the later one has the greater number.
-    fencing = max(last.fencing + 1 if last else 1, round(now.timestamp() * 1_000_000))
+    fencing = max(last.fencing + 1 if last else 1, micros_of(now))
     holder = secrets.token_hex(16)
     await tx.leases.put(LeaseRow(project_id, name, holder, fencing, now + timedelta(seconds=ttl_s)))
     return Lease(project_id, name, holder, fencing)
@@ -51,6 +51,17 @@ async def fence(tx: Transaction, lease: Lease, *, now: datetime) -> None:
         raise lost(lease)
     if row is None or row.fencing < lease.fencing:  # it was given elsewhere, and is known here from now on
         await tx.leases.put(LeaseRow(lease.project_id, lease.name, "", lease.fencing, now))
+
+
+async def is_newer(tx: Transaction, lease: Lease) -> bool:
+    """Tell whether a lease of elsewhere has a greater number than all that are known here."""
+    row = await tx.leases.get(lease.project_id, lease.name)
+    return row is None or row.fencing < lease.fencing
+
+
+def micros_of(at: datetime) -> int:
+    """Give the least number of a lease of a time."""
+    return round(at.timestamp() * 1_000_000)
 
 
 def lost(lease: Lease) -> StorageUnavailable:

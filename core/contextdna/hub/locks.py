@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import anyio
@@ -18,6 +18,8 @@ JOB_S: Final = 60.0
 """How long a job is kept from the others without being renewed: so long it rests when its process was killed."""
 
 _HELD_MAX: Final = 1000
+_AHEAD_MAX: Final = timedelta(minutes=5)
+"""How far ahead of our clock a number may be that was not made here: clocks differ, by minutes at most."""
 
 
 class DatabaseLocks:
@@ -45,15 +47,26 @@ class DatabaseLocks:
         """Give a lock back; False when it was over, or another one's."""
         return await self._database.write(lambda tx: leases.release(tx, lease, now=self._clock()))
 
+    async def would_outdo(self, lease: Lease) -> bool:
+        """Tell whether a lease of elsewhere has a number that is above all known here, and made by a clock like ours.
+
+        Raises:
+            StorageUnavailable: The database is away.
+        """
+        if lease.fencing > leases.micros_of(self._clock() + _AHEAD_MAX):
+            return False
+        return await self._database.read(lambda tx: leases.is_newer(tx, lease))
+
 
 class SharedLocks:
     """``Locks`` in Redis; while that is away, in the database.
 
     When it goes away or comes back, two may hold one lock for a while. The fencing numbers of both grow with time, so
-    the earlier of the two is refused where it writes.
+    the earlier of the two is refused where it writes. A number of Redis's that the database would refuse, or that would
+    have it refuse all that come later, is not used: the database gives a lease in its place.
     """
 
-    def __init__(self, far: Locks, database: Locks) -> None:
+    def __init__(self, far: Locks, database: DatabaseLocks) -> None:
         self._far = far
         self._database = database
         self._in_database: dict[str, None] = {}
@@ -65,9 +78,13 @@ class SharedLocks:
             StorageUnavailable: Redis and the database are away. So do all the others.
         """
         try:
-            return await self._far.acquire(project_id, name, ttl_s=ttl_s)
+            given = await self._far.acquire(project_id, name, ttl_s=ttl_s)
+            if given is None or await self._database.would_outdo(given):
+                return given
+            await self._far.release(given)
         except StorageUnavailable:
-            lease = await self._database.acquire(project_id, name, ttl_s=ttl_s)
+            pass
+        lease = await self._database.acquire(project_id, name, ttl_s=ttl_s)
         if lease is not None:
             self._in_database[lease.holder] = None
             if len(self._in_database) > _HELD_MAX:  # of holders that never gave theirs back

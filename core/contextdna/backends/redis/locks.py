@@ -8,6 +8,7 @@ the server's clock.
 import secrets
 from typing import Final
 
+from contextdna.backends.redis.driver import unavailable
 from contextdna.backends.redis.link import RedisLink
 from contextdna.values.ids import ProjectId
 from contextdna.values.lease import Lease
@@ -56,7 +57,7 @@ class RedisLocks:
         keys = self._keys(project_id, name)
         arguments = (holder, max(1, round(ttl_s * 1000)), _FENCING_KEPT_S)
         told = await self._link.call(lambda client: client.eval(_ACQUIRE, len(keys), *keys, *arguments))
-        return Lease(project_id, name, holder, int(told)) if told else None
+        return Lease(project_id, name, holder, _number(told)) if told else None
 
     async def renew(self, lease: Lease, *, ttl_s: float) -> bool:
         """Keep a lock for longer; False when it is over."""
@@ -73,3 +74,11 @@ class RedisLocks:
         """Give the keys of a lock and of its numbers; what is between braces puts both on one node of a cluster."""
         tag = f"{{{project_id}/{name}}}"
         return self._link.key(f"lock:{tag}"), self._link.key(f"fencing:{tag}")
+
+
+def _number(told: bytes) -> int:
+    """Read a fencing number; what others have written in its place may come to none."""
+    try:
+        return int(told)
+    except ValueError:
+        raise unavailable("redis_refused", "Redis gave a lock no number") from None
