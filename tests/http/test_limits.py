@@ -40,7 +40,7 @@ async def test_callers_do_not_pay_for_each_other() -> None:
         assert (await call(signed_in(layer, caller))).status == 429
 
 
-async def test_calls_at_the_same_time_have_a_bound_and_what_is_over_makes_room() -> None:
+async def test_requests_that_are_taken_in_at_the_same_time_have_a_bound_and_what_is_over_makes_room() -> None:
     go_on = anyio.Event()
 
     async def wait(_scope: Scope, _receive: Receive, send: Send) -> None:

@@ -66,6 +66,29 @@ async def test_streams_have_a_bound_of_their_own_and_leave_room_for_calls() -> N
     assert rig.notes.told == [("ann", "too_many_streams")] * 2
 
 
+async def test_calls_have_a_bound_that_leaves_room_to_cancel_them_and_to_end_the_session() -> None:
+    over = anyio.Event()
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        if "id" in scope["state"].get("message", {}):
+            await over.wait()
+        await respond(send)
+
+    rig = Rig(app, calls_max=2)
+    cancelled = json.dumps({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}}).encode()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(rig.ask, "ping")
+        await anyio.wait_all_tasks_blocked()
+        refused = await rig.ask("ping")
+        assert (refused.code, refused.headers["retry-after"]) == ("too_many_calls", "1")
+        for _ in range(3):
+            assert (await call(rig.app, headers=JSON, body=cancelled)).status == 200
+            assert (await call(rig.app, "DELETE")).status == 200
+        over.set()
+    assert rig.callers.of(credential()).is_idle
+
+
 async def test_streams_have_no_end_and_tools_that_wait_a_later_one() -> None:
     async def slow(_scope: Scope, _receive: Receive, send: Send) -> None:
         await anyio.sleep(0.03)

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,11 +64,13 @@ class Caller:
     bucket: Bucket
     calls: int = 0
     streams: int = 0
+    others: int = 0
+    """Requests that are neither, or not known to be yet: they are quickly over, and may end calls and streams."""
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing of it is open."""
-        return not (self.calls or self.streams)
+        return not (self.calls or self.streams or self.others)
 
 
 class Callers:
@@ -113,14 +115,14 @@ class Callers:
 
 
 class Slot:
-    """The place that a request takes among its caller's calls, and later perhaps among its streams.
+    """The place that a request takes at its caller: among the calls or the streams, once it is known to be one.
 
     It is held by the request, and by the call that came with it, until both are over.
     """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self._is_stream = False
+        self._among: Literal["calls", "streams", "others"] = "others"
         self._holders = 0
 
     @property
@@ -137,32 +139,49 @@ class Slot:
         """Tell whether its caller may have no more calls."""
         return self._caller.calls >= calls_max
 
-    def __enter__(self) -> Self:
-        """Hold it."""
+    def hold(self) -> None:
+        """Take the place, or hold it once more."""
         self._holders += 1
         if self._holders == 1:
-            self._caller.calls += 1
-        return self
+            self._count(1)
 
-    def become_stream(self) -> None:
-        """Count the request among the streams from now on."""
-        self._caller.calls -= 1
-        self._caller.streams += 1
-        self._is_stream = True
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         """Make room, if nothing else holds it."""
         self._holders -= 1
-        if self._holders:
-            return
-        if self._is_stream:
-            self._caller.streams -= 1
-        else:
-            self._caller.calls -= 1
+        if not self._holders:
+            self._count(-1)
+
+    def become_call(self) -> None:
+        """Count the request, which is held, among the calls from now on."""
+        self._move("calls")
+
+    def become_stream(self) -> None:
+        """Count the request, which is held, among the streams from now on."""
+        self._move("streams")
+
+    def _move(self, among: Literal["calls", "streams"]) -> None:
+        self._count(-1)
+        self._among = among
+        self._count(1)
+
+    def _count(self, more: int) -> None:
+        setattr(self._caller, self._among, getattr(self._caller, self._among) + more)
+
+    def __enter__(self) -> Self:
+        """Hold it."""
+        self.hold()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hold it no longer."""
+        self.release()
 
 
 class LimitLayer:
     """Passes on what a caller may do now; it needs ``scope["state"]["credential"]``.
+
+    Which requests are calls is known when they were read: ``StreamLayer`` bounds those. Here the ones that are read, or
+    are notifications, are bounded, so that at its last call a caller can still cancel one, and end its session.
 
     Args:
         app: What serves the requests.
@@ -197,8 +216,9 @@ class LimitLayer:
             return too_many(
                 f"more than {self._settings.rate_per_s:g} requests in a second", wait_s, code="rate_limited"
             )
-        if caller.calls >= self._settings.calls_max:
-            return too_many_calls(caller.calls)
+        if caller.others >= self._settings.calls_max:
+            reason = f"{caller.others} requests of this agent and client are being taken in"
+            return too_many(reason, 1, code="too_many_calls")
         return None
 
 

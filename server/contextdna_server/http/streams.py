@@ -1,4 +1,4 @@
-"""How many streams of a caller stay open, and how long its requests may take."""
+"""How many calls and streams of a caller are open, and how long its requests may take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contextdna_server.http.limits import Callers, too_many
+from contextdna_server.http.limits import Callers, too_many, too_many_calls
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.settings import HttpSection
 
@@ -65,7 +65,7 @@ class StreamLayer:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope, message: dict[str, Any], credential: Credential) -> Refusal | None:
-        """Give what refuses a request; a stream that is let through is counted as one."""
+        """Give what refuses a request; a call or stream that is let through is counted as one."""
         slot: Slot = scope["state"]["slot"]
         caller = self._callers.of(credential)
         if _is_stream(scope["method"], message):
@@ -73,6 +73,10 @@ class StreamLayer:
                 reason = f"{caller.streams} streams of this agent and client are open"
                 return too_many(reason, _STREAM_RETRY_S, code="too_many_streams")
             slot.become_stream()
+        elif _is_call(message):
+            if slot.is_full(self._settings.calls_max):
+                return too_many_calls(slot.calls)
+            slot.become_call()
         return None
 
     def _give_time(self, call: CallTime | None, method: str, message: dict[str, Any]) -> None:
@@ -87,6 +91,10 @@ class StreamLayer:
 
 def _is_stream(method: str, message: dict[str, Any]) -> bool:
     return method == "GET" or message.get("method") == "subscriptions/listen"
+
+
+def _is_call(message: dict[str, Any]) -> bool:
+    return "method" in message and "id" in message
 
 
 def _name(message: dict[str, Any]) -> object:
