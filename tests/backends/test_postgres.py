@@ -598,7 +598,7 @@ async def test_a_closed_database_says_so(url: str) -> None:
     ],
 )
 def test_why_no_connection_could_be_made_is_told_without_a_secret(of: Exception, code: str) -> None:
-    error = connecting_error(of)
+    error = connecting_error(of, Server("postgresql://nowhere/none", 10, 10))
     assert error.code == code
     assert error.hint
     assert not re.search("bob|secret|10.1", error.message)

@@ -1,13 +1,25 @@
 """How a connection to PostgreSQL is set up, and what is told when it is lost then."""
 
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
-from contextdna.backends.postgres.driver import Server, connect
-from contextdna.errors import StorageUnavailable
+from contextdna.backends.postgres.driver import Server, connect, connecting_error
+from contextdna.errors import ContextDnaError, StorageUnavailable
+from contextdna.hub.opening import open_hub
+from contextdna.hub.spool import SPOOL_FOLDER
+from tests.hub.rig import settings_in
+from tests.servers.certificates import make_certificate
 from tests.servers.postgres import database_url
+from tests.servers.relay import relayed
 
 pytestmark = pytest.mark.anyio
 
@@ -39,3 +51,106 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_one_that_cannot_b
         await connect(Server(database_url(), 10, 10))
     assert (caught.value.code, caught.value.retryable) == ("storage_unreachable", True)
     assert made[0].is_closed()
+
+
+async def refusal(url: str) -> ContextDnaError:
+    with pytest.raises(ContextDnaError) as caught:
+        await connect(Server(url, 10, 10))
+    return caught.value
+
+
+@asynccontextmanager
+async def by_tcp() -> AsyncIterator[str]:
+    """Give the URL of this process's database over TCP; its server has no TLS."""
+    parts = urlsplit(database_url())
+    async with relayed(database_url()) as (relay, _):
+        yield f"postgresql://{parts.username}@127.0.0.1:{await relay.open_tcp()}{parts.path}"
+
+
+@asynccontextmanager
+async def shaking_hands(certificate: tuple[Path, Path] | None) -> AsyncIterator[str]:
+    """Give the URL of a server that agrees to TLS with a certificate; without one it ends then."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if certificate:
+        context.load_cert_chain(*certificate)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"S")
+        try:
+            if certificate:
+                await writer.start_tls(context)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"postgresql://user@127.0.0.1:{server.sockets[0].getsockname()[1]}/none"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a home without certificates."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("sslmode=require", "sslmode"),
+        ("sslmode=verify-full", "sslrootcert"),
+        ("sslmode=verify-ca&sslrootcert=/nowhere/ca.pem", "sslrootcert"),
+    ],
+)
+async def test_tls_that_is_not_to_be_had_is_insecure_and_not_away(options: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "data" / SPOOL_FOLDER).mkdir(parents=True)  # as after a run: one that is away would be waited for
+    async with by_tcp() as url:
+        await (await connect(Server(url, 10, 10))).close()
+        with pytest.raises(StorageUnavailable) as caught:
+            async with open_hub(settings_in(tmp_path / "data", database=f"{url}?{options}")):
+                pass
+    assert (caught.value.code, caught.value.retryable) == ("storage_insecure", False)
+    assert told in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "trusts", "told"),
+    [
+        ("127.0.0.1", "verify-full", False, "sslrootcert"),
+        ("elsewhere.example.org", "verify-full", True, "verify-ca"),
+    ],
+)
+async def test_a_certificate_that_is_not_good_is_insecure(
+    name: str, mode: str, trusts: bool, told: str, home: Path
+) -> None:
+    (home / "theirs").mkdir()
+    (home / "ours").mkdir()
+    theirs = make_certificate(home / "theirs", name)
+    root = theirs[0] if trusts else make_certificate(home / "ours", name)[0]
+    async with shaking_hands(theirs) as url:
+        error = await refusal(f"{url}?sslmode={mode}&sslrootcert={root}")
+    assert (error.code, error.retryable) == ("storage_insecure", False)
+    assert told in error.hint
+
+
+async def test_a_server_that_ends_while_hands_are_shaken_is_away(home: Path) -> None:
+    async with shaking_hands(None) as url:
+        error = await refusal(f"{url}?sslmode=require")
+    assert (error.code, error.retryable) == ("storage_unreachable", True)
+
+
+def test_an_at_sign_in_a_password_is_told_of() -> None:
+    error = connecting_error(socket.gaierror(), Server("postgresql://user:pass@word@db.example.org/none", 10, 10))
+    assert (error.code, error.retryable) == ("storage_url_invalid", False)
+    assert "%40" in error.hint
+
+
+def test_a_url_is_called_as_it_was_given() -> None:
+    error = connecting_error(socket.gaierror(), Server("postgresql://user@db.example.org/none", 10, 10, "--to"))
+    assert (error.code, error.retryable) == ("storage_unreachable", True)
+    assert "--to" in error.hint
+    assert "storage.database" not in error.message + error.hint

@@ -23,6 +23,7 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._by_tcp: asyncio.Server | None = None
 
     async def open(self) -> None:
         """Let connections through."""
@@ -30,11 +31,16 @@ class Relay:
         if self._server is None:
             self._server = await asyncio.start_unix_server(self._serve, self.place)
 
+    async def open_tcp(self) -> int:
+        """Let connections through by a port of this machine, too; gives it."""
+        self._by_tcp = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return int(self._by_tcp.sockets[0].getsockname()[1])
+
     async def cut(self) -> None:
         """Drop all connections and take no more."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for server in filter(None, (self._server, self._by_tcp)):
+            server.close()
+        self._server = self._by_tcp = None
         self.place.unlink(missing_ok=True)
         for writer in self._writers:
             transport = writer.transport

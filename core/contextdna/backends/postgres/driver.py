@@ -1,10 +1,13 @@
 """asyncpg: how a connection is set up, what its errors mean, and one connection with its prepared statements."""
 
 import json
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -23,6 +26,7 @@ DRIVER_ERRORS: Final = (
 )
 """Whatever asyncpg raises once it is connected."""
 
+_SETTING: Final = "storage.database"
 _CONNECT_S: Final = 10.0
 _GOODBYE_S: Final = 2.0
 _SLACK_S: Final = 5.0
@@ -36,6 +40,8 @@ class Server:
     url: str
     acquire_timeout_s: float
     statement_timeout_s: float
+    named_by: str = _SETTING
+    """What the URL was given as: for messages."""
 
     def __repr__(self) -> str:
         return "Server(…)"  # the URL may hold a password
@@ -66,7 +72,7 @@ async def connect(server: Server) -> Any:
             },
         )
     except (*DRIVER_ERRORS, ValueError) as error:
-        failure = connecting_error(error)
+        failure = connecting_error(error, server)
     else:
         try:
             await _set_up(connection)
@@ -235,8 +241,9 @@ _LOST: Final = "storage_unreachable"
 _HINTS: Final[Mapping[str, str]] = {
     "storage_unreachable": "Check that PostgreSQL runs and that storage.database names it; the call may be repeated.",
     "storage_login_refused": "Check user, password and database of storage.database, and pg_hba.conf of the server.",
-    "storage_insecure": "Check sslmode and the certificates that storage.database names.",
-    "storage_url_invalid": "Write it as postgresql://user@host:5432/name?sslmode=verify-full.",
+    "storage_insecure": "Check sslmode and sslrootcert of storage.database, and the server's certificate.",
+    "storage_url_invalid": "Write it as postgresql://user:password@host:5432/name; in a password write @ : / ? # % as "
+    "%40 %3A %2F %3F %23 %25.",
     "storage_no_permission": "Let the role of storage.database own the tables of contextdna.",
     "storage_busy": "Other transactions are in the way; try again.",
     "storage_timeout": "Try again; a longer storage.postgres.statement_timeout_s gives a busy server more time.",
@@ -338,22 +345,66 @@ def mapped_error(error: BaseException) -> ContextDnaError:
     return unavailable(code, f"{message} ({state or type(error).__name__})")
 
 
-def connecting_error(error: BaseException) -> ContextDnaError:
+def connecting_error(error: BaseException, server: Server) -> ContextDnaError:
     """Say in our tree why no connection could be made."""
-    if isinstance(error, ssl.SSLError | ssl.CertificateError):
-        return unavailable("storage_insecure", "the connection to PostgreSQL cannot be made secure")
+    why = _why_unconnected(error, server.url)
+    message, hint = (text.replace(_SETTING, server.named_by) for text in (why.message, why.hint))
+    return type(why)(message, code=why.code, hint=hint, retryable=why.retryable)
+
+
+def _why_unconnected(error: BaseException, url: str) -> ContextDnaError:
+    if found := _insecurity(error, url):
+        message, hint = found
+        return unavailable("storage_insecure", message, hint)
     if isinstance(error, TimeoutError):
         return unavailable(_LOST, "PostgreSQL did not answer in time")
     if isinstance(error, asyncpg.PostgresError):
         return mapped_error(error)
+    if isinstance(error, socket.gaierror):
+        if url.partition("?")[0].count("@") > 1:  # the driver took what follows the first one for the host
+            return unavailable("storage_url_invalid", "storage.database has an @ that belongs to no host")
+        hint = "Check the host in storage.database; in a password write / as %2F, ? as %3F and # as %23."
+        return unavailable(_LOST, "the name of PostgreSQL's host is not known (gaierror)", hint)
     if isinstance(error, OSError | asyncpg.InternalClientError):
         return unavailable(_LOST, f"PostgreSQL cannot be reached ({type(error).__name__})")
     return unavailable("storage_url_invalid", "storage.database is no URL of a PostgreSQL database")
 
 
-def unavailable(code: str, message: str) -> StorageUnavailable:
+_OTHER_HOST: Final = (62, 64)  # Source: X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h
+_ENDED: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""The server went away during the handshake."""
+
+
+def _insecurity(error: BaseException, url: str) -> tuple[str, str] | None:
+    """Tell (what, what to do) where the TLS that a URL asks for is not to be had."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_HOST:
+            hint = "Name the host in the URL as the certificate does, or use sslmode=verify-ca."
+            return "the certificate of PostgreSQL is for another host", hint
+        hint = "Name the certificate of the authority that signed it by sslrootcert=FILE in the URL."
+        return f"the certificate of PostgreSQL is not good: {error.verify_message}", hint
+    if isinstance(error, ssl.SSLError) and not isinstance(error, _ENDED):
+        return "the connection to PostgreSQL cannot be made secure", _HINTS["storage_insecure"]
+    # asyncpg has no class of its own for either.
+    if type(error) is ConnectionError and "rejected SSL" in str(error):
+        hint = "Turn on ssl at the server, or, where nobody else is on the way, leave sslmode out of the URL."
+        return "PostgreSQL does not offer the TLS that sslmode asks for", hint
+    if _lacks_root(error, url):
+        hint = "Add sslrootcert=FILE to the URL: the certificate of the authority that signed the server's."
+        return "there is no root certificate to check PostgreSQL's by", hint
+    return None
+
+
+def _lacks_root(error: BaseException, url: str) -> bool:
+    if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        named = parse_qs(urlsplit(url).query).get("sslrootcert", [])
+        return any(not Path(file).is_file() for file in named)
+    return isinstance(error, asyncpg.ClientConfigurationError) and "root certificate" in str(error)
+
+
+def unavailable(code: str, message: str, hint: str = "") -> StorageUnavailable:
     """Make an error with its advice."""
-    return StorageUnavailable(message, code=code, hint=_HINTS[code], retryable=code in _RETRYABLE)
+    return StorageUnavailable(message, code=code, hint=hint or _HINTS[code], retryable=code in _RETRYABLE)
 
 
 def _unfit(message: str) -> InvalidInput:
