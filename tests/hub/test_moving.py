@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contextdna import Conflict, ContextDnaError, IntegrityFault, StorageUnavailable, open_hub
+from contextdna import ArtifactDraft, Conflict, ContextDnaError, IntegrityFault, StorageUnavailable, open_hub
 from contextdna.backends.key_ring import KeyFileRing, create_key_file
 from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import open_segmented_log
@@ -243,6 +243,23 @@ async def test_artifacts_go_along(source: Place, target: Place) -> None:
     report = await move(source, target)
     assert (report.artifacts, report.artifacts_copied, report.artifacts_lost) == (len(blobs), len(blobs), ())
     assert blobs_in(target.folder) == blobs
+
+
+async def test_each_artifact_is_counted_however_many_are_copied_at_a_time(source: Place, target: Place) -> None:
+    async with open_hub(settings_in(source.folder)) as hub:
+        for number in range(8):
+            await hub.bind(ALICE).attach_artifact(ArtifactDraft(f"{number}.txt", f"of number {number}".encode()))
+    report = await move(source, target)
+    assert report.artifacts == report.artifacts_copied == len(blobs_in(source.folder)) >= 8
+
+
+async def test_a_place_that_cannot_be_reached_is_called_by_its_option(source: Place, target: Place) -> None:
+    nowhere = Place(source.folder, "postgresql://user@/none?host=/nowhere")
+    for error in (
+        await refused(move(source, nowhere), StorageUnavailable, "storage_unreachable"),
+        await refused(move(nowhere, target), StorageUnavailable, "storage_unreachable"),
+    ):
+        assert "storage.database" not in error.hint
 
 
 async def test_artifacts_that_are_lost_already_are_named(source: Place, target: Place) -> None:

@@ -155,7 +155,7 @@ async def _open_source(settings: HubSettings, place: Place, batch_rows: int) -> 
     from contextdna.backends.postgres import Server
     from contextdna.backends.postgres import moving as postgres_moving
 
-    server = Server(place.url, settings.postgres.acquire_timeout_s, _STATEMENT_S)
+    server = Server(place.url, settings.postgres.acquire_timeout_s, _STATEMENT_S, _named(settings, place, "--from"))
     async with postgres_moving.open_source(server, batch_rows=batch_rows) as side:
         yield side
 
@@ -173,9 +173,14 @@ async def _open_target(
     from contextdna.backends.postgres import Server
     from contextdna.backends.postgres import moving as postgres_moving
 
-    server = Server(place.url, settings.postgres.acquire_timeout_s, _STATEMENT_S)
+    server = Server(place.url, settings.postgres.acquire_timeout_s, _STATEMENT_S, _named(settings, place, "--to"))
     async with postgres_moving.open_target(server, restart=restart, batch_rows=batch_rows) as side:
         yield side
+
+
+def _named(settings: HubSettings, place: Place, option: str) -> str:
+    """Tell what a message calls the URL of a place."""
+    return "storage.database" if place.url == settings.database else option
 
 
 async def _installation(source: MoveSide) -> str:
@@ -291,7 +296,8 @@ async def _copy_artifacts(
         async def carry(key: str) -> None:
             nonlocal copied
             try:
-                copied += await _carry(giving, taking, key)
+                if await _carry(giving, taking, key):
+                    copied += 1  # others have counted during the wait
             except (NotFound, IntegrityFault):
                 lost.append(key)
             except ContextDnaError as error:
@@ -313,11 +319,11 @@ async def _copy_artifacts(
     return copied, sorted(lost)
 
 
-async def _carry(giving: BlobStore, taking: BlobStore, key: str) -> int:
+async def _carry(giving: BlobStore, taking: BlobStore, key: str) -> bool:
     if await taking.has(key):
-        return 0
+        return False
     await taking.put(await giving.get(key))  # read and written by the digest that is its key
-    return 1
+    return True
 
 
 def _is_same_shelf(one: HubSettings, other: HubSettings) -> bool:
