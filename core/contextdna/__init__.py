@@ -20,7 +20,7 @@ from contextdna.domain.scopes import SCOPES
 from contextdna.domain.sessions import BeginRequest, BegunSession, SessionView
 from contextdna.domain.sharing import ShareReport
 from contextdna.domain.tool_calls import told_call
-from contextdna.domain.validation import naming_item, parse_choice, parse_level
+from contextdna.domain.validation import check_count, naming_item, parse_choice, parse_level
 from contextdna.errors import (
     AccessDenied,
     Conflict,
@@ -302,6 +302,7 @@ __all__ = [
     "WorkSettings",
     "Workspace",
     "bad_cursor",
+    "check_count",
     "cursor_behind",
     "cut_text",
     "headline",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import jsonrpc_message_adapter
 
-from contextdna_server.http.messages import DEPTH_MAX, VALUES_MAX, MessageRefused, read_message
+from contextdna_server.http.messages import DEPTH_MAX, MEMBERS_MAX, VALUES_MAX, MessageRefused, read_message
 
 
 def in_params(value: str) -> bytes:
@@ -61,6 +61,7 @@ def test_messages_are_read(message: dict[str, Any]) -> None:
         (in_params("[" * DEPTH_MAX + "]" * DEPTH_MAX), -32700, "message_invalid", "x"),
         (in_params("[" + "[]," * VALUES_MAX + "0]"), -32700, "message_invalid", "x"),
         (in_params("[" + "0," * VALUES_MAX + "0]"), -32700, "message_invalid", "x"),
+        (in_params(json.dumps(dict.fromkeys(map(str, range(MEMBERS_MAX + 1))))), -32700, "message_invalid", "x"),
         (in_params('"\\ud800"'), -32602, "text_unstorable", "x"),
         (in_params('{"\\udc00":1}'), -32602, "text_unstorable", "x"),
         (in_params('"?"').replace(b"?", b"\xff"), -32602, "text_unstorable", "x"),

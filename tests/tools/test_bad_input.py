@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pydantic import ValidationError
 
-from contextdna import Hub, Level, open_hub
+from contextdna import Hub, InvalidInput, Level, open_hub
+from contextdna_tools.boundary import parsed
+from contextdna_tools.memories import MemoryFields
 from tests.hub.rig import ALICE, BOB, remember, settings_in, stored
 from tests.tools.calling import Caller, calling, text_of
 
@@ -67,6 +70,14 @@ BAD: Final = {
     "importance a word": storing("argument_invalid", importance=MARK),
     "unknown argument": storing("argument_unknown", "importance", importanse=MARK),
     "unknown argument like nothing": storing("argument_unknown", "content", xyz=MARK),
+    "thousands of unknown arguments": storing("argument_unknown", "content", **{f"n{n}": MARK for n in range(9000)}),
+    "a name of megabytes": storing("argument_unknown", "content", **{"nnnnnnnn" * MIB: MARK}),
+    "a type of megabytes": storing("memory_type_unknown", memory_type=MARK * MIB),
+    "a batch of thousands": Bad("store_memory", "memories_out_of_range", {"memories": [{}] * 50_000}, "100"),
+    "a list that is only text and long": storing("argument_invalid", tags="[" + "{}," * 50_000 + "{}]"),
+    "thousands of wrong items": storing("argument_invalid", tags=[None] * 50_000),
+    "thousands of types": Bad("retrieve_context", "types_out_of_range", {"types": ["a"] * 101}, "100"),
+    "thousands of tags": Bad("retrieve_context", "tags_out_of_range", {"tags": ["a"] * 101}, "100"),
     "content of another type": Bad("store_memory", "argument_invalid", {"content": [MARK]}),
     "content and a batch": storing("content_and_memories", memories=[{"content": MARK}]),
     "a batch of 101": Bad("store_memory", "memories_out_of_range", {"memories": [{"content": MARK}] * 101}, "100"),
@@ -268,3 +279,20 @@ async def test_the_store_on_disk_stays_as_it_was(tmp_path: Path) -> None:
 
     async with open_hub(settings_in(tmp_path / "data")) as hub:
         await refuse_all(hub)
+
+
+def test_of_thousands_of_wrong_names_and_items_one_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def compare(name: str, _names: object, **_options: object) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", compare)
+    with pytest.raises(InvalidInput, match="unknown argument n0"):
+        parsed(MemoryFields, {f"n{number}" * 100: 0 for number in range(1000)})
+    assert [len(name) for name in compared] == [64]
+    wrong = {"tags": [None] * 1000, "content": "x"}
+    with pytest.raises(ValidationError) as refused:
+        MemoryFields.model_validate(wrong)
+    assert refused.value.error_count() == 1

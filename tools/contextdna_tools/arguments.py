@@ -14,10 +14,19 @@ from contextdna import InvalidInput, Level, holds_handle, holds_token, parse_lev
 # Unlike the standard library's, this parser refuses lone surrogates and endless nesting, as that of the protocol does.
 _JSON = TypeAdapter(Any)
 
+_JSON_VALUES_MAX: Final = 100_000
+"""Members and items of a list or an object in JSON text, counted with what looks like more of them: as of a body."""
+
 
 def _from_json_text(value: object) -> object:
     """Accept a list or an object that a client sends as JSON text."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        if sum(map(value.count, ",[{")) > _JSON_VALUES_MAX:
+            raise InvalidInput(
+                f"an argument in JSON text holds more than {_JSON_VALUES_MAX} values",
+                code="argument_invalid",
+                hint="Send less at a time.",
+            )
         try:
             return _JSON.validate_json(value)
         except ValueError:
@@ -33,10 +42,12 @@ def _from_text(value: object) -> object:
     return [read] if read else []
 
 
-Texts = Annotated[list[str], BeforeValidator(_from_text)]
+_FIRST_ONLY: Final[Any] = Field(fail_fast=True)  # what pydantic tells of 100,000 wrong items would hold all others up
+
+Texts = Annotated[list[str], _FIRST_ONLY, BeforeValidator(_from_text)]
 Object = Annotated[dict[str, Any], BeforeValidator(_from_json_text)]
-Scores = Annotated[dict[str, float], BeforeValidator(_from_json_text)]
-Objects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text)]
+Scores = Annotated[dict[str, float], _FIRST_ONLY, BeforeValidator(_from_json_text)]
+Objects = Annotated[list[dict[str, Any]], _FIRST_ONLY, BeforeValidator(_from_json_text)]
 
 LEVEL = Field("", description="private, team, swarm, project (default) or system")
 

@@ -17,6 +17,9 @@ from contextdna_tools.spec import AnyTool, Call
 
 _FRAMES_LOGGED: Final = 5
 _NAME_CHARS_MAX: Final = 80
+_COMPARED_CHARS: Final = 64
+"""How much of a name is compared with ours, none of which is longer: the time grows with its square."""
+
 NOTICES_BETWEEN: Final = "; "
 _SLIPS: Final = {
     "text": ("content", "query", "reasoning", "output", "description"),
@@ -108,20 +111,24 @@ def parsed(model: type[M], raw: dict[str, Any]) -> M:
         InvalidInput: ``argument_unknown``, ``argument_missing``, ``argument_invalid``, or the code of what is refused
             at once, such as ``session_handle_in_argument``; no value is repeated.
     """
+    _refuse_unknown(model, raw)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         raise _as_invalid_input(error, model) from None
 
 
+def _refuse_unknown(model: type[BaseModel], raw: dict[str, Any]) -> None:
+    """Refuse a name that is not ours before all else: it is often what seems to be missing, and pydantic lists all."""
+    for name, value in raw.items():
+        if name not in model.model_fields and value is not None:
+            message = f"unknown argument {_short(name)}"
+            raise InvalidInput(message, code="argument_unknown", hint=_meant(name, model))
+
+
 def _as_invalid_input(error: ValidationError, model: type[BaseModel]) -> InvalidInput:
-    """Turn a validation error into ours: what is unknown first, as it is often what seems to be missing."""
-    errors = error.errors(include_input=False, include_url=False, include_context=False)
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = _short(".".join(str(part) for part in first["loc"]))
-    if first["type"] == "extra_forbidden":
-        hint = _meant(str(first["loc"][-1]), model)
-        return InvalidInput(f"unknown argument {where}", code="argument_unknown", hint=hint)
     name = str(first["loc"][0])
     field = model.model_fields.get(name)
     about = f" {name}: {field.description}." if field and field.description else ""
@@ -140,7 +147,7 @@ def _short(name: str) -> str:
 def _meant(name: str, model: type[BaseModel]) -> str:
     """Say which argument an unknown name is likely to mean."""
     likely = [slip for slip in _SLIPS.get(name, ()) if slip in model.model_fields]
-    near = likely or difflib.get_close_matches(name, model.model_fields, n=1)
+    near = likely or difflib.get_close_matches(name[:_COMPARED_CHARS], model.model_fields, n=1)
     return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(model.model_fields)}."
 
 

@@ -17,6 +17,7 @@ from contextdna import (
     RecordId,
     StoreStatus,
     Tier,
+    check_count,
     naming_item,
     parse_choice,
     parse_level,
@@ -86,6 +87,8 @@ async def store_memory(call: Call, args: StoreMemory) -> StoreResult:
     """Store one memory or a batch."""
     if args.memories and args.content:
         raise InvalidInput("content and memories together", code="content_and_memories", hint="Give one of the two.")
+    if args.memories:
+        check_count(len(args.memories), name="memories", maximum=call.hub.settings.limits.batch_max)
     default = call.hub.settings.default_level
     alone = _draft(args, default)
     drafts = [_item(with_defaults(raw, args, MemoryFields), index, default) for index, raw in enumerate(args.memories)]

@@ -20,6 +20,7 @@ from contextdna import (
     Scope,
     StoreStatus,
     TurnDraft,
+    check_count,
     naming_item,
     one_line,
     parse_choice,
@@ -232,6 +233,8 @@ async def log_turn(call: Call, args: LogTurn) -> LogResult:
         raise InvalidInput("content and turns together", code="content_and_turns", hint="Give one of the two.")
     if not args.turns and "turns" in args.model_fields_set and not (args.content or args.tool_calls):
         raise InvalidInput("turns is empty", code="turns_empty", hint="Give at least one turn, or content.")
+    if args.turns:
+        check_count(len(args.turns), name="turns", maximum=call.hub.settings.limits.batch_max)
     default = call.hub.settings.default_level
     alone = _draft(args, default)
     drafts = [_item(with_defaults(raw, args, TurnFields), index, default) for index, raw in enumerate(args.turns)]

@@ -35,6 +35,8 @@ def check_query(query: ContextQuery, op: Operation) -> None:
     check_count(query.limit, name="limit", maximum=limits.hits_max)
     least = min(ANSWER_TOKENS_MIN, limits.answer_tokens_max)
     check_count(query.max_tokens, name="max_tokens", maximum=limits.answer_tokens_max, minimum=least)
+    check_count(len(query.types), name="types", maximum=limits.batch_max, minimum=0)
+    check_count(len(query.tags), name="tags", maximum=limits.batch_max, minimum=0)
     check_score(query.min_importance, name="min_importance")
     check_period(query.since, query.until)
 

@@ -17,6 +17,7 @@ from contextdna.values.settings import HubSettings, Limits
 
 _MEDIA_TYPE: Final = re.compile(r"^[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}$")
 _JSON_DEPTH_MAX: Final = 16
+_COMPARED_CHARS: Final = 64  # with known names; the time grows with the square
 _NUL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # a NUL as JSON writes it, not the six characters
 _DAYS_MIN: Final = 1 / 24
 _DAYS_MAX: Final = 36_500.0
@@ -228,7 +229,7 @@ def check_memory_type(memory_type: str, settings: HubSettings) -> None:
     """
     if memory_type in settings.memory_types:
         return
-    near = difflib.get_close_matches(memory_type, settings.memory_types, n=3)
+    near = difflib.get_close_matches(memory_type[:_COMPARED_CHARS], settings.memory_types, n=3)
     known = ", ".join(near or settings.memory_types)
     raise InvalidInput(
         "unknown memory_type",

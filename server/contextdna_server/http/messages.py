@@ -30,6 +30,9 @@ DEPTH_MAX: Final = 64
 VALUES_MAX: Final = 100_000
 """Members and items in all: so many take some 20 MB once they are read."""
 
+MEMBERS_MAX: Final = 10_000
+"""Members of one object; what is kept as JSON, of 64 KiB, has fewer. Readers of names go through them one by one."""
+
 _HEAD_CHARS: Final = 64 * 1024
 """How far a broken body is searched for the id: other requests wait meanwhile."""
 
@@ -119,6 +122,8 @@ def _check_bulk(text: str) -> None:
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object, whose names must differ: readers do not agree on which one counts. Source: RFC 8259, 4."""
+    if len(pairs) > MEMBERS_MAX:
+        raise _Fault(f"holds an object of more than {MEMBERS_MAX} members")
     members = dict(pairs)
     if len(members) != len(pairs):
         raise _Fault("names a member of an object twice")
