@@ -4,7 +4,7 @@ import google_crc32c
 
 from contextdna.errors import IntegrityFault, InvalidInput, StorageUnavailable
 from contextdna.ports.write_ahead_log import Sealer
-from contextdna.values.log_entry import LogEntry
+from contextdna.values.log_entry import LogEntry, entry_id
 
 
 class EntrySeals:
@@ -42,7 +42,7 @@ class EntrySeals:
         return LogEntry(seq, name, stored if self._sealer is None else self._sealer.open(stored, name.encode()))
 
     def _name(self, seq: int) -> str:
-        return f"{self._log_id}.{seq}"
+        return entry_id(self._log_id, seq)
 
 
 def crc32c(data: bytes, seed: int = 0) -> int:

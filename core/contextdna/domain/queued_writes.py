@@ -18,7 +18,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.packing import compact_json
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.validation import check_change, check_count, check_name
-from contextdna.errors import IntegrityFault, InvalidInput
+from contextdna.errors import Conflict, IntegrityFault, InvalidInput
 from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, TokenId, new_id
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate
@@ -170,6 +170,8 @@ class QueuedWrite:
     project_id: ProjectId = ProjectId("")
     agent_id: AgentId = AgentId("")
     """Where and as whom it was taken."""
+    after: str = ""
+    """The entry of the queued update whose promised version it names: without that one it would hit another's."""
 
     @property
     def action(self) -> Action:
@@ -195,12 +197,50 @@ class QueuedWrite:
         if token_id := self.caller.principal.credential_id:
             await access_tokens.require_standing(op.tx, vault, TokenId(token_id), at=self.at)
         op.promised = deque(self.ids)
+        unseen = await self._unseen_version(op)
         ids = await self.request.run(op)
-        answer = compact_json(list(ids))
-        kept = IdempotentResult(op.project_id, op.actor.agent_id, key, b"", answer, op.now)
-        await op.tx.requests.keep_answer(kept)
+        if unseen:
+            raise _unseen(self.ids, unseen)
+        await _keep(op, key, compact_json(list(ids)))
+        if isinstance(self.request, UpdateRequest):
+            await _keep(op, _led_to(self.request.record_id, self.request.expected_version + 1), entry_id)
         op.note(queued_ms=int(self.at.timestamp() * 1000))
         return ids
+
+    async def _unseen_version(self, op: Operation) -> int:
+        """Give the version that an update names where its caller cannot have seen what it is now, else 0.
+
+        It has seen what stood when the update was taken, and was promised what its own queued updates lead to.
+        """
+        if not isinstance(self.request, UpdateRequest) or self.request.expected_version == 1:
+            return 0  # the first version is the record's own: nobody else can have made it
+        version = self.request.expected_version
+        led = await op.tx.requests.answer(op.project_id, op.actor.agent_id, _led_to(self.request.record_id, version))
+        if self.after:
+            return version if led is None or led.answer != self.after else 0
+        taken = await op.tx.records.take(op.project_id, [self.request.record_id])
+        is_later = any(record.updated_at > self.at for record in taken)
+        return version if is_later and led is None else 0
+
+
+async def _keep(op: Operation, key: str, answer: str) -> None:
+    await op.tx.requests.keep_answer(IdempotentResult(op.project_id, op.actor.agent_id, key, b"", answer, op.now))
+
+
+def _led_to(record_id: RecordId, version: int) -> str:
+    """Name the note of which queued update led to a version of a memory."""
+    return f"spool/{record_id}.{version}"  # no idempotency key of a caller holds a slash
+
+
+def _unseen(record_ids: tuple[str, ...], version: int) -> Conflict:
+    return Conflict(
+        f"version {version} of the memory is another's: the queued update that this one builds upon was not stored",
+        code="version_conflict",
+        hint="Read the memory again with get_memory, then update with its version.",
+        record_ids=record_ids,
+        current_version=version,
+        expected_version=version,
+    )
 
 
 def require_may_queue(actor: Actor, caller: Caller, request: Request, settings: HubSettings) -> None:
@@ -225,6 +265,7 @@ def packed(write: QueuedWrite) -> bytes:
         "ids": write.ids,
         "project_id": write.project_id,
         "agent_id": write.agent_id,
+        "after": write.after,
         "caller": {**asdict(replace(write.caller, principal=None)), "principal": None},  # type: ignore[arg-type]
         "principal": {**asdict(principal), "scopes": sorted(principal.scopes)},
         "request": asdict(write.request),  # type: ignore[call-overload]
@@ -259,7 +300,8 @@ def unpacked(data: bytes) -> QueuedWrite:
         )
         request = _REQUESTS[document["action"]](document["request"])
         at, ids = datetime.fromisoformat(document["at"]), tuple(document["ids"])
-        return QueuedWrite(at, caller, request, ids, ProjectId(document["project_id"]), AgentId(document["agent_id"]))
+        project_id, agent_id = ProjectId(document["project_id"]), AgentId(document["agent_id"])
+        return QueuedWrite(at, caller, request, ids, project_id, agent_id, document.get("after", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityFault(
             "a queued write cannot be read",

@@ -23,7 +23,7 @@ from contextdna.hub.known_actors import KnownActors
 from contextdna.hub.waiting_writes import Promise, WaitingWrites
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
-from contextdna.values.log_entry import LogEntry
+from contextdna.values.log_entry import LogEntry, entry_id
 from contextdna.values.principal import Actor
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class WriteSpool:
         self._actors = actors
         self._bytes_max = bytes_max
         self._log: WriteAheadLog | None = None
+        self._log_id = ""
         self._slot = -1
         self._waiting = WaitingWrites()
         self._pending = 0
@@ -112,7 +113,8 @@ class WriteSpool:
                 logger.error("slot %d of the spool is damaged, and left as it is [%s]", slot, error.code)
             else:
                 self._slot = slot
-                self._pending = (await self._log.status()).entries
+                status = await self._log.status()
+                self._log_id, self._pending = status.log_id, status.entries
                 if self._pending:
                     self._drained = anyio.Event()
                     logger.warning("%d queued writes of an earlier process wait to be stored", self._pending)
@@ -134,6 +136,8 @@ class WriteSpool:
         Raises:
             ContextDnaError: What refused it; or the database is away, and it cannot be queued.
         """
+        if isinstance(request, UpdateRequest):
+            self._require_kept(caller, request)
         if self._pending and self._database.is_writable:
             await self._turn_comes()  # else what keeps arriving, quicker than it is replayed, would never be done
         if self._pending:
@@ -194,21 +198,27 @@ class WriteSpool:
         fingerprint = _fingerprint(actor, caller, request)
         if request.repeats and (earlier := self._waiting.promise_of(fingerprint)) is not None:
             return earlier
-        version = self._waiting.version_after(actor, request) if isinstance(request, UpdateRequest) else 0
+        after, version = "", 0
+        if isinstance(request, UpdateRequest):
+            after, version = self._waiting.entry_before(actor.agent_id, request), request.expected_version + 1
         promise = Promise(request.new_ids(now), actor.agent_id)
         self._pending += 1
         if self._drained.is_set():
             self._drained = anyio.Event()
         try:
             with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
-                write = QueuedWrite(now, caller, request, promise.ids, actor.project_id, actor.agent_id)
+                write = QueuedWrite(now, caller, request, promise.ids, actor.project_id, actor.agent_id, after)
                 seq = await self._append(packed(write))
         except BaseException:
             self._done()
             raise
-        self._waiting.add(seq, promise, fingerprint, version=version)
+        self._waiting.add(seq, promise, fingerprint, version=version, entry_id=entry_id(self._log_id, seq))
         self._arrived.set()
         return promise
+
+    def _require_kept(self, caller: Caller, request: UpdateRequest) -> None:
+        actor = self._actors.of(caller) if caller.handle else None
+        self._waiting.require_kept(actor.agent_id if actor else caller.principal.agent_id, request)
 
     def _actor(self, caller: Caller, request: Request, away: StorageUnavailable) -> Actor:
         """Give whom a call acts as, as far as this process knows.
@@ -348,6 +358,8 @@ class WriteSpool:
             await self._door.note_refusal(write.caller, write.action, error)
         logger.warning("a queued write was refused when it was replayed, and is set aside [%s]", error.code)
         await self.aside.put(entry, error, at=self._door.clock())
+        if isinstance(write.request, UpdateRequest):
+            self._waiting.refuse(write.agent_id, write.request)
 
 
 def _fingerprint(actor: Actor, caller: Caller, request: Request) -> bytes:

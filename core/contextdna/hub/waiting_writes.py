@@ -1,11 +1,16 @@
 """What a process remembers of its writes that wait: to know a repeated one, and one that contradicts another."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 from contextdna.domain.queued_writes import UpdateRequest
 from contextdna.errors import Conflict
 from contextdna.values.ids import AgentId, RecordId
-from contextdna.values.principal import Actor
+
+_REFUSED_MAX: Final = 10_000
+
+_Key = tuple[str, AgentId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class _Waiting:
     promise: Promise
     fingerprint: bytes
     version: int
+    entry_id: str
 
 
 class WaitingWrites:
@@ -29,39 +35,42 @@ class WaitingWrites:
     def __init__(self) -> None:
         self._waiting: dict[int, _Waiting] = {}
         self._promises: dict[bytes, Promise] = {}
-        self._versions: dict[tuple[str, AgentId], int] = {}
+        self._latest: dict[_Key, _Waiting] = {}
+        self._refused: OrderedDict[_Key, set[int]] = OrderedDict()
         self._gone = 0
 
     def promise_of(self, fingerprint: bytes) -> Promise | None:
         """Give what the same request was promised, if one waits."""
         return self._promises.get(fingerprint)
 
-    def version_after(self, actor: Actor, request: UpdateRequest) -> int:
-        """Give the version that an update leads to.
+    def entry_before(self, agent_id: AgentId, request: UpdateRequest) -> str:
+        """Give the entry of the update that an update builds upon; empty where none of its agent waits.
 
         Raises:
             Conflict: ``version_conflict``: one of the same agent that waits leads to another version than it expects.
         """
-        known = self._versions.get((request.record_id, actor.agent_id), 0)
-        if known and known != request.expected_version:
+        latest = self._latest.get((request.record_id, agent_id))
+        if latest is None:
+            return ""
+        if latest.version != request.expected_version:
             raise Conflict(
-                f"the memory has version {known} in an update that waits, not {request.expected_version}",
+                f"the memory has version {latest.version} in an update that waits, not {request.expected_version}",
                 code="version_conflict",
                 hint="Update with the version that the queued update answered.",
                 record_ids=(RecordId(request.record_id),),
-                current_version=known,
+                current_version=latest.version,
                 expected_version=request.expected_version,
             )
-        return request.expected_version + 1
+        return latest.entry_id
 
-    def add(self, seq: int, promise: Promise, fingerprint: bytes, *, version: int) -> None:
+    def add(self, seq: int, promise: Promise, fingerprint: bytes, *, version: int, entry_id: str) -> None:
         """Remember a write at a place; ``version`` is what an update leads to, 0 for what is none."""
         if seq <= self._gone:
             return  # it was done before its caller could be told
-        self._waiting[seq] = _Waiting(promise, fingerprint, version)
+        self._waiting[seq] = waiting = _Waiting(promise, fingerprint, version, entry_id)
         self._promises[fingerprint] = promise
         if version:
-            self._versions[promise.ids[0], promise.agent_id] = version
+            self._latest[promise.ids[0], promise.agent_id] = waiting
 
     def remove(self, seq: int) -> None:
         """Forget a write: it waits no longer, nor does any before it."""
@@ -69,8 +78,34 @@ class WaitingWrites:
         waiting = self._waiting.pop(seq, None)
         if waiting is None:
             return
-        promise, record = waiting.promise, (waiting.promise.ids[0], waiting.promise.agent_id)
-        if self._promises.get(waiting.fingerprint) is promise:
+        key = (waiting.promise.ids[0], waiting.promise.agent_id)
+        if self._promises.get(waiting.fingerprint) is waiting.promise:
             del self._promises[waiting.fingerprint]
-        if waiting.version and self._versions.get(record) == waiting.version:
-            del self._versions[record]
+        if self._latest.get(key) is waiting:
+            del self._latest[key]
+
+    def refuse(self, agent_id: AgentId, request: UpdateRequest) -> None:
+        """Note that an update was set aside, and so will not lead to the version that its caller was promised."""
+        key = (request.record_id, agent_id)
+        self._refused.setdefault(key, set()).add(request.expected_version + 1)
+        if len(self._refused) > _REFUSED_MAX:
+            self._refused.popitem(last=False)
+
+    def require_kept(self, agent_id: AgentId, request: UpdateRequest) -> None:
+        """Tell an agent, once, that a version that it was promised is not its own.
+
+        Raises:
+            Conflict: ``version_conflict``.
+        """
+        key = (request.record_id, agent_id)
+        if request.expected_version not in self._refused.get(key, ()):
+            return
+        del self._refused[key]
+        raise Conflict(
+            f"version {request.expected_version} of the memory was promised to a queued update that was refused",
+            code="version_conflict",
+            hint="Read the memory again with get_memory, then update with its version.",
+            record_ids=(RecordId(request.record_id),),
+            current_version=request.expected_version,
+            expected_version=request.expected_version,
+        )

@@ -7,6 +7,11 @@ LogUnit = NewType("LogUnit", int)
 """Names a unit that was begun and is neither committed nor rolled back; good for the log that gave it only."""
 
 
+def entry_id(log_id: str, seq: int) -> str:
+    """Name the entry at a place of a log, everywhere and for ever."""
+    return f"{log_id}.{seq}"
+
+
 @dataclass(frozen=True, slots=True)
 class LogEntry:
     """One committed entry."""

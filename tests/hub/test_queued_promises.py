@@ -1,0 +1,89 @@
+"""What a queued write promises holds for whoever builds upon it, repeats it, or goes on with its session."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import anyio
+import pytest
+
+from contextdna import (
+    Conflict,
+    Hub,
+    HubSettings,
+    MemoryChange,
+    ModeName,
+    Principal,
+    RecordId,
+    StoreStatus,
+    open_hub,
+)
+from tests.hub.rig import ALICE, DEFAULT, ROOT, refused, remember
+from tests.hub.test_database_away import LATE_S, Rig, empty_url_of, key_of, opened, place, rig, until_well
+from tests.servers.relay import Relay
+
+__all__ = ["place", "rig"]
+
+pytestmark = pytest.mark.anyio
+
+ASIDE: Final = (ModeName.WRITES_ASIDE,)
+
+
+async def update(hub: Hub, principal: Principal, record_id: RecordId, content: str, version: int) -> None:
+    stored = await hub.bind(principal).update_memory(record_id, MemoryChange(content=content), expected_version=version)
+    assert (stored.status, stored.version) == (StoreStatus.QUEUED, version + 1)
+
+
+async def test_an_update_upon_one_that_was_refused_does_not_hit_anothers(rig: Rig) -> None:
+    hub = rig.hub
+    memory = await remember(hub.bind(ALICE), "one")
+    await rig.relay.cut()
+    await update(hub, ALICE, memory, "of alice", 1)
+    await update(hub, ROOT, memory, "of root", 1)
+    await update(hub, ROOT, memory, "of root, on top", 2)
+    await rig.relay.open()
+    await until_well(hub, but=ASIDE)
+    assert [(one.content, one.record.version) for one in await opened(hub, memory)] == [("of alice", 2)]
+    root = hub.bind(ROOT, project_id=DEFAULT)
+    aside = await root.queue.aside()
+    assert [one.code for one in aside] == ["version_conflict"] * 2
+    assert [one.expected_version for one in await root.conflicts()] == [2, 1]
+    await refused(root.queue.retry(aside[1].id), Conflict, "version_conflict")
+    # It is told once that what it was promised is not its own; then it has read the memory.
+    again = MemoryChange(content="of root, again")
+    await refused(root.update_memory(memory, again, expected_version=2), Conflict, "version_conflict")
+    assert (await root.update_memory(memory, again, expected_version=2)).version == 3
+
+
+async def test_an_update_upon_one_that_was_refused_is_known_after_a_restart_and_to_whoever_adopts_it(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    async with open_hub(settings) as one:
+        memory = await remember(one.bind(ALICE), "one")
+        async with open_hub(settings) as other:
+            await relay.cut()
+            await update(one, ALICE, memory, "of alice", 1)
+            await update(other, ROOT, memory, "of root", 1)
+            await update(other, ROOT, memory, "of root, on top", 2)
+    await relay.open()
+    async with open_hub(settings) as hub:  # in the slot of the first, and adopts the other's
+        with anyio.fail_after(LATE_S):
+            while hub.modes != () and [mode.waiting for mode in hub.modes] != [2]:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+            while len(await hub.bind(ROOT, project_id=DEFAULT).queue.aside()) < 2:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        assert [one.content for one in await opened(hub, memory)] == ["of alice"]
+
+
+async def test_updates_of_one_agent_at_two_servers_hit_nobody_elses(rig: Rig, tmp_path: Path) -> None:
+    hub = rig.hub
+    memory = await remember(hub.bind(ALICE), "one")
+    elsewhere = replace(rig.settings, database=empty_url_of(rig), data_dir=tmp_path / "other", master_key=key_of(rig))
+    async with open_hub(elsewhere) as other:
+        await rig.relay.cut()
+        await update(hub, ROOT, memory, "of root, on top of what another server took", 2)
+        await other.bind(ALICE).update_memory(memory, MemoryChange(content="of alice"), expected_version=1)
+    await rig.relay.open()
+    await until_well(hub, but=ASIDE)
+    assert [one.content for one in await opened(hub, memory)] == ["of alice"]
