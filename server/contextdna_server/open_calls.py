@@ -122,8 +122,12 @@ class Receiving(_Stream, Protocol):
         ...
 
 
-class _Sending(_Stream, Protocol):
-    async def send(self, item: SessionMessage, /) -> None: ...
+class Sending(_Stream, Protocol):
+    """A stream of messages of the server, as the SDK takes them."""
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Send a message."""
+        ...
 
 
 class Incoming:
@@ -175,7 +179,7 @@ class Incoming:
 class Outgoing:
     """Messages of the server; an answer closes its call."""
 
-    def __init__(self, stream: _Sending, calls: OpenCalls) -> None:
+    def __init__(self, stream: Sending, calls: OpenCalls) -> None:
         self._stream = stream
         self._calls = calls
 

@@ -8,9 +8,12 @@ from typing import Any
 import anyio
 import pytest
 from mcp.shared import jsonrpc_dispatcher
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCResponse
 
 from contextdna import Workspace
 from contextdna_server.commands.serve import TALKATIVE
+from contextdna_server.open_calls import Outgoing
 from tests.http.asgi import until
 from tests.http.attacked import Attacked, attacked, message
 from tests.http.running import MODES, running
@@ -184,3 +187,55 @@ async def test_a_call_that_waits_at_another_server_is_told_that_the_one_before_i
         second.stop()
         await until(lambda: answers)
     assert "server_draining" in answers[0].text
+
+
+async def test_answers_that_are_not_read_keep_their_places_until_they_are_or_the_stream_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = anyio.Event()
+    send = Outgoing.send
+
+    async def slow(self: Outgoing, item: SessionMessage) -> None:
+        if not isinstance(item.message, JSONRPCResponse) or item.message.id != "h":
+            await held.wait()
+        await send(self, item)
+
+    async with attacked(tmp_path, calls_max=3, drain_s=0.01) as target:
+        token = await target.token("owner")
+        places = target.server.app._sse
+        async with target.streaming(token) as (endpoint, told):
+            await target.send(token, HELLO.replace(b'"id": 1', b'"id": "h"'), path=endpoint)
+            await anext(told)
+            await target.send(token, INITIALIZED, path=endpoint)
+            monkeypatch.setattr(Outgoing, "send", slow)
+            for number, call_id in enumerate([7, "7", "True"], 1):  # as if they were one, or cancelled
+                assert (await target.send(token, message("ping", call_id=call_id), path=endpoint)).status == 202
+                await until(lambda: places._calls == number)  # noqa: B023
+            for call_id in (7, True):
+                cancel = message("notifications/cancelled", requestId=call_id).replace(b'"id": 1, ', b"")
+                assert (await target.send(token, cancel, path=endpoint)).status == 202
+            refused = await target.send(token, message("ping", call_id=8), path=endpoint)
+            assert (refused.status, refused.code) == (429, "too_many_calls")
+            held.set()
+            assert [(await anext(told))["id"] for _ in range(3)] == [7, "7", "True"]
+            await until(lambda: not places._calls)
+            held = anyio.Event()
+            assert (await target.send(token, message("ping", call_id=9), path=endpoint)).status == 202
+            await until(lambda: places._calls)
+        await until(lambda: not places._calls)
+        assert places.most() == 3
+
+
+async def test_a_cancelled_call_on_a_stream_makes_room(tmp_path: Path) -> None:
+    async with attacked(tmp_path, calls_max=1) as target:
+        token = await target.token("owner")
+        async with target.streaming(token) as (endpoint, told):
+            await target.send(token, HELLO, path=endpoint)
+            await anext(told)
+            await target.send(token, INITIALIZED, path=endpoint)
+            await target.send(token, wait(1), path=endpoint)
+            await running_count(target, 1)
+            cancel = message("notifications/cancelled", requestId=1).replace(b'"id": 1, ', b"")
+            assert (await target.send(token, cancel, path=endpoint)).status == 202
+            await until(lambda: not target.server.app._sse._calls)
+            assert (await target.send(token, message("ping", call_id=2), path=endpoint)).status == 202

@@ -32,6 +32,7 @@ from contextdna_server.http.note import RefusalNotes
 from contextdna_server.http.open_requests import OpenRequests
 from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.http.returned_memory import MemoryReturn
+from contextdna_server.http.room import HEALTH_PATH, READY_PATH
 from contextdna_server.http.running_calls import RunningCalls
 from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.slow_clients import SlowClientLayer
@@ -40,8 +41,6 @@ from contextdna_server.http.streams import StreamLayer
 from contextdna_server.open_calls import WAITING_TOOLS
 from contextdna_server.settings import Settings
 
-HEALTH_PATH: Final = "/healthz"
-READY_PATH: Final = "/readyz"
 _MESSAGES_PURPOSE: Final = "messages"
 _READY_S: Final = 1.0
 _READY_WITHIN_S: Final = 5.0
@@ -77,7 +76,7 @@ class HttpApp:
             tasks.cancel_scope.cancel()
 
     def _most_open(self) -> int:
-        return self._open_requests.most() + self._streamable.most()
+        return self._open_requests.most() + self._streamable.most() + self._sse.most()
 
     def drain(self) -> None:
         """Begin to end: streams end, calls go on, and load balancers are told to send no more."""

@@ -19,7 +19,8 @@ from contextdna_server.http.forwarding import forwarded
 from contextdna_server.http.headers import header_of
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
-from contextdna_server.open_calls import WAITING_TOOLS, Ending, Incoming, OpenCalls, Outgoing
+from contextdna_server.http.unsent_answers import CountedIncoming, CountedOutgoing, UnsentAnswers
+from contextdna_server.open_calls import WAITING_TOOLS, Ending, OpenCalls
 
 SSE_PATH: Final = "/sse"
 MESSAGES_PATH: Final = "/messages"
@@ -58,6 +59,7 @@ class HttpSse:
         self._note = note
         self._grace_s = grace_s
         self._draining = anyio.Event()
+        self._calls = self._most = 0
         self._transport = SseServerTransport(f"{MESSAGES_PATH}/{name}", max_request_body_size=SDK_BODY_BYTES_MAX)
 
     async def serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,8 +71,22 @@ class HttpSse:
             tasks.start_soon(self._end_when_drained, calls, request)
             async with self._transport.connect_sse(scope, receive, send) as (received, sent):
                 options = self._server.create_initialization_options()
-                await self._server.run(Incoming(received, calls), Outgoing(sent, calls), options)
+                unsent = UnsentAnswers(self._note_calls)
+                try:
+                    incoming = CountedIncoming(received, calls, unsent)
+                    await self._server.run(incoming, CountedOutgoing(sent, calls, unsent), options)
+                finally:
+                    unsent.close()
             tasks.cancel_scope.cancel()
+
+    def _note_calls(self, more: int) -> None:
+        self._calls += more
+        self._most = max(self._most, self._calls)
+
+    def most(self) -> int:
+        """Give how many calls were not done, or their answers not sent, at the same time since this was asked last."""
+        most, self._most = self._most, self._calls
+        return most
 
     def drain(self) -> None:
         """End the streams as their calls are answered."""
