@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextdna import ContextDnaError, CredentialRefused, InvalidInput
 from contextdna_server.http.challenges import Challenges, unavailable
+from contextdna_server.http.failures import CREDENTIAL_WORKED
 from contextdna_server.http.identity import Authenticator, Credential, current_credential, is_own
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 
@@ -65,6 +66,10 @@ class AuthenticationLayer:
     async def _serve(self, credential: Credential, scope: Scope, receive: Receive, send: Send) -> None:
         user = credential.to_user()
         state = {**scope.get("state", {}), "credential": credential}
+        if note_worked := state.pop(CREDENTIAL_WORKED, None):
+            note_worked()
+        if (connection := state.get("connection")) is not None:
+            connection.is_known = True
         ours, sdks = current_credential.set(credential), auth_context_var.set(user)
         try:
             await self._app({**scope, "state": state, "user": user}, receive, send)

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from functools import partial
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -19,6 +20,9 @@ from contextdna_server.settings import HttpSection
 ADDRESSES_MAX: Final = 10_000
 """Addresses with failures that are remembered; the ones longest unseen are forgotten."""
 
+CREDENTIAL_WORKED: Final = "credential_worked"
+"""Where in ``scope["state"]`` it stands whom to tell of a good credential; absent for requests without one."""
+
 CREDENTIALS_MAX: Final = 10_000
 """Credentials that worked, of which a keyed digest is remembered."""
 
@@ -27,9 +31,12 @@ class FailureLayer:
     """Keeps those from trying on who showed too many refused credentials; it stands around authentication.
 
     A credential that worked before is still looked at, so that nobody is shut out by others behind the same address.
+    That one worked is told by who judged it, in ``scope["state"]``: a request that was answered otherwise, before
+    anybody looked at its credential, says nothing of it.
 
     Args:
-        app: What authenticates: its answers with status 401 to requests with a credential count.
+        app: What authenticates: its answers with status 401 to requests with a credential count, and it calls what
+            stands as ``CREDENTIAL_WORKED`` in the state for one that is good.
         settings: The bound.
         clock: Seconds that only grow.
         addresses_max: How many addresses are remembered.
@@ -71,19 +78,20 @@ class FailureLayer:
             return
 
         async def watch(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._learn(address, digest, worked=message["status"] != 401)
+            if message["type"] == "http.response.start" and message["status"] == 401:
+                self._note_failure(address, digest)
             await send(message)
 
-        await self._app(scope, receive, watch)
+        state = {**scope.get("state", {}), CREDENTIAL_WORKED: partial(self._note_worked, digest)}
+        await self._app({**scope, "state": state}, receive, watch)
 
-    def _learn(self, address: str, digest: bytes, *, worked: bool) -> None:
-        if worked:
-            self._worked[digest] = None
-            self._worked.move_to_end(digest)
-            if len(self._worked) > self._credentials_max:
-                self._worked.popitem(last=False)
-            return
+    def _note_worked(self, digest: bytes) -> None:
+        self._worked[digest] = None
+        self._worked.move_to_end(digest)
+        if len(self._worked) > self._credentials_max:
+            self._worked.popitem(last=False)
+
+    def _note_failure(self, address: str, digest: bytes) -> None:
         self._worked.pop(digest, None)
         per_min = self._settings.auth_failures_per_min
         bucket = self._failures.setdefault(address, Bucket(per_min / 60, per_min, per_min, self._clock()))
