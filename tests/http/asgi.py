@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -169,10 +170,10 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, settings: HttpSection) -> AsyncIterator[Served]:
+async def serving(app: ASGIApp, settings: HttpSection, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
     """Serve with uvicorn and the product's protocol."""
     config = uvicorn.Config(
-        app, http=gated_protocol(settings), lifespan="off", log_config=None, access_log=False, ws="none"
+        app, http=gated_protocol(settings, tls=tls), lifespan="off", log_config=None, access_log=False, ws="none"
     )
     config.load()
     server = uvicorn.Server(config)

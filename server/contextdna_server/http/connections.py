@@ -6,38 +6,60 @@ import asyncio
 import logging
 import math
 import socket
+import ssl
 import sys
-from typing import ClassVar, Final
+from asyncio.sslproto import SSLProtocol
+from typing import Any, ClassVar, Final
 
 import h11
+from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from contextdna import ContextDnaError, InvalidInput, LimitExceeded
-from contextdna_server.http.refusals import Refusal
+from contextdna_server.http.refusals import Refusal, answer
+from contextdna_server.http.room import ROOMLESS_PATHS, Room
 from contextdna_server.settings import HttpSection
 
 WRITE_BYTES_MIN: Final = 16 * 1024
 """What a client must take in ``http.write_timeout_s``, of what waits for it: 500 bytes a second by default."""
 
-_SPARE_CONNECTIONS: Final = 100
-"""Connections beyond ``http.connections_max`` that are answered with 503; further ones are closed at once."""
+STRANGER_KEEP_ALIVE_S: Final = 5
+"""How long a connection may rest that never showed a good credential."""
 
 _PROBES: Final = 4
 
 logger = logging.getLogger(__name__)
 
 
-def gated_protocol(settings: HttpSection) -> type[asyncio.Protocol]:
+def gated_protocol(
+    settings: HttpSection, *, places: int | None = None, tls: ssl.SSLContext | None = None
+) -> type[asyncio.Protocol]:
     """Give what uvicorn's ``Config(http=…)`` takes, with the bounds of the settings.
 
-    ``Config`` takes ``http.keep_alive_s`` as ``timeout_keep_alive``, ``http.connections_max`` as
-    ``limit_concurrency``, and ``slow_clients.HEAD_BYTES_MAX`` as ``h11_max_incomplete_event_size``.
+    ``Config`` takes ``http.keep_alive_s`` as ``timeout_keep_alive``, and ``slow_clients.HEAD_BYTES_MAX`` as
+    ``h11_max_incomplete_event_size``; it takes no certificate and no ``limit_concurrency``.
+
+    Args:
+        settings: The bounds.
+        places: How many connections are served at the same time; None: ``http.connections_max``.
+        tls: Ends TLS. uvicorn would count connections from the end of their handshake on, and give that a minute.
     """
 
     class Gated(GatedProtocol):
         http = settings
+        room = Room(settings.connections_max if places is None else places)
+        proxies = _TrustedHosts(list(settings.trusted_proxies))
 
-    return Gated
+    if tls is None:
+        return Gated
+    context = tls
+
+    class Secured(TlsProtocol):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(Gated(**given), context)
+
+    return Secured  # type: ignore[return-value]  # asyncio takes its like
 
 
 class GatedProtocol(H11Protocol):
@@ -47,9 +69,19 @@ class GatedProtocol(H11Protocol):
       first byte; else 408 if it has begun.
     - What is written must drain, or shrink by ``WRITE_BYTES_MIN``, each ``http.write_timeout_s``.
     - A client that vanished without a word is found by TCP.
+    - Where there is no room, the one that rested longest makes way. Who never showed a good credential may rest for
+      ``STRANGER_KEEP_ALIVE_S``; proxies that are trusted, and other servers of the installation, are known.
     """
 
     http: ClassVar[HttpSection]
+    room: ClassVar[Room]
+    proxies: ClassVar[_TrustedHosts]
+
+    is_known = False
+    """Whether it showed a good credential. Authentication says so, by ``scope["state"]["connection"]``."""
+
+    _wire: asyncio.Transport | None = None
+    _is_made = False
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
@@ -59,16 +91,71 @@ class GatedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
         super().connection_made(transport)
+        self._is_made = True
+        if self._wire is None:
+            self.enter(transport)
+        self.is_known = self.client is None or self.client[0] in self.proxies
+        self._inner, self.app = self.app, self._serve
         # What is not taken at once is waited for; TLS pauses at high=0.
         transport.set_write_buffer_limits(high=1, low=0)
         _probe(transport.get_extra_info("socket"), self.http.write_timeout_s)
-        if len(self.connections) > self.http.connections_max + _SPARE_CONNECTIONS:
-            transport.abort()
-            return
         self._await_head()
+
+    def enter(self, wire: asyncio.Transport) -> None:
+        """Count the connection, from before its handshake on.
+
+        Args:
+            wire: The transport below TLS.
+        """
+        self._wire = wire
+        self.connections.add(self)
+        self.room.enter(self)
+
+    def leave(self) -> None:
+        """Count it no more."""
+        self.connections.discard(self)
+        self.room.leave(self)
+
+    def make_way(self) -> None:
+        """Close at once, for another connection."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    def shutdown(self) -> None:
+        """End as soon as no request is at work."""
+        if self._is_made:
+            super().shutdown()
+        else:
+            self.make_way()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in ROOMLESS_PATHS and not (
+            self.room.serves(self) and len(self.tasks) <= self.room.places + 1
+        ):
+            await answer(_no_room(), send)
+            return
+        scope["state"]["connection"] = self
+        await self._inner(scope, receive, send)
+
+    def on_response_complete(self) -> None:
+        """Rest, or go on with the next request."""
+        if not self.is_known:
+            self.timeout_keep_alive = min(self.config.timeout_keep_alive, STRANGER_KEEP_ALIVE_S)
+        else:
+            self.timeout_keep_alive = self.config.timeout_keep_alive
+        super().on_response_complete()
+        self._settle()
+
+    def _settle(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or (cycle.response_complete and not self.flow.write_paused):
+            self.room.rest(self, is_known=self.is_known)
+        else:
+            self.room.wake(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all clocks."""
+        self.leave()
         self._stop_head_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
@@ -82,6 +169,7 @@ class GatedProtocol(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._head_begun = False
             self._stop_head_timer()
+        self._settle()
 
     def _should_upgrade(self) -> bool:
         """Stay with HTTP/1.1, whatever is asked for; uvicorn would warn each time. Source: RFC 9110, 7.8: it may."""
@@ -98,6 +186,7 @@ class GatedProtocol(H11Protocol):
         """Go on: all was taken."""
         self._stop_write_timer()
         super().resume_writing()
+        self._settle()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the base class's signature
         """Answer what is not HTTP, in the one shape of a refusal; uvicorn calls this where h11 refused it."""
@@ -157,6 +246,40 @@ class GatedProtocol(H11Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+
+class TlsProtocol(SSLProtocol):
+    """Ends TLS for one connection, which counts from before the handshake; that must end as soon as a head.
+
+    Args:
+        gated: Serves what comes through.
+        tls: The certificate.
+    """
+
+    def __init__(self, gated: GatedProtocol, tls: ssl.SSLContext) -> None:
+        within_s = gated.http.head_timeout_s
+        super().__init__(gated.loop, gated, tls, None, server_side=True, ssl_handshake_timeout=within_s)  # type: ignore[arg-type]  # as asyncio's own default and its documentation have them
+        self._gated = gated
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        self._gated.enter(transport)  # type: ignore[arg-type]  # of a listening socket of streams
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End; what serves is told where it had begun."""
+        self._gated.leave()
+        super().connection_lost(exc)
+
+
+def _no_room() -> Refusal:
+    error = LimitExceeded(
+        "the server has no room for another connection",
+        code="server_busy",
+        hint="Retry in a moment.",
+        retryable=True,
+    )
+    return Refusal(error, 503, (("Retry-After", "1"), ("Connection", "close")))
 
 
 def _probe(sock: socket.socket | None, timeout_s: float) -> None:

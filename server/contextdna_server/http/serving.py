@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +24,17 @@ from starlette.types import ASGIApp
 from contextdna import SettingsInvalid
 from contextdna_server.http.connections import gated_protocol
 from contextdna_server.http.peer_folder import make_private
+from contextdna_server.http.room import SPARE_CONNECTIONS, out_of_files_handler
 from contextdna_server.http.slow_clients import HEAD_BYTES_MAX
 from contextdna_server.settings import HttpSection
 
 BACKLOG: Final = 2048
+_ACCEPT_AT_ONCE: Final = 32
+"""Connections are taken in such parts: all that wait at once would use up the files before any is closed."""
+
 _RESTART_S: Final = 1.0
-_OTHER_FILES: Final = 200
-"""Files that are no clients' connections: the database, peers, the log."""
+_OTHER_FILES: Final = 200 + SPARE_CONNECTIONS + 4 * _ACCEPT_AT_ONCE
+"""Files that are not connections with a place: the database, peers, the log, connections that come or go."""
 
 _STOP_POLL_S: Final = 0.1
 _UNFINISHED: Final = ".new"
@@ -43,6 +49,12 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._on_drain = on_drain
         self._with_signals = with_signals
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections, a few at a time; as many as ever may wait for that."""
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams first: they would hold the end up until its time is over."""
@@ -162,15 +174,12 @@ async def serve_app(
         stopping: Ends the server in place of signals.
     """
     AppStatus.enable_automatic_graceful_drain = False  # it would end streams that calls are still to be answered on
-    config = _config(app, settings)
-    if settings.tls_certificate:
-        config.ssl_certfile = settings.tls_certificate
-        config.ssl_keyfile = settings.tls_key
+    config = _config(app, settings, places=allow_connections(settings.connections_max), tls=_tls(settings))
     main = DrainingServer(config, on_drain=on_drain, with_signals=stopping is None)
     others = []
     if peer is not None:
         others.append((DrainingServer(_config(app, settings), on_drain=on_drain, with_signals=False), peer))
-    async with anyio.create_task_group() as tasks:
+    async with _quiet_accepting(), anyio.create_task_group() as tasks:
         for server, listening in others:
             tasks.start_soon(server.serve, [listening])
         if stopping is not None:
@@ -187,10 +196,32 @@ async def _stop_when(stopping: anyio.Event, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def _config(app: ASGIApp, settings: HttpSection) -> uvicorn.Config:
+def _tls(settings: HttpSection) -> ssl.SSLContext | None:
+    if not settings.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    return context
+
+
+@contextlib.asynccontextmanager
+async def _quiet_accepting() -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(out_of_files_handler(before))
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
+
+
+def _config(
+    app: ASGIApp, settings: HttpSection, *, places: int | None = None, tls: ssl.SSLContext | None = None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=gated_protocol(settings),
+        http=gated_protocol(settings, places=places, tls=tls),
+        backlog=_ACCEPT_AT_ONCE,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -199,7 +230,6 @@ def _config(app: ASGIApp, settings: HttpSection) -> uvicorn.Config:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=round(settings.keep_alive_s),
-        limit_concurrency=settings.connections_max,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
@@ -259,17 +289,30 @@ def _end(processes: Sequence[subprocess.Popen[bytes]], drain_s: float) -> None:
             process.kill()
 
 
-def allow_connections(wanted: int) -> None:
-    """Let this process have as many open files as its connections take, as far as the system lets it."""
+def allow_connections(wanted: int) -> int:
+    """Let this process have as many open files as its connections take, as far as the system lets it.
+
+    Returns:
+        How many connections there are files for.
+    """
     if sys.platform == "win32":
-        return
+        return wanted
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        least = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, least), hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    files = needed if hard == resource.RLIM_INFINITY else max(soft, min(needed, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):  # macOS has a bound besides
+        files = soft
+    if files >= needed:
+        return wanted
+    places = max(files - _OTHER_FILES, files // 2)
+    logger.warning("the system gives %d files, which is enough for %d connections of %d", files, places, wanted)
+    return places
 
 
 def worker_command() -> list[str]:
