@@ -517,7 +517,7 @@ class Passage:
 
 @pytest.mark.skipif("CONTEXTDNA_TEST_POSTGRES_URL" in os.environ, reason="needs the server's socket")
 async def test_a_server_that_hangs_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("contextdna.backends.postgres.driver._SLACK_S", 0.1)
+    monkeypatch.setattr("contextdna.backends.postgres.driver.SLACK_S", 0.1)
     monkeypatch.setattr(database, "_ROLLBACK_S", 0.1)
     passage = Passage(url)
     door = await asyncio.start_server(passage.meet, "127.0.0.1", 0)

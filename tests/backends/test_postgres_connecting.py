@@ -12,13 +12,15 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from contextdna.backends.postgres.driver import Server, connect, connecting_error
+from contextdna.backends.postgres import open_postgres
+from contextdna.backends.postgres.driver import SLACK_S, Link, Server, connect, connecting_error
 from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.opening import open_hub
 from contextdna.hub.spool import SPOOL_FOLDER
+from contextdna.values.settings import PostgresSettings
 from tests.hub.rig import settings_in
 from tests.servers.certificates import make_certificate
-from tests.servers.postgres import database_url
+from tests.servers.postgres import database_url, fresh_database_url
 from tests.servers.relay import relayed
 
 pytestmark = pytest.mark.anyio
@@ -154,3 +156,30 @@ def test_a_url_is_called_as_it_was_given() -> None:
     assert (error.code, error.retryable) == ("storage_unreachable", True)
     assert "--to" in error.hint
     assert "storage.database" not in error.message + error.hint
+
+
+def test_who_meets_a_server_that_hangs_is_told_before_clients_give_up() -> None:
+    own = PostgresSettings()
+    assert own.statement_timeout_s + SLACK_S < 25  # many clients wait for 30 seconds
+    assert own.acquire_timeout_s < 25
+
+
+async def test_migrations_and_vacuum_have_longer_than_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, str] = {}
+    script, execute = Link.script, asyncpg.Connection.execute
+
+    async def noted(link: Link, text: str) -> str:
+        told[text.split(maxsplit=1)[0]] = await link.connection.fetchval("SHOW statement_timeout")
+        return await script(link, text)
+
+    async def noted_too(connection: Any, text: str, *args: Any, **options: Any) -> Any:
+        if "CREATE TABLE records " in text:
+            told["migration"] = await connection.fetchval("SHOW statement_timeout")
+            assert options["timeout"] > 600
+        return await execute(connection, text, *args, **options)
+
+    monkeypatch.setattr(Link, "script", noted)
+    monkeypatch.setattr(asyncpg.Connection, "execute", noted_too)
+    async with open_postgres(fresh_database_url(), statement_timeout_s=5) as database:
+        await database.shred_remains()
+    assert (told["migration"], told["VACUUM"]) == ("10min", "30s")

@@ -447,7 +447,7 @@ async def test_two_processes_queue_apart_on_one_folder(place: tuple[Relay, HubSe
 async def test_a_hung_server_costs_one_deadline_and_then_nothing(
     place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contextdna.backends.postgres.driver._SLACK_S", 0.1)
+    monkeypatch.setattr("contextdna.backends.postgres.driver.SLACK_S", 0.1)
     relay, settings = place
     async with open_hub(replace(settings, postgres=QUICK)) as hub:
         relay.hang()
@@ -471,7 +471,7 @@ async def test_a_hung_server_costs_one_deadline_and_then_nothing(
 async def test_a_real_server_that_goes_under_load_loses_nothing(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contextdna.backends.postgres.driver._SLACK_S", 0.2)
+    monkeypatch.setattr("contextdna.backends.postgres.driver.SLACK_S", 0.2)
     own = PostgresSettings(acquire_timeout_s=1, statement_timeout_s=1)
     answered: dict[RecordId, str] = {}
     with own_postgres() as server:

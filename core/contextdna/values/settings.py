@@ -182,9 +182,9 @@ class PostgresSettings:
     """Connections that stay open."""
     pool_max: int = 10
     """Connections at most, of each server process."""
-    acquire_timeout_s: float = 30.0
+    acquire_timeout_s: float = 10.0
     """How long to wait for a connection in use; for a new one ten seconds at most."""
-    statement_timeout_s: float = 30.0
+    statement_timeout_s: float = 15.0
     """How long a statement may take, waiting for locks included."""
     replicas: tuple[str, ...] = field(default=(), repr=False)
     """URLs of streaming standbys that may answer reads."""

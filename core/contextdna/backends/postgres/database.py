@@ -44,14 +44,24 @@ _ATTEMPTS_MAX: Final = 8
 _PAUSE_S: Final = 0.005
 _PAUSE_MAX_S: Final = 0.5
 _ROLLBACK_S: Final = 2.0
+_VACUUM_S: Final = 30.0
+"""How long the VACUUM of one table may take: it reads indexes from end to end."""
 _PURGED_FROM: Final = ("records", "records_index", "embeddings", "record_access", "links", "grants")
 
 
 class PostgresDatabase:
     """Fulfils ``ports.database.Database`` on a database that other processes use at the same time."""
 
-    def __init__(self, links: Links, catalogue: Catalogue, *, written: Written | None = None) -> None:
+    def __init__(
+        self,
+        links: Links,
+        catalogue: Catalogue,
+        *,
+        written: Written | None = None,
+        patient: Callable[[], AbstractAsyncContextManager[Link]] | None = None,
+    ) -> None:
         self._links = links
+        self._patient = patient or links.take
         self._written = written or Written()
         self._catalogue = catalogue
         self._sessions = KnownSessions()
@@ -197,8 +207,17 @@ class PostgresDatabase:
         Raises:
             StorageUnavailable: The server is away or busy.
         """
-        for table in _PURGED_FROM:
-            await self._ask(f"VACUUM (TRUNCATE FALSE) {table}", answer=False)
+        failure: ContextDnaError
+        async with self._patient() as link:
+            try:
+                for table in _PURGED_FROM:
+                    await link.script(f"VACUUM (TRUNCATE FALSE) {table}")
+            except DRIVER_ERRORS as error:
+                link.cut()
+                failure = mapped_error(error)
+            else:
+                return
+        raise failure
 
     async def _run(self, unit: Unit[R], link: Link, executor: ReadingExecutor | WritingExecutor) -> R:
         """Run a unit on a connection, which is left without a transaction, or cut."""
@@ -248,13 +267,11 @@ class PostgresDatabase:
             return
         raise mapped_error(failure) from None
 
-    async def _ask(self, statement: str, *, answer: bool = True) -> Any:
+    async def _ask(self, statement: str) -> Any:
         failure: ContextDnaError
         async with self._links.take() as link:
             try:
-                if answer:
-                    return await link.connection.fetchval(statement)
-                return await link.script(statement)
+                return await link.connection.fetchval(statement)
             except DRIVER_ERRORS as error:
                 if is_cut_off(error):
                     link.cut()
@@ -305,8 +322,8 @@ async def open_postgres(
     *,
     pool_min: int = 1,
     pool_max: int = 10,
-    acquire_timeout_s: float = 30.0,
-    statement_timeout_s: float = 30.0,
+    acquire_timeout_s: float = 10.0,
+    statement_timeout_s: float = 15.0,
     replicas: Sequence[str] = (),
     replica_lag_max_s: float = 1.0,
 ) -> AsyncIterator[PostgresDatabase]:
@@ -337,7 +354,18 @@ async def open_postgres(
         return Link(await connect(server), texts, written)
 
     links = Links(open_link, least=pool_min, most=pool_max, acquire_timeout_s=acquire_timeout_s)
-    database = PostgresDatabase(links, catalogue, written=written)
+
+    @asynccontextmanager
+    async def patient() -> AsyncIterator[Link]:
+        link = Link(await connect(replace(server, statement_timeout_s=max(_VACUUM_S, statement_timeout_s))), {})
+        try:
+            yield link
+        except BaseException:
+            link.cut()
+            raise
+        await link.close()
+
+    database = PostgresDatabase(links, catalogue, written=written, patient=patient)
     try:
         await links.fill()
         async with links.take() as link:

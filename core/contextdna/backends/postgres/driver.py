@@ -29,7 +29,7 @@ DRIVER_ERRORS: Final = (
 _SETTING: Final = "storage.database"
 _CONNECT_S: Final = 10.0
 _GOODBYE_S: Final = 2.0
-_SLACK_S: Final = 5.0
+SLACK_S: Final = 5.0
 """How much longer than the server itself we wait for it to give up a statement: past that, it hangs."""
 
 
@@ -59,12 +59,12 @@ async def connect(server: Server) -> Any:
         connection = await asyncpg.connect(
             server.url,
             timeout=min(server.acquire_timeout_s, _CONNECT_S),
-            command_timeout=server.statement_timeout_s + _SLACK_S,
+            command_timeout=server.statement_timeout_s + SLACK_S,
             statement_cache_size=0,  # each link prepares by name, once
             server_settings={
                 "application_name": "contextdna",
                 "statement_timeout": millis,
-                "idle_in_transaction_session_timeout": str(int((server.statement_timeout_s + _SLACK_S) * 1000)),
+                "idle_in_transaction_session_timeout": str(int((server.statement_timeout_s + SLACK_S) * 1000)),
                 "jit": "off",  # it costs more than these statements take
                 "plan_cache_mode": "force_generic_plan",  # planning costs up to ten times what the statement takes
                 "timezone": "UTC",

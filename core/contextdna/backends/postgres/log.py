@@ -320,8 +320,8 @@ async def open_postgres_log(
     *,
     name: str,
     sealer: Sealer | None = None,
-    acquire_timeout_s: float = 30.0,
-    statement_timeout_s: float = 30.0,
+    acquire_timeout_s: float = 10.0,
+    statement_timeout_s: float = 15.0,
 ) -> AsyncIterator[PostgresLog]:
     """Open a log and own it; its tables are made where they are not there.
 

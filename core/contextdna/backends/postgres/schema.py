@@ -14,11 +14,14 @@ from contextdna.backends.migrations import (
     next_step,
     schema_status,
 )
-from contextdna.backends.postgres.driver import DRIVER_ERRORS, Server, connect, mapped_error
+from contextdna.backends.postgres.driver import DRIVER_ERRORS, SLACK_S, Server, connect, mapped_error
 from contextdna.backends.postgres.scopes import DIALECT, MIGRATION
 from contextdna.errors import ContextDnaError
 
 R = TypeVar("R")
+
+_STEP_S: Final = 600.0
+"""How long a statement of a migration may take, as it may read every row, and the wait for another process's."""
 
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -70,7 +73,8 @@ async def migrate(connection: Any, known: Sequence[Migration], target: int | Non
     taken: list[Step] = []
     while next_step(await read_status(connection, known), known, goal):
         async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION})")
+            await connection.execute(f"SET LOCAL statement_timeout = {int(_STEP_S * 1000)}")
+            await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION})", timeout=_STEP_S + SLACK_S)
             # Another process may have taken the step meanwhile.
             step = next_step(await read_status(connection, known), known, goal)
             if step:
@@ -91,7 +95,7 @@ async def read_status(connection: Any, known: Sequence[Migration]) -> SchemaStat
 async def _take(connection: Any, step: Step) -> None:
     migration = step.migration
     await connection.execute(_LEDGER)
-    await connection.execute(step.script)
+    await connection.execute(step.script, timeout=_STEP_S + SLACK_S)
     if step.back:
         await connection.execute("DELETE FROM schema_migrations WHERE version = $1", migration.version)
     else:
