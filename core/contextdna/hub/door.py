@@ -86,7 +86,7 @@ class Door:
         recall: Recall | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
         actors: KnownActors | None = None,
-        before_write: Callable[[], Awaitable[None]] | None = None,
+        before_write: Callable[[Caller, Action], Awaitable[None]] | None = None,
     ) -> None:
         self.database = database
         self.recall = recall
@@ -115,7 +115,7 @@ class Door:
         """
         attempt = _Attempt()
         if self.before_write is not None:
-            await self.before_write()
+            await self.before_write(caller, action)
 
         async def unit(tx: Transaction) -> tuple[R, list[Event]]:
             op = await self._begin(tx, caller, action, attempt)

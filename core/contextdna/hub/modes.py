@@ -61,11 +61,13 @@ class Modes:
         if problem:
             yield DegradedMode(ModeName.DATABASE_AWAY, problem, waiting)
         elif waiting:
-            yield DegradedMode(ModeName.DATABASE_REPLAY, waiting=waiting)
+            yield DegradedMode(ModeName.DATABASE_REPLAY, self._spool.problem if self._spool else "", waiting)
         elif refused := self._writing.problem:
             yield DegradedMode(ModeName.WRITES_REFUSED, refused)
         if self._spool and self._spool.aside.count:
             yield DegradedMode(ModeName.WRITES_ASIDE, waiting=self._spool.aside.count)
+        if self._spool and (damaged := self._spool.damaged).count:
+            yield DegradedMode(ModeName.SPOOL_DAMAGED, damaged.problem, damaged.count)
         bytes_spool = self._shelves.spool
         if bytes_spool and (bytes_spool.problem or bytes_spool.waiting):
             yield DegradedMode(ModeName.ARTIFACTS_SPOOLED, bytes_spool.problem, bytes_spool.waiting)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import random
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -15,14 +16,26 @@ import anyio
 from contextdna.backends.guarded_database import AWAY, GuardedDatabase
 from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.domain import sessions
-from contextdna.domain.access import Caller, own_actor
-from contextdna.domain.queued_writes import QueuedWrite, Request, UpdateRequest, packed, require_may_queue, unpacked
+from contextdna.domain.access import Action, Caller, own_actor
+from contextdna.domain.operation import Operation
+from contextdna.domain.queued_writes import (
+    QueuedWrite,
+    Request,
+    UpdateRequest,
+    packed,
+    promised_ids,
+    require_may_queue,
+    unpacked,
+)
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
+from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
+from contextdna.hub.turns import Turns
 from contextdna.hub.waiting_writes import Promise, WaitingWrites
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
+from contextdna.values.ids import ProjectId
 from contextdna.values.log_entry import LogEntry, entry_id
 from contextdna.values.principal import Actor
 
@@ -39,10 +52,11 @@ _LOOK_S: Final = 30.0
 _TURN_S: Final = 5.0
 """How long a write waits for those that were queued before it."""
 _PAUSE_S: Final = 0.1
-_PAUSE_MAX_S: Final = 30.0
+_PAUSE_MAX_S: Final = 5.0
 _NO_ROOM: Final = "storage_busy"
 _PASSING: Final = frozenset({"storage_outcome_unknown", "storage_closed"})
 _FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
+_FRAMES_MAX: Final = 6
 _NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _ATTEMPTS_MAX: Final = 5
 """After so many failures that no later attempt is likely to get over, a write is set aside."""
@@ -52,7 +66,7 @@ class WriteSpool:
     """Takes writes that can be promised, and replays them.
 
     A process owns one slot of the folder, a log; what a process that is gone has left in another slot is replayed by
-    whichever looks first. While anything of this process waits, what comes after it waits behind.
+    whichever looks first. While anything of a project waits in this process, what comes for it waits behind.
 
     Args:
         folder: Of the slots and of what is set aside.
@@ -83,17 +97,22 @@ class WriteSpool:
         self._log_id = ""
         self._slot = -1
         self._waiting = WaitingWrites()
-        self._pending = 0
+        self._turns = Turns()
         self._arrived = anyio.Event()
-        self._drained = anyio.Event()
-        self._drained.set()
+        self._inherited_seq = 0
+        self._read_seq = 0
+        self._ahead: set[str] = set()
+        self._held_up: set[ProjectId] = set()
         self._failures: dict[str, int] = {}
+        self.problem = ""
+        """Code of what holds up writes that wait, as of the last attempt."""
         self.aside = WritesAside(folder / ASIDE_FOLDER, sealer)
+        self.damaged = DamagedSlots(folder, sealer)
 
     @property
     def waiting(self) -> int:
         """How many writes of this process, and of the one before it in its slot, wait."""
-        return self._pending
+        return self._turns.total
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Take a slot that no other process has, with what was left in it.
@@ -110,14 +129,14 @@ class WriteSpool:
                 if error.code != "log_in_use":
                     raise
             except IntegrityFault as error:
-                logger.error("slot %d of the spool is damaged, and left as it is [%s]", slot, error.code)
+                self.damaged.note(slot, error)
             else:
                 self._slot = slot
                 status = await self._log.status()
-                self._log_id, self._pending = status.log_id, status.entries
-                if self._pending:
-                    self._drained = anyio.Event()
-                    logger.warning("%d queued writes of an earlier process wait to be stored", self._pending)
+                self._log_id, self._inherited_seq = status.log_id, status.last_seq
+                self._turns.inherit(status.entries)
+                if status.entries:
+                    logger.warning("%d queued writes of an earlier process wait to be stored", status.entries)
                 return
         raise StorageUnavailable(
             "all slots of the spool are taken",
@@ -138,9 +157,11 @@ class WriteSpool:
         """
         if isinstance(request, UpdateRequest):
             self._require_kept(caller, request)
-        if self._pending and self._database.is_writable:
-            await self._turn_comes()  # else what keeps arriving, quicker than it is replayed, would never be done
-        if self._pending:
+        project_id = self._project(caller, request.action)
+        if self._turns.is_behind(project_id) and self._database.is_writable and project_id not in self._held_up:
+            # Else what keeps arriving, quicker than it is replayed, would never be done.
+            await self._turn_comes(project_id)
+        if self._turns.is_behind(project_id):
             away = StorageUnavailable("writes wait", code=AWAY, hint="Try again later.", retryable=True)
         else:
             try:
@@ -151,13 +172,16 @@ class WriteSpool:
                 away = error  # or it waited for a connection, and has outwaited the server
         return await self._queue(caller, request, away)
 
-    async def in_turn(self) -> None:
-        """Let what cannot be queued wait, for a while, for what was queued before it.
+    async def in_turn(self, caller: Caller, action: Action) -> None:
+        """Let what cannot be queued wait, for a while, for what was queued for its project before it.
 
         Raises:
             StorageUnavailable: ``storage_busy``.
         """
-        if not self._pending or not self._database.is_writable or await self._turn_comes():
+        project_id = self._project(caller, action)
+        if not self._turns.is_behind(project_id) or not self._database.is_writable:
+            return
+        if await self._turn_comes(project_id):
             return
         raise StorageUnavailable(
             "writes that were queued while the database was away are stored first",
@@ -166,10 +190,10 @@ class WriteSpool:
             retryable=True,
         )
 
-    async def _turn_comes(self) -> bool:
+    async def _turn_comes(self, project_id: ProjectId | None) -> bool:
         """Wait, for a while, until nothing waits any more."""
         with anyio.move_on_after(_TURN_S):
-            await self._drained.wait()
+            await self._turns.come(project_id)
             return True
         return False
 
@@ -179,11 +203,15 @@ class WriteSpool:
         while True:
             await self._database.until_writable()
             self._arrived = anyio.Event()
+            held = ""
             try:
-                await self._drain()
-                await self._adopt()
+                held = await self._drain()
+                held = await self._adopt() or held
             except ContextDnaError as error:
-                logger.info("queued writes wait on: %s", error.code)
+                held = error.code
+            self.problem = held
+            if held:
+                logger.info("queued writes wait on: %s", held)
                 await anyio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
                 pause_s = min(2 * pause_s, _PAUSE_MAX_S)
                 continue
@@ -201,16 +229,14 @@ class WriteSpool:
         after, version = "", 0
         if isinstance(request, UpdateRequest):
             after, version = self._waiting.entry_before(actor.agent_id, request), request.expected_version + 1
-        promise = Promise(request.new_ids(now), actor.agent_id)
-        self._pending += 1
-        if self._drained.is_set():
-            self._drained = anyio.Event()
+        promise = Promise(promised_ids(request, actor, self._door.vault, now=now), actor.agent_id)
+        self._turns.join(actor.project_id)
         try:
             with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
                 write = QueuedWrite(now, caller, request, promise.ids, actor.project_id, actor.agent_id, after)
                 seq = await self._append(packed(write))
         except BaseException:
-            self._done()
+            self._turns.leave(actor.project_id)
             raise
         self._waiting.add(seq, promise, fingerprint, version=version, entry_id=entry_id(self._log_id, seq))
         self._arrived.set()
@@ -219,6 +245,15 @@ class WriteSpool:
     def _require_kept(self, caller: Caller, request: UpdateRequest) -> None:
         actor = self._actors.of(caller) if caller.handle else None
         self._waiting.require_kept(actor.agent_id if actor else caller.principal.agent_id, request)
+
+    def _project(self, caller: Caller, action: Action) -> ProjectId | None:
+        """Give the project that a call is about; None where this process cannot tell."""
+        if caller.handle:
+            actor = self._actors.of(caller)
+            return actor.project_id if actor else None
+        with suppress(ContextDnaError):  # the door says so
+            return own_actor(caller, action).project_id
+        return None
 
     def _actor(self, caller: Caller, request: Request, away: StorageUnavailable) -> Actor:
         """Give whom a call acts as, as far as this process knows.
@@ -247,64 +282,135 @@ class WriteSpool:
                 await self._log.rollback(unit)
             raise
 
-    def _done(self) -> None:
-        self._pending -= 1
-        if self._pending <= 0:
-            self._drained.set()
-
-    async def _drain(self) -> None:
-        """Replay what waits in the own slot, in order.
+    async def _drain(self) -> str:
+        """Replay what waits in the own slot; gives the code of what holds some of it up.
 
         Raises:
             ContextDnaError: The database is away again; the rest waits.
         """
-        if self._log is None or not self._pending:
-            return
+        if self._log is None or not self._turns.total:
+            return ""
+        return await self._go_through(self._log, is_own=True)
+
+    async def _go_through(self, log: WriteAheadLog, *, is_own: bool = False) -> str:
+        """Replay a log in the order of each project; one whose write cannot be done now is passed over, with the rest.
+
+        A log forgets from its beginning on only. What is done behind a write that waits is remembered until then; a
+        process that ends meanwhile does it again, which changes nothing.
+        """
+        held: dict[ProjectId, str] = {}
+        done: list[LogEntry] = []
         count = 0
-        done: list[int] = []
         try:
-            async for entry in self._log.recover():
-                await self._replay(entry)
-                done.append(entry.seq)
-                count += 1
+            async for entry in log.recover():
+                project_id = _project_of(entry)
+                if is_own:
+                    self._note_read(entry.seq, project_id)
+                if entry.id not in self._ahead:
+                    if project_id in held or not await self._is_done(entry, project_id, held):
+                        continue
+                    count += 1
+                if not held:
+                    done.append(entry)
+                elif entry.id not in self._ahead:
+                    self._ahead.add(entry.id)
+                    self._leave(entry, is_own=is_own)
                 if len(done) == _FORGOTTEN_AT_ONCE:
-                    await self._forget(self._log, done)
+                    await self._forget(log, done, is_own=is_own)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._forget(self._log, done)
+                await self._forget(log, done, is_own=is_own)
         if count:
             logger.warning("%d queued writes were replayed; %d writes are set aside", count, self.aside.count)
+        return next(iter(held.values()), "")
 
-    async def _forget(self, log: WriteAheadLog, done: list[int]) -> None:
+    async def _is_done(self, entry: LogEntry, project_id: ProjectId, held: dict[ProjectId, str]) -> bool:
+        """Replay a write; False where it holds up its project.
+
+        Raises:
+            ContextDnaError: The database is away again, for all.
+        """
+        try:
+            await self._replay(entry)
+        except StorageUnavailable as error:
+            if error.code == AWAY or not self._database.is_writable:
+                raise
+            held[project_id] = self.problem = error.code
+            self._held_up.add(project_id)
+            return False
+        self._held_up.discard(project_id)
+        return True
+
+    def _note_read(self, seq: int, project_id: ProjectId) -> None:
+        if self._read_seq < seq <= self._inherited_seq:
+            self._read_seq = seq
+            self._turns.read(project_id)
+
+    def _leave(self, entry: LogEntry, *, is_own: bool) -> None:
+        if is_own:
+            if entry.seq > self._inherited_seq:
+                self._waiting.remove(entry.seq)
+            self._turns.leave(_project_of(entry))
+
+    async def _forget(self, log: WriteAheadLog, done: list[LogEntry], *, is_own: bool) -> None:
         """Drop what was done; should that fail, it is done again, which changes nothing."""
         if not done:
             return
-        await log.forget(done[-1])
-        for seq in done:
-            self._waiting.remove(seq)
-            self._done()
+        await log.forget(done[-1].seq)
+        for entry in done:
+            if entry.id in self._ahead:
+                self._ahead.remove(entry.id)
+            else:
+                self._leave(entry, is_own=is_own)
         done.clear()
 
-    async def _adopt(self) -> None:
-        """Replay what processes that are gone have left.
+    async def _adopt(self) -> str:
+        """Replay what processes that are gone have left; gives the code of what holds some of it up.
 
         Raises:
             ContextDnaError: The database is away again; the rest waits.
         """
-        folders = [anyio.Path(self._folder / str(slot)) for slot in range(SLOTS_MAX) if slot != self._slot]
-        for folder in folders:
-            if not await folder.is_dir():
+        held = ""
+        for slot in range(SLOTS_MAX):
+            folder = self._folder / str(slot)
+            if slot == self._slot:
+                continue
+            if not await anyio.Path(folder).is_dir():
+                self.damaged.clear(slot)
                 continue
             try:
-                async with open_segmented_log(Path(folder), sealer=self._sealer) as log:
-                    async for entry in log.recover():
-                        await self._replay(entry)
-                        await log.forget(entry.seq)
+                async with open_segmented_log(folder, sealer=self._sealer) as log:
+                    held = await self._go_through(log) or held
+                    self.damaged.clear(slot)
             except StorageUnavailable as error:
                 if error.code != "log_in_use":
                     raise
             except IntegrityFault as error:
-                logger.error("slot %s of the spool is damaged, and left as it is [%s]", folder.name, error.code)
+                self.damaged.note(slot, error)
+                held = await self._read_damaged(slot) or held
+        return held
+
+    async def _read_damaged(self, slot: int) -> str:
+        """Replay what stands before the damage of a slot; gives the code of what holds some of it up.
+
+        Raises:
+            ContextDnaError: The database is away again; the rest waits.
+        """
+        held: dict[ProjectId, str] = {}
+        try:
+            view = await self.damaged.look(slot)
+            if view is None:
+                return ""
+            async for entry in self.damaged.readable(view):
+                project_id = _project_of(entry)
+                is_over = project_id in held or entry.id in self._ahead
+                if not is_over and await self._is_done(entry, project_id, held):
+                    self._ahead.add(entry.id)
+            if not held:
+                await self.damaged.all_stored(slot, view)
+        except IntegrityFault as error:
+            self.damaged.note(slot, error)
+        return next(iter(held.values()), "")
 
     async def _replay(self, entry: LogEntry) -> None:
         """Do a queued write, or set it aside where it is refused.
@@ -318,13 +424,11 @@ class WriteSpool:
             await self.aside.put(entry, error, at=self._door.clock())
             return
         try:
-            ids = await self._door.write(
-                write.caller, write.action, lambda op: write.replay(op, self._door.vault, entry.id)
-            )
+            ids = await self._do(write, entry.id)
         except ContextDnaError as error:
             await self._refused(entry, write, error)
         except Exception as error:  # noqa: BLE001 - one that cannot be done must not stop the others for ever
-            logger.error("a queued write failed: %s", type(error).__name__)
+            logger.error("a queued write failed: %s at %s", type(error).__name__, _place(error))
             unforeseen = StorageUnavailable("the server failed", code="internal_error", hint="Report this as a bug.")
             await self._refused(entry, write, unforeseen)
         else:
@@ -340,11 +444,22 @@ class WriteSpool:
             ContextDnaError: It was refused again, and stays aside.
         """
         write = unpacked(await self.aside.get(entry_id))
-        ids = await self._door.write(
-            write.caller, write.action, lambda op: write.replay(op, self._door.vault, entry_id)
-        )
+        ids = await self._do(write, entry_id)
         await self.aside.drop(entry_id)
         return ids
+
+    async def _do(self, write: QueuedWrite, entry_id: str) -> tuple[str, ...]:
+        async def run(op: Operation) -> tuple[str, ...]:
+            return await write.replay(op, self._door.vault, entry_id)
+
+        try:
+            return await self._door.write(write.caller, write.action, run)
+        except Conflict as error:
+            if error.code != "already_exists":
+                raise
+        return await self._door.write(
+            write.caller, write.action, run
+        )  # another process was at the same: it is known now
 
     async def _refused(self, entry: LogEntry, write: QueuedWrite, error: ContextDnaError) -> None:
         if isinstance(error, StorageUnavailable):
@@ -353,13 +468,30 @@ class WriteSpool:
             if failures < _ATTEMPTS_MAX:
                 raise error
         if error.code == "already_exists":
-            return  # its records are there: it was done, and what said so has aged out
+            # Its records are there: it was done, and what said so has aged out.
+            if write.has_key:  # or this was, under its key, long before
+                await self.aside.put(entry, _stored_before(write.ids), at=self._door.clock())
+            return
         if isinstance(error, InvalidInput):  # the door has audited all others
             await self._door.note_refusal(write.caller, write.action, error)
         logger.warning("a queued write was refused when it was replayed, and is set aside [%s]", error.code)
         await self.aside.put(entry, error, at=self._door.clock())
         if isinstance(write.request, UpdateRequest):
             self._waiting.refuse(write.agent_id, write.request)
+
+
+def _project_of(entry: LogEntry) -> ProjectId:
+    """Give whose order a write keeps; none can be told of what cannot be read, and is set aside."""
+    try:
+        return unpacked(entry.data).project_id
+    except IntegrityFault:
+        return ProjectId("")
+
+
+def _place(error: BaseException) -> str:
+    """Say where an error was raised, innermost first; not what it says: that may be somebody's text."""
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES_MAX:])
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in frames)
 
 
 def _fingerprint(actor: Actor, caller: Caller, request: Request) -> bytes:

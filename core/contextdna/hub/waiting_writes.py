@@ -37,7 +37,7 @@ class WaitingWrites:
         self._promises: dict[bytes, Promise] = {}
         self._latest: dict[_Key, _Waiting] = {}
         self._refused: OrderedDict[_Key, set[int]] = OrderedDict()
-        self._gone = 0
+        self._gone: set[int] = set()
 
     def promise_of(self, fingerprint: bytes) -> Promise | None:
         """Give what the same request was promised, if one waits."""
@@ -65,7 +65,8 @@ class WaitingWrites:
 
     def add(self, seq: int, promise: Promise, fingerprint: bytes, *, version: int, entry_id: str) -> None:
         """Remember a write at a place; ``version`` is what an update leads to, 0 for what is none."""
-        if seq <= self._gone:
+        if seq in self._gone:
+            self._gone.remove(seq)
             return  # it was done before its caller could be told
         self._waiting[seq] = waiting = _Waiting(promise, fingerprint, version, entry_id)
         self._promises[fingerprint] = promise
@@ -73,10 +74,10 @@ class WaitingWrites:
             self._latest[promise.ids[0], promise.agent_id] = waiting
 
     def remove(self, seq: int) -> None:
-        """Forget a write: it waits no longer, nor does any before it."""
-        self._gone = max(self._gone, seq)
+        """Forget a write of this process: it waits no longer."""
         waiting = self._waiting.pop(seq, None)
         if waiting is None:
+            self._gone.add(seq)
             return
         key = (waiting.promise.ids[0], waiting.promise.agent_id)
         if self._promises.get(waiting.fingerprint) is waiting.promise:

@@ -13,6 +13,8 @@ class ModeName(StrEnum):
     """PostgreSQL is back, and what was queued is written to it, in order."""
     WRITES_ASIDE = "writes_aside"
     """Queued writes were refused when they were replayed, and are kept for an operator to look at."""
+    SPOOL_DAMAGED = "spool_damaged"
+    """Slots of the spool are not what was written: what stands in them behind the damage is not stored."""
     ARTIFACTS_SPOOLED = "artifacts_spooled"
     """S3 does not answer, or has not all of the artifacts yet: their bytes wait in the data folder."""
     ARTIFACTS_AWAY = "artifacts_away"
@@ -35,7 +37,7 @@ class DegradedMode:
     problem: str = ""
     """Code of the error that it comes from, where there is one."""
     waiting: int = 0
-    """How much waits: queued writes, artifacts, or writes set aside."""
+    """How much waits: queued writes, artifacts, writes set aside, or slots that are damaged."""
 
 
 class Notices:

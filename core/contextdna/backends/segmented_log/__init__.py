@@ -2,5 +2,6 @@
 
 from contextdna.backends.segmented_log.log import open_segmented_log
 from contextdna.backends.segmented_log.snapshots import SnapshotFolder
+from contextdna.backends.segmented_log.views import LogView, look_into_log
 
-__all__ = ["SnapshotFolder", "open_segmented_log"]
+__all__ = ["LogView", "SnapshotFolder", "look_into_log", "open_segmented_log"]

@@ -1,0 +1,122 @@
+"""Queued writes that not all can be stored: a slot that is damaged, a project that cannot be written."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from contextdna import (
+    DegradedMode,
+    Hub,
+    HubSettings,
+    MemoryChange,
+    MemoryDraft,
+    ModeName,
+    StorageUnavailable,
+    StoreStatus,
+    open_hub,
+)
+from contextdna.domain.queued_writes import unpacked
+from contextdna.hub.spool import WriteSpool
+from contextdna.values.ids import RecordId
+from tests.hub.rig import ALICE, DEFAULT, OTHER, refused, remember, settings_in
+from tests.servers.postgres import empty_database_url
+from tests.servers.relay import Relay, relayed
+
+pytestmark = pytest.mark.anyio
+
+LATE_S: Final = 30
+ANN: Final = replace(ALICE, project_ids=(DEFAULT, OTHER))
+
+
+@pytest.fixture
+async def place(anyio_backend: str, tmp_path: Path) -> AsyncIterator[tuple[Relay, HubSettings]]:
+    async with relayed(empty_database_url()) as (relay, url):
+        yield relay, settings_in(tmp_path / "data", database=url)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    with anyio.fail_after(LATE_S):
+        while not is_so():  # noqa: ASYNC110 - nothing tells of it
+            await anyio.sleep(0.005)
+
+
+async def contents(hub: Hub, *record_ids: RecordId, project_id: str = DEFAULT) -> list[str]:
+    return [one.content for one in (await hub.bind(ANN, project_id=project_id).get_memories(record_ids))[0]]
+
+
+async def test_what_stands_before_the_damage_of_a_slot_is_stored_and_the_mode_says_so_until_it_is_gone(
+    place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay, settings = place
+    monkeypatch.setattr("contextdna.hub.spool._LOOK_S", 0.01)
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        drafts = [MemoryDraft(f"{number} {'x' * 300}") for number in range(4)]
+        queued = [(await hub.bind(ANN).store_memories([draft]))[0].id for draft in drafts]
+    assert settings.data_dir is not None
+    slot = settings.data_dir / "spool" / "0"
+    [segment] = slot.glob("*.wal")
+    data = bytearray(segment.read_bytes())
+    data[len(data) * 5 // 8] ^= 0xFF
+    segment.write_bytes(data)
+    await relay.open()
+    async with open_hub(settings) as hub:
+        mark = slot / "stored"
+        await until(mark.exists)
+        assert hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "log_damaged", 1),)
+        assert [text[0] for text in await contents(hub, *queued)] == ["0", "1"]
+        assert (await hub.bind(ANN).store_memories([MemoryDraft("after")]))[0].status is StoreStatus.STORED
+        await anyio.sleep(0.05)  # several looks
+        told = [one for one in caplog.records if one.levelno >= logging.ERROR]
+        assert [("slot 0" in one.getMessage(), "log_damaged" in one.getMessage()) for one in told] == [(True, True)]
+        assert segment.read_bytes() == bytes(data)
+    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", None)
+    async with open_hub(settings) as hub:  # what was done is not done again
+        assert hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "log_damaged", 1),)
+        slot.rename(slot.with_name("kept-0"))
+        await until(lambda: not hub.modes)
+
+
+async def test_a_project_that_cannot_be_written_holds_up_no_other(
+    place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, settings = place
+    held = {DEFAULT}
+    through = WriteSpool._replay
+
+    async def locked(spool: Any, entry: Any) -> None:
+        if unpacked(entry.data).project_id in held:
+            raise StorageUnavailable("injected", code="storage_timeout", retryable=True)
+        await through(spool, entry)
+
+    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", locked)
+    monkeypatch.setattr("contextdna.hub.spool._TURN_S", 0.05)
+    monkeypatch.setattr("contextdna.hub.spool._PAUSE_MAX_S", 0.02)
+    async with open_hub(settings) as hub:
+        memory = await remember(hub.bind(ANN, project_id=DEFAULT), "one")
+        await relay.cut()
+        here, there = hub.bind(ANN, project_id=DEFAULT), hub.bind(ANN, project_id=OTHER)
+        await here.update_memory(memory, MemoryChange(content="two"), expected_version=1)
+        first = await there.store_memories([MemoryDraft("other's")])
+        await here.update_memory(memory, MemoryChange(content="three"), expected_version=2)
+    await relay.open()
+    async with open_hub(settings) as hub:
+        here, there = hub.bind(ANN, project_id=DEFAULT), hub.bind(ANN, project_id=OTHER)
+        await until(lambda: hub.modes == (DegradedMode(ModeName.DATABASE_REPLAY, "storage_timeout", 2),))
+        assert await contents(hub, first[0].id, project_id=OTHER) == ["other's"]
+        assert (await there.store_memories([MemoryDraft("new")]))[0].status is StoreStatus.STORED
+        await there.forget_memories([first[0].id])
+        await refused(here.forget_memories([memory]), StorageUnavailable, "storage_busy")
+        last = await here.update_memory(memory, MemoryChange(content="four"), expected_version=3)
+        assert last.status is StoreStatus.QUEUED
+        held.clear()
+        await until(lambda: not hub.modes)
+        assert await contents(hub, memory) == ["four"]
+    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", None)
+    async with open_hub(settings) as hub:  # all is forgotten, what was done out of turn too
+        assert not hub.modes
