@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from contextdna.backends.key_ring import parse_master_key, read_key_file
+from contextdna.backends.local_files import DAMAGED_SUFFIX
 from contextdna.backends.moving import incomplete
 from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sqlite.driver import ENGINE_VERSION, has_wal_reset_bug, library, version_tuple
@@ -233,7 +234,12 @@ def _s3(patient: Patient) -> Result:
 
 def _spool(patient: Patient) -> Result:
     aside = len(list((patient.data / SPOOL_FOLDER / ASIDE_FOLDER).glob(f"*{ASIDE_SUFFIX}")))
-    waiting = len(list((patient.data / ARTIFACTS_SPOOL_FOLDER).glob("*/*/*")))
+    found = [path.suffix for path in (patient.data / ARTIFACTS_SPOOL_FOLDER).glob("*/*/*")]
+    damaged = found.count(DAMAGED_SUFFIX)
+    waiting = len(found) - damaged
+    if damaged:
+        remedy = "Attach the same bytes anew, or restore the files from a backup."
+        return Verdict.FAIL, f"{damaged} artifacts that waited for S3 were damaged on the disk", remedy
     if aside:
         remedy = "See `contextdna spool`: do them after all, or drop them."
         return Verdict.WARN, f"{aside} queued writes were refused when PostgreSQL was back", remedy

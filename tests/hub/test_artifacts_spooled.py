@@ -10,7 +10,17 @@ import anyio
 import pytest
 from mcp_types import TextResourceContents
 
-from contextdna import ArtifactDraft, Hub, HubSettings, IntegrityFault, Level, ModeName, StorageUnavailable, open_hub
+from contextdna import (
+    ArtifactDraft,
+    DegradedMode,
+    Hub,
+    HubSettings,
+    IntegrityFault,
+    Level,
+    ModeName,
+    StorageUnavailable,
+    open_hub,
+)
 from contextdna.backends.local_files import LocalBlobStore
 from contextdna.backends.s3 import BLOBS, S3BlobStore
 from contextdna.backends.spooled_blobs import SpooledBlobStore
@@ -72,8 +82,11 @@ def keys_in(place: ObjectStore) -> set[str]:
 
 def spooled(spooling: HubSettings) -> dict[str, bytes]:
     assert spooling.data_dir is not None
-    files = (spooling.data_dir / SPOOL_FOLDER).rglob("*")
-    return {path.name: path.read_bytes() for path in files if path.is_file()}
+    return files_in(spooling.data_dir / SPOOL_FOLDER)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 async def until_well(hub: Hub) -> None:
@@ -181,11 +194,65 @@ async def test_a_copy_that_was_changed_on_the_disk_is_not_put_into_s3(
         assert spooling.data_dir is not None
         [path] = [path for path in (spooling.data_dir / SPOOL_FOLDER).rglob("*") if path.is_file()]
         path.write_bytes(b"another")
-        with pytest.raises(IntegrityFault):
-            await hub.bind(ALICE).read_artifact(held.record.id)
+        for _ in range(2):
+            await refused(hub.bind(ALICE).read_artifact(held.record.id), IntegrityFault, "blob_changed")
         s3.come()
-        await until_well(hub)
+        await until_damage_is_all(hub)
         assert keys_in(place) == set()
+        health = (await hub.bind(ALICE).health()).artifacts
+        assert health is not None
+        assert (health.sound, health.problem, health.waiting) == (False, "blob_changed", 0)
+    async with open_hub(spooling) as hub:
+        await until_damage_is_all(hub)
+        await refused(hub.bind(ALICE).read_artifact(held.record.id), IntegrityFault, "blob_changed")
+        again = await hub.bind(ALICE).attach_artifact(ArtifactDraft("b.txt", DATA))
+        for artifact in (held, again):
+            assert (await hub.bind(ALICE).read_artifact(artifact.record.id))[1] == DATA
+        assert not hub.modes
+        assert spooled(spooling) == {}
+
+
+async def until_damage_is_all(hub: Hub) -> None:
+    expected = (DegradedMode(ModeName.ARTIFACTS_SPOOLED, "blob_changed"),)
+    with anyio.fail_after(LATE_S):
+        while hub.modes != expected:  # noqa: ASYNC110 - nothing tells of it
+            await anyio.sleep(0.005)
+
+
+@pytest.mark.parametrize("by", ["get", "give_all"])
+async def test_a_damaged_copy_hides_none_that_is_whole(place: ObjectStore, tmp_path: Path, s3: Away, by: str) -> None:
+    async with pair(place, tmp_path) as (store, far):
+        s3.go()
+        key = await store.put(DATA)
+        (tmp_path / key[:2] / key[2:4] / key).write_bytes(b"another")
+        s3.come()
+        assert await far.put(DATA) == key
+        await store._far.breaker.probe()
+        await getattr(store, by)(*[key] * (by == "get"))
+        assert await store.get(key) == DATA
+        assert (store.problem, store.waiting) == ("", 0)
+        assert files_in(tmp_path) == {}
+
+
+async def test_a_damaged_copy_goes_when_its_artifact_is_purged(spooling: HubSettings, s3: Away) -> None:
+    s3.go()
+    async with open_hub(spooling) as hub:
+        held = await hub.bind(ROOT).attach_artifact(ArtifactDraft("a.txt", DATA))
+        assert spooling.data_dir is not None
+        [path] = [path for path in (spooling.data_dir / SPOOL_FOLDER).rglob("*") if path.is_file()]
+        path.write_bytes(b"another")
+        s3.come()
+        await until_damage_is_all(hub)
+        await hub.bind(ROOT).forget_memories([held.record.id], purge=True)
+        assert spooled(spooling) == {}
+        assert not hub.modes
+
+
+async def test_what_was_put_anew_meanwhile_is_not_set_aside(tmp_path: Path) -> None:
+    store = LocalBlobStore(tmp_path)
+    key = await store.put(DATA)
+    assert not await store.set_aside(key)
+    assert await store.get(key) == DATA
 
 
 async def test_what_s3_refuses_for_good_is_told_and_not_spooled(spooling: HubSettings, place: ObjectStore) -> None:

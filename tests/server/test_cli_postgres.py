@@ -102,6 +102,13 @@ def test_writes_that_were_set_aside_are_listed_without_their_text_tried_again_an
     assert answer("spool", "--data", data, "--drop", "log.1", exit_code=1)["error"]["code"] == "queued_unknown"
 
 
+def test_doctor_tells_of_a_damaged_artifact_that_had_waited(data: Path) -> None:
+    folder = data / "artifacts-spool" / "ab" / "cd"
+    folder.mkdir(parents=True)
+    (folder / f"abcd{60 * '0'}.damaged").write_bytes(b"half of it")
+    assert checks(data, exit_code=1)["spool"] == "fail"
+
+
 async def set_aside(data: Path, entry_id: str, project_id: ProjectId) -> None:
     """Leave a write as a replay does that is refused."""
     request = StoreRequest((MemoryDraft("a secret"),))

@@ -21,6 +21,8 @@ from contextdna.values.backend_health import BackendHealth
 
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _TEMP_SUFFIX: Final = ".part"
+DAMAGED_SUFFIX: Final = ".damaged"
+"""Of a copy that is not what its name says, and is given to nobody any more."""
 LEFTOVER_AGE_S: Final = 86_400
 """A temporary file that is older was left by a process that died while writing."""
 
@@ -103,6 +105,32 @@ class LocalBlobStore:
             for key in await anyio.to_thread.run_sync(self._older_in, folder, at.timestamp()):
                 yield key
 
+    async def set_aside(self, key: str) -> bool:
+        """Rename a copy that is not what its key says; tells whether it was one.
+
+        Raises:
+            StorageUnavailable: The folder cannot be written.
+        """
+        return await anyio.to_thread.run_sync(self._set_aside, key)
+
+    async def drop_aside(self, key: str) -> None:
+        """Remove the copy that was set aside, if there is one.
+
+        Raises:
+            StorageUnavailable: It cannot be removed.
+        """
+        await anyio.to_thread.run_sync(self._drop_aside, key)
+
+    async def aside_older_than(self, at: datetime) -> AsyncIterator[str]:
+        """Go through the keys of copies that were set aside and written before a time.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read.
+        """
+        for folder in await anyio.to_thread.run_sync(self._subfolders):
+            for key in await anyio.to_thread.run_sync(self._older_in, folder, at.timestamp(), DAMAGED_SUFFIX):
+                yield key
+
     async def drop_unfinished(self, at: datetime) -> None:
         """Remove temporary files that were begun before a time.
 
@@ -136,13 +164,14 @@ class LocalBlobStore:
         with _storage_errors():
             return sorted(path for path in self._folder.glob("[0-9a-f][0-9a-f]") if path.is_dir())
 
-    def _older_in(self, folder: Path, time_s: float) -> list[str]:
+    def _older_in(self, folder: Path, time_s: float, suffix: str = "") -> list[str]:
         found = []
         with _storage_errors():
-            for path in folder.glob("*/*"):
+            for path in folder.glob(f"*/*{suffix}"):
+                key = path.name.removesuffix(suffix)
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    if _KEY.fullmatch(path.name) and path.stat().st_mtime < time_s:
-                        found.append(path.name)
+                    if _KEY.fullmatch(key) and path.stat().st_mtime < time_s:
+                        found.append(key)
         return found
 
     def _has(self, key: str) -> bool:
@@ -184,23 +213,41 @@ class LocalBlobStore:
             except FileNotFoundError as error:
                 raise _no_blob() from error
         if hashlib.sha256(data).hexdigest() != key:
-            raise IntegrityFault(
-                "a blob's bytes are not what its key says",
-                code="blob_changed",
-                hint="The file was changed or damaged: restore it from a backup.",
-            )
+            raise changed_blob()
         return data
 
     def _delete(self, key: str) -> None:
         if not _KEY.fullmatch(key):
             return
-        path = self._path(key)
+        self._unlink(self._path(key))
+
+    def _unlink(self, path: Path) -> None:
         with _storage_errors():
             try:
                 path.unlink()
             except FileNotFoundError:
                 return
             flush_folder(path.parent)
+
+    def _set_aside(self, key: str) -> bool:
+        path, aside = self._path(key), self._aside(key)
+        with _storage_errors():
+            try:
+                path.replace(aside)
+                if hashlib.sha256(aside.read_bytes()).hexdigest() == key:
+                    aside.replace(path)  # another process has put it anew meanwhile
+                    return False
+            except FileNotFoundError:
+                return False
+            flush_folder(path.parent)
+        return True
+
+    def _drop_aside(self, key: str) -> None:
+        if _KEY.fullmatch(key):
+            self._unlink(self._aside(key))
+
+    def _aside(self, key: str) -> Path:
+        return self._path(key).with_name(f"{key}{DAMAGED_SUFFIX}")
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key[2:4] / key
@@ -231,6 +278,15 @@ def _write_whole(path: Path, data: bytes) -> None:
 
 def _open_private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
+
+
+def changed_blob() -> IntegrityFault:
+    """Make the error for a copy that is not what its key says."""
+    return IntegrityFault(
+        "a blob's bytes are not what its key says",
+        code="blob_changed",
+        hint="The file was changed or damaged: restore it from a backup, or attach the same bytes anew.",
+    )
 
 
 def _no_blob() -> NotFound:

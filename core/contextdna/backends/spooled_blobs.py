@@ -3,13 +3,14 @@
 import logging
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import anyio
 
 from contextdna.backends.guarded_blobs import AWAY, GuardedBlobStore
-from contextdna.backends.local_files import LocalBlobStore
+from contextdna.backends.local_files import LocalBlobStore, changed_blob
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.storage import BlobStore, Progress
 from contextdna.values.backend_health import BackendHealth
@@ -22,6 +23,7 @@ _PAUSE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 60.0
 _LOOK_S: Final = 30.0
 """How often the folder is looked at for what other processes have left there."""
+_CHANGED: Final = "blob_changed"
 _AHEAD: Final = timedelta(days=1)  # files may be dated by a clock that is ahead of ours
 
 
@@ -29,7 +31,8 @@ class SpooledBlobStore:
     """``BlobStore`` that takes bytes while the store behind it is away, and gives them to it when it is back.
 
     The folder may be shared by several processes, and outlasts them: blobs are named by what they hold, so what two
-    of them put or take up is the same. A copy is removed once the store has given the same bytes back.
+    of them put or take up is the same. A copy is removed once the store has given the same bytes back. One that was
+    changed on the disk is set aside, given to nobody, and told of until the same bytes come anew or nobody needs them.
 
     Args:
         store: The store.
@@ -59,8 +62,8 @@ class SpooledBlobStore:
 
     @property
     def problem(self) -> str:
-        """Code of what keeps the store away; empty while it is there, as far as is known."""
-        return self._far.problem
+        """Code of what keeps the store away, or ``blob_changed``; empty while all is well, as far as is known."""
+        return self._far.problem or (_CHANGED if self._damaged else "")
 
     @property
     def waiting(self) -> int:
@@ -83,13 +86,14 @@ class SpooledBlobStore:
             StorageUnavailable: The store refuses us, or the folder cannot take them. Nothing was kept.
         """
         try:
-            return await self._far.put(data, progress=progress)
+            key = await self._far.put(data, progress=progress)
         except StorageUnavailable as error:
             if error.code not in AWAY:
                 raise
-        key = await self._near.put(data, progress=progress)
-        self._waiting.add(key)
-        self._arrived.set()
+            key = await self._near.put(data, progress=progress)
+            self._waiting.add(key)
+            self._arrived.set()
+        await self._heal(key)
         return key
 
     async def get(self, key: str) -> bytes:
@@ -103,7 +107,18 @@ class SpooledBlobStore:
         try:
             return await self._near.get(key)
         except NotFound:
-            return await self._far.get(key)
+            if key not in self._damaged:
+                return await self._far.get(key)
+            changed = changed_blob()
+        except IntegrityFault as error:
+            await self._set_aside(key)
+            changed = error
+        try:
+            data = await self._far.get(key)
+        except (NotFound, StorageUnavailable):
+            raise changed from None
+        await self._heal(key)
+        return data
 
     async def has(self, key: str) -> bool:
         """Tell whether a blob is there, without reading it.
@@ -129,6 +144,8 @@ class SpooledBlobStore:
         else:
             await self._near.delete(key)
         self._waiting.discard(key)
+        await self._near.drop_aside(key)
+        self._damaged.discard(key)
         await self._far.delete(key)
 
     async def keys_older_than(self, at: datetime) -> AsyncIterator[str]:
@@ -138,6 +155,8 @@ class SpooledBlobStore:
             StorageUnavailable: The store is away.
         """
         async for key in self._near.keys_older_than(at):
+            yield key
+        async for key in self._near.aside_older_than(at):
             yield key
         async for key in self._far.keys_older_than(at):
             yield key
@@ -164,7 +183,8 @@ class SpooledBlobStore:
     async def health(self) -> BackendHealth:
         """Ask the store something small, and tell how many blobs wait for it."""
         told = await self._far.health()
-        return BackendHealth(told.engine, told.sound, told.latency_ms, told.problem, self.waiting)
+        problem = told.problem or (_CHANGED if self._damaged else "")
+        return BackendHealth(told.engine, not problem, told.latency_ms, problem, self.waiting)
 
     async def run(self) -> None:
         """Give the store what waits, until cancelled."""
@@ -210,9 +230,10 @@ class SpooledBlobStore:
                     self._waiting.discard(key)
                     return
                 except IntegrityFault:
-                    logger.error("an artifact that waits for S3 was changed on the disk, and stays there")
-                    self._damaged.add(key)
-                    self._waiting.discard(key)
+                    await self._set_aside(key)
+                    with suppress(NotFound, IntegrityFault):
+                        await self._far.get(key)
+                        await self._heal(key)
                     return
                 await self._far.put(data)
                 await self._far.get(key)
@@ -223,7 +244,29 @@ class SpooledBlobStore:
 
     async def _look(self) -> None:
         found = {key async for key in self._near.keys_older_than(datetime.now(UTC) + _AHEAD)}
-        self._waiting = found - self._damaged
+        self._damaged = {key async for key in self._near.aside_older_than(datetime.now(UTC) + _AHEAD)}
+        self._waiting = found
+
+    async def _set_aside(self, key: str) -> None:
+        """Let nobody be given a copy that was changed."""
+        self._waiting.discard(key)
+        try:
+            if not await self._near.set_aside(key):
+                return
+        except StorageUnavailable as error:
+            logger.warning("a damaged copy of an artifact cannot be set aside now: %s", error.code)
+        self._damaged.add(key)
+        logger.error("an artifact that waits for S3 was changed on the disk, and is set aside there")
+
+    async def _heal(self, key: str) -> None:
+        """Remove the damaged copy of a blob that is there whole."""
+        if key not in self._damaged:
+            return
+        try:
+            await self._near.drop_aside(key)
+        except StorageUnavailable as error:
+            logger.warning("a damaged copy of an artifact cannot be removed now: %s", error.code)
+        self._damaged.discard(key)
 
 
 def tell_of_s3(problem: StorageUnavailable | None) -> None:
