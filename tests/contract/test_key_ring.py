@@ -338,3 +338,13 @@ def test_the_loser_of_a_race_reads_the_winners_key(path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "exists", lambda _: False)
     assert create_key_file(path).current_id == winner.current_id
     assert read_key_file(path).current_id == winner.current_id
+
+
+def test_a_digest_is_the_same_wherever_the_key_is_and_another_under_another_key(ring: KeyRing, tmp_path: Path) -> None:
+    digest = ring.digest(b"data")
+    assert len(digest) == 32
+    assert digest == ring.digest(b"data")
+    assert digest not in (ring.digest(b"datb"), parse_master_key(OTHER_KEY.hex()).digest(b"data"))
+    if ring.current_id == KEY_ID:
+        assert parse_master_key(f"{OTHER_KEY.hex()},{KEY.hex()}").digest(b"data") == digest
+        assert KEY not in (digest, ring.digest(b""))

@@ -24,6 +24,7 @@ from contextdna.errors import IntegrityFault, SettingsInvalid, StorageUnavailabl
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12  # Source: NIST SP 800-38D, 5.2.1.1: 96 bits is the recommended length
 _TAG_BYTES: Final = 16
+_DIGESTS: Final = b"contextdna digests"
 _FILE_BYTES_MAX: Final = 1_000_000
 _HEADER: Final = "# contextdna master keys. Keep this file secret and backed up: without it nothing encrypted opens.\n"
 
@@ -44,6 +45,7 @@ class MasterKeyRing:
             raise _invalid_key("a master key is missing or not 32 bytes long")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._current_id = current_id
+        self._digest_key = hashlib.blake2b(_DIGESTS, key=keys[current_id], digest_size=KEY_BYTES).digest()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({sorted(self._ciphers)}, current_id={self._current_id!r})"
@@ -78,6 +80,10 @@ class MasterKeyRing:
         except InvalidTag as error:
             raise _wrong_key(f"a wrapped key does not open with the master key {master_id}") from error
 
+    def digest(self, data: bytes) -> bytes:
+        """Give 32 bytes that follow from data and the current master key: keyed BLAKE2b, under a key of its own."""
+        return hashlib.blake2b(data, key=self._digest_key, digest_size=KEY_BYTES).digest()
+
 
 class KeyFileRing:
     """``KeyRing`` over a key file, made when it is not there; read anew when another process has added a key.
@@ -109,6 +115,10 @@ class KeyFileRing:
         if not self._ring.holds(master_id):
             self._ring = read_key_file(self._path)
         return self._ring.unwrap(master_id, wrapped, associated)
+
+    def digest(self, data: bytes) -> bytes:
+        """Give 32 bytes that follow from data and the current master key."""
+        return self._ring.digest(data)
 
 
 def new_master_key() -> bytes:

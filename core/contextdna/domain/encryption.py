@@ -7,6 +7,7 @@ of the ciphertext, and no key ever seals so much that random nonces could meet.
 
 import base64
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -187,6 +188,10 @@ class Vault:
         except ValueError as error:
             raise IntegrityFault("a sealed text is not base64", code="wrong_key") from error
         return self._ring.unwrap(master_id, wrapped, f"sealed {purpose}".encode()).decode()
+
+    def digest(self, purpose: str, *parts: str) -> bytes:
+        """Give 32 bytes that every process of the installation gives for the same parts, and nobody else can tell."""
+        return self._ring.digest(json.dumps([purpose, *parts]).encode())
 
     def forget(self, project_id: ProjectId) -> None:
         """Drop a project's unwrapped keys so that the next use reads them anew."""

@@ -19,7 +19,7 @@ from contextdna.domain.packing import compact_json
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.validation import check_change, check_count, check_name
 from contextdna.errors import Conflict, IntegrityFault, InvalidInput
-from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, TokenId, new_id
+from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, TokenId, derived_id, new_id
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate
 from contextdna.values.principal import Actor, Principal, Role, Scope
@@ -178,6 +178,11 @@ class QueuedWrite:
         """What is asked for."""
         return self.request.action
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it was asked for under an idempotency key."""
+        return isinstance(self.request, StoreRequest) and bool(self.request.idempotency_key)
+
     async def replay(self, op: Operation, vault: Vault, entry_id: str) -> tuple[str, ...]:
         """Do it once, however often it comes: what was done is known by the entry's id, kept in the same transaction.
 
@@ -240,6 +245,24 @@ def _unseen(record_ids: tuple[str, ...], version: int) -> Conflict:
         record_ids=record_ids,
         current_version=version,
         expected_version=version,
+    )
+
+
+def promised_ids(request: Request, actor: Actor, vault: Vault, *, now: datetime) -> tuple[str, ...]:
+    """Make the ids that a caller is told: of the same request under an idempotency key, the same in every process.
+
+    Args:
+        request: What is asked for.
+        actor: Who asks.
+        vault: Makes ids that nobody can guess.
+        now: When.
+    """
+    if not isinstance(request, StoreRequest) or not request.idempotency_key:
+        return request.new_ids(now)
+    text = json.dumps(asdict(request), default=_plain, sort_keys=True)
+    return tuple(
+        derived_id(IdPrefix.MEMORY, vault.digest("queued id", actor.project_id, actor.agent_id, text, str(place)))
+        for place in range(len(request.drafts))
     )
 
 

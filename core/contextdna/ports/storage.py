@@ -201,3 +201,7 @@ class KeyRing(Protocol):
             IntegrityFault: ``wrong_key``: this ring has no such master key, or the bytes were changed.
         """
         ...
+
+    def digest(self, data: bytes) -> bytes:
+        """Give 32 bytes that follow from data and the current master key, and that nobody without that can tell."""
+        ...

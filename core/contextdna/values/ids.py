@@ -37,6 +37,8 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)  # 10 bits at a time
 _TIME_PAIRS: Final = 5  # 50 bits of milliseconds: until the year 37648
 _RANDOM_PAIRS: Final = 6  # 60 bits
+_DERIVED_BYTES: Final = 13
+_DERIVED_SPARE_BITS: Final = 4  # 100 bits are left: as a time they would be before 2004
 _SECRET_PAIRS: Final = 13  # 130 bits
 _TOKEN_SECRET_PAIRS: Final = 16  # 160 bits: a token lives longer than a session
 
@@ -67,6 +69,12 @@ def _base32(number: int, pairs: int) -> str:
 def new_id(prefix: IdPrefix, now: datetime) -> str:
     """Make a time-ordered id such as ``mem_01k3…`` (prefix, 50 bits of time in ms, 60 random bits)."""
     number = (int(now.timestamp() * 1000) << 60) | secrets.randbits(60)
+    return f"{prefix}_{_base32(number, _TIME_PAIRS + _RANDOM_PAIRS)}"
+
+
+def derived_id(prefix: IdPrefix, digest: bytes) -> str:
+    """Make the id that follows from a digest of 13 bytes or more; it tells no time, and sorts before all that do."""
+    number = int.from_bytes(digest[:_DERIVED_BYTES], "big") >> _DERIVED_SPARE_BITS
     return f"{prefix}_{_base32(number, _TIME_PAIRS + _RANDOM_PAIRS)}"
 
 
