@@ -95,14 +95,21 @@ def _protected(value: str) -> str:
     return value
 
 
-def _of_postgres(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-        raise ValueError("use postgresql://user@host:5432/name, or leave it empty for SQLite in the data folder")
+def _of_replica(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() and not _is_of_postgres(value):
+        raise ValueError("use postgresql://user@host:5432/name for each, or leave the list empty")
     return value
 
 
 def _of_database(value: SecretStr) -> SecretStr:
-    return value if value.get_secret_value() == IN_MEMORY else _of_postgres(value)
+    if value.get_secret_value() not in ("", IN_MEMORY) and not _is_of_postgres(value):
+        known = f"postgresql://user@host:5432/name, or {IN_MEMORY} for one in memory"
+        raise ValueError(f"use {known}, or leave it empty for SQLite in the data folder")
+    return value
+
+
+def _is_of_postgres(value: SecretStr) -> bool:
+    return value.get_secret_value().startswith(("postgresql://", "postgres://"))
 
 
 def _of_redis(value: SecretStr) -> SecretStr:
@@ -291,7 +298,7 @@ class WorkSection(Section):
     wait_max_s: Seconds = _WORK.wait_max_s
 
 
-PostgresUrl = Annotated[SecretStr, AfterValidator(_of_postgres)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_of_replica)]
 
 
 class PostgresSection(Section):

@@ -51,6 +51,12 @@ def test_what_is_no_bucket_is_refused_and_not_repeated(url: str) -> None:
     assert "hidden" not in str(refused.value).lower()
 
 
+@pytest.mark.parametrize("name", ["b", "My-bucket", "bucket-"])
+def test_a_name_that_no_bucket_has_is_told_of(name: str) -> None:
+    with pytest.raises(ValueError, match="3 to 63"):
+        parse_object_store(f"s3://{name}/p")
+
+
 def test_the_key_of_an_object_is_taken_as_it_stands() -> None:
     assert parse_object_place("s3://my-bucket/a b/%2e%2e/ü?x=1") == ObjectPlace("my-bucket", "a b/%2e%2e/ü?x=1")
 

@@ -28,6 +28,7 @@ def test_a_replica_that_is_no_url_is_refused_without_its_text(tmp_path: Path, mo
     with pytest.raises(SettingsInvalid) as refused:
         load_settings({"data": tmp_path})
     assert "hidden" not in f"{refused.value} {refused.value.hint}"
+    assert "SQLite" not in f"{refused.value} {refused.value.hint}"  # that is what storage.database may be
 
 
 def test_replicas_of_a_file_refer_to_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,11 @@ def test_every_hub_setting_can_be_set(tmp_path: Path) -> None:
     assert hub.default_level is Level.TEAM
 
 
+def test_a_database_that_is_none_is_told_what_may_be_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"postgresql://.* memory: .* SQLite"):
+        load_settings({"data": tmp_path, "storage": {"database": "memory"}})
+
+
 def test_a_database_in_memory_is_kept_by_its_log_alone(tmp_path: Path) -> None:
     given = {"data": tmp_path, "storage": {"database": "memory:"}}
     hub = load_settings(given).to_hub_settings()

@@ -59,8 +59,10 @@ def parse_object_store(url: str) -> ObjectStore:
         raise ValueError("use s3://bucket/prefix?endpoint_url=https://…&region=…") from None
     if "@" in parts.netloc:
         raise ValueError("no credentials here: the environment, or the SDK's own files, give them")
-    if parts.scheme != "s3" or parts.fragment or not is_bucket(parts.netloc):
+    if parts.scheme != "s3" or parts.fragment or not parts.netloc:
         raise ValueError("use s3://bucket/prefix?endpoint_url=https://…&region=…")
+    if not is_bucket(parts.netloc):
+        raise ValueError("the bucket's name is none: 3 to 63 of a-z, 0-9, . and -, with a letter or digit at both ends")
     if set(options) - _OPTIONS:
         raise ValueError("after the ? use endpoint_url, region and path_style only")
     style = options.get("path_style", "")
