@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,20 +11,31 @@ from typing import Any
 
 import pytest
 
-from contextdna import ArtifactDraft, Conflict, ContextDnaError, IntegrityFault, StorageUnavailable, open_hub
+from contextdna import (
+    AccessDenied,
+    ArtifactDraft,
+    Conflict,
+    ContextDnaError,
+    IntegrityFault,
+    StorageUnavailable,
+    open_hub,
+)
 from contextdna.backends.key_ring import KeyFileRing, create_key_file
+from contextdna.backends.local_files import LocalBlobStore
 from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.errors import SettingsInvalid
 from contextdna.hub.moving import Place, missing_key_file, move_storage, parse_place
-from contextdna.hub.opening import KEY_FILE
+from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
 from contextdna.hub.spool import SPOOL_FOLDER
+from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
+from contextdna.values.log_entry import LogEntry
 from contextdna.values.move import MoveProgress, MoveReport
 from tests.hub.methods import Furnished
 from tests.hub.moved_world import asked, build, copied, run_on, settings_of, tables_in
-from tests.hub.rig import ALICE, refused, remember, settings_in, start_program
+from tests.hub.rig import ALICE, START, refused, remember, settings_in, start_program
 from tests.servers.postgres import fresh_database_url
-from tests.servers.s3 import empty_store, share_clients, store_url
+from tests.servers.s3 import empty_store, raw_client, share_clients, store_url
 
 pytestmark = pytest.mark.anyio
 
@@ -292,3 +304,47 @@ def test_places_are_read(tmp_path: Path) -> None:
         with pytest.raises(ContextDnaError) as raised:
             parse_place(wrong, settings)
         assert raised.value.code == "place_invalid"
+
+
+async def test_an_artifact_that_waits_for_the_bucket_of_both_sides_arrives_there(
+    target: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share_clients(monkeypatch)
+    bucket = empty_store()
+    settings = settings_in(tmp_path / "waiting", artifacts=store_url(bucket))
+    async with open_hub(settings) as hub:
+        artifact = (await hub.bind(ALICE).attach_artifact(ArtifactDraft("a.txt", b"the only copy"))).record
+    assert artifact.blob_key is not None
+    s3 = raw_client()
+    [stored] = s3.list_objects_v2(Bucket=bucket.bucket, Prefix=bucket.prefix)["Contents"]
+    await LocalBlobStore(tmp_path / "waiting" / "artifacts-spool").put(
+        s3.get_object(Bucket=bucket.bucket, Key=stored["Key"])["Body"].read()
+    )
+    s3.delete_object(Bucket=bucket.bucket, Key=stored["Key"])
+    (target.folder / KEY_FILE).write_bytes((tmp_path / "waiting" / KEY_FILE).read_bytes())
+    source, there = (Place(folder, artifacts=settings.artifacts) for folder in (tmp_path / "waiting", target.folder))
+    for spool in (False, True):  # the second time it is there already
+        report = await move_storage(replace(settings, spool=spool), source, there)
+        assert (report.artifacts, report.artifacts_copied, report.artifacts_lost) == (1, 0 if spool else 1, ())
+        (target.folder / DATABASE_FILE).unlink()
+    found = s3.list_objects_v2(Bucket=bucket.bucket, Prefix=bucket.prefix)["Contents"]
+    assert [entry["Key"] for entry in found] == [stored["Key"]]
+
+
+async def test_what_lies_damaged_at_the_target_is_written_anew(source: Place, target: Place) -> None:
+    blobs = blobs_in(source.folder)
+    shutil.copytree(source.folder / "artifacts", target.folder / "artifacts")
+    damaged = next(path for path in (target.folder / "artifacts").rglob("*") if path.is_file())
+    damaged.write_bytes(b"garbage")
+    report = await move(source, target)
+    assert (report.artifacts_copied, report.artifacts_lost) == (1, ())
+    assert blobs_in(target.folder) == blobs
+
+
+async def test_writes_that_are_set_aside_in_the_source_are_told_of(source: Place, target: Place) -> None:
+    server = Place(source.folder, fresh_database_url())
+    await move(source, server)
+    sealer = RingSealer(KeyFileRing(source.folder / KEY_FILE), "spool")
+    aside = WritesAside(source.folder / SPOOL_FOLDER / ASIDE_FOLDER, sealer)
+    await aside.put(LogEntry(1, "log.1", b"a write"), AccessDenied("no", code="agent_retired"), at=START)
+    assert (await move(server, target)).writes_aside == 1

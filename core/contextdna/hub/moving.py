@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import anyio
 
+from contextdna.backends.local_files import LocalBlobStore
 from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.backends.sqlite import moving as sqlite_moving
@@ -19,9 +20,11 @@ from contextdna.domain import audit, moving
 from contextdna.domain.encryption import Vault
 from contextdna.domain.moving import Told
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, SettingsInvalid, StorageUnavailable
+from contextdna.hub.blob_stores import SPOOL_FOLDER as ARTIFACTS_SPOOL
 from contextdna.hub.blob_stores import open_shelves
 from contextdna.hub.opening import DATABASE_FILE, KEY_FILE, open_ring, require_driver
 from contextdna.hub.spool import SPOOL_FOLDER
+from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.database import Transaction
 from contextdna.ports.moving import MoveSide, MoveTarget
 from contextdna.ports.storage import BlobStore, KeyRing
@@ -111,6 +114,7 @@ async def move_storage(
         name = await _installation(giving)
         await _check_key(settings, giving, source, target)
         await _require_nothing_waits(settings, source)
+        left_aside = await _left_aside(settings, source, target)
         entries, chains = await _verify_audit(giving, settings, source, "the source")
         async with _open_target(settings, target, restart, batch_rows) as taking:
             lists = await moving.lists_of(tables, giving, taking)
@@ -129,7 +133,7 @@ async def move_storage(
                 raise moving.source_changed("after its last reading")
             await taking.complete(last_numbers)
     rows = moving.rows_by_table(tables, there)
-    return MoveReport(rows, rows["projects"], chains, entries, len(keys), fresh, tuple(lost), state.resumed)
+    return MoveReport(rows, rows["projects"], chains, entries, len(keys), fresh, tuple(lost), state.resumed, left_aside)
 
 
 def missing_key_file(settings: HubSettings, source: Place, target: Place) -> tuple[Path, Path] | None:
@@ -235,6 +239,15 @@ async def _require_nothing_waits(settings: HubSettings, source: Place) -> None:
                 )
 
 
+async def _left_aside(settings: HubSettings, source: Place, target: Place) -> int:
+    """Count the writes that were set aside in a data folder that the target's server does not have."""
+    if not source.url or (target.url and _is_one_folder(source.folder, target.folder)):
+        return 0
+    aside = WritesAside(source.folder / SPOOL_FOLDER / ASIDE_FOLDER, RingSealer(_ring(settings, source), "spool"))
+    await aside.open()
+    return aside.count
+
+
 def _ring(settings: HubSettings, place: Place) -> KeyRing:
     return open_ring(replace(settings, data_dir=place.folder, database=place.url), has_database=True)
 
@@ -280,10 +293,13 @@ async def _copy_artifacts(
     settings: HubSettings, source: Place, target: Place, keys: Sequence[str], told: Told
 ) -> tuple[int, list[str]]:
     """Copy the blobs that are not there yet; gives how many, and which the source does not have, or not whole."""
-    here, there = source.of_artifacts(settings), target.of_artifacts(settings)
+    here = replace(source.of_artifacts(settings), spool=True)  # what waits in its folder belongs to it, too
+    there = target.of_artifacts(settings)
     if there.artifacts:
         there = replace(there, data_dir=None)  # a bucket takes them now, or the move waits: no folder does
-    if not keys or _is_same_shelf(here, there):
+    if _is_same_shelf(here, there):
+        keys = [] if _is_one_folder(source.folder, target.folder) else await _waiting(here, keys)
+    if not keys:
         return 0, []
     copied, lost = 0, list[str]()
     room = anyio.CapacityLimiter(_BLOBS_AT_ONCE)
@@ -320,13 +336,26 @@ async def _copy_artifacts(
 
 
 async def _carry(giving: BlobStore, taking: BlobStore, key: str) -> bool:
-    if await taking.has(key):
+    with suppress(NotFound, IntegrityFault):
+        await taking.get(key)  # that something lies under its name does not say that it is whole
         return False
     await taking.put(await giving.get(key))  # read and written by the digest that is its key
     return True
 
 
+async def _waiting(here: HubSettings, keys: Sequence[str]) -> list[str]:
+    """Pick the blobs that wait in the data folder for the bucket."""
+    if here.data_dir is None or not (folder := here.data_dir / ARTIFACTS_SPOOL).exists():
+        return []
+    near = LocalBlobStore(folder)
+    return [key for key in keys if await near.has(key)]
+
+
+def _is_one_folder(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
 def _is_same_shelf(one: HubSettings, other: HubSettings) -> bool:
     if one.artifacts or other.artifacts:
         return one.artifacts == other.artifacts
-    return (one.data_dir or Path()).resolve() == (other.data_dir or Path()).resolve()
+    return _is_one_folder(one.data_dir or Path(), other.data_dir or Path())

@@ -81,3 +81,5 @@ class MoveReport:
     artifacts_lost: tuple[str, ...]
     """Blobs that records refer to and that the source does not have, or not whole."""
     resumed: bool
+    writes_aside: int = 0
+    """Queued writes that were refused, and that stay in the source's data folder."""

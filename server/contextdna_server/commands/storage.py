@@ -61,7 +61,7 @@ def migrate(
     finally:
         teller.end()
     invocation.answer(_document(report), _lines(report, missing_key_file(settings, here, there)))
-    sys.exit(FAILED if report.artifacts_lost else 0)
+    sys.exit(FAILED if report.artifacts_lost or report.writes_aside else 0)
 
 
 class _Teller:
@@ -104,6 +104,7 @@ def _document(report: MoveReport) -> dict[str, Any]:
         "artifacts": report.artifacts,
         "artifacts_copied": report.artifacts_copied,
         "artifacts_lost": list(report.artifacts_lost),
+        "writes_aside": report.writes_aside,
     }
 
 
@@ -116,5 +117,10 @@ def _lines(report: MoveReport, key_file: tuple[Path, Path] | None) -> Iterator[s
     yield f"{report.artifacts} artifacts, {report.artifacts_copied} of them copied now"
     for key in report.artifacts_lost:
         yield f"LOST before: the source does not have the artifact {key}, or not whole"
+    if report.writes_aside:
+        yield (
+            f"LEFT BEHIND: {report.writes_aside} queued writes that were refused stay in the source's data folder; "
+            "see `contextdna spool` there"
+        )
     if key_file:
         yield f"now copy the key file {key_file[0]} to {key_file[1]}"
