@@ -2,6 +2,9 @@
 
 import json
 import socket
+import sys
+from contextlib import suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -99,6 +102,29 @@ async def test_a_client_that_reads_slowly_but_reads_gets_all() -> None:
         while got < size:
             got += len(await client.stream.receive(400_000))
             await anyio.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell what was taken")
+async def test_a_client_that_takes_less_than_the_system_holds_back_is_not_cut_off() -> None:
+    size = 40_000_000
+
+    async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await respond(send, b"x" * size)
+
+    async with serving(large, HttpSection(write_timeout_s=0.1)) as served:
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+            raw.connect(("127.0.0.1", served.port))
+            raw.sendall(_GET)
+            connections: set[Any] = served.server.server_state.connections
+            await until(lambda: any(one._write_timer for one in connections))
+            [protocol] = connections
+            timers = {protocol._write_timer}
+            while len(timers) < 4:
+                with suppress(BlockingIOError):
+                    assert raw.recv(20_000, socket.MSG_DONTWAIT)
+                await anyio.sleep(0.01)
+                timers.add(protocol._write_timer)
 
 
 @pytest.mark.parametrize(

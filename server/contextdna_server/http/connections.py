@@ -7,6 +7,7 @@ import logging
 import math
 import socket
 import ssl
+import struct
 import sys
 from asyncio.sslproto import SSLProtocol
 from typing import Any, ClassVar, Final
@@ -28,6 +29,8 @@ STRANGER_KEEP_ALIVE_S: Final = 5
 """How long a connection may rest that never showed a good credential."""
 
 _PROBES: Final = 4
+_ACKED: Final = struct.Struct("=Q")
+_ACKED_AT: Final = 120
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ class GatedProtocol(H11Protocol):
 
     - A head must be whole within ``http.head_timeout_s`` from the connection, or on a connection that rested from its
       first byte; else 408 if it has begun.
-    - What is written must drain, or shrink by ``WRITE_BYTES_MIN``, each ``http.write_timeout_s``.
+    - What is written must drain, or the client take ``WRITE_BYTES_MIN`` of it, each ``http.write_timeout_s``.
     - A client that vanished without a word is found by TCP.
     - Where there is no room, the one that rested longest makes way. Who never showed a good credential may rest for
       ``STRANGER_KEEP_ALIVE_S``; proxies that are trusted, and other servers of the installation, are known.
@@ -86,7 +89,7 @@ class GatedProtocol(H11Protocol):
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _head_begun = False
-    _unwritten = 0
+    _taken = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
@@ -178,7 +181,7 @@ class GatedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not take what is written."""
         super().pause_writing()
-        self._unwritten = self.transport.get_write_buffer_size()
+        self._taken = self._count_taken()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.http.write_timeout_s, self._check_writing)
 
@@ -229,13 +232,21 @@ class GatedProtocol(H11Protocol):
         self._refuse(408, InvalidInput("the request did not arrive in time", code="head_timeout", retryable=True))
 
     def _check_writing(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        if self._unwritten - left < WRITE_BYTES_MIN:
+        taken = self._count_taken()
+        if taken - self._taken < WRITE_BYTES_MIN:
             logger.info("cut off a client that does not read what it is sent")
             self.transport.abort()
             return
-        self._unwritten = left
+        self._taken = taken
         self._write_timer = self.loop.call_later(self.http.write_timeout_s, self._check_writing)
+
+    def _count_taken(self) -> int:
+        """Count what the client took, from any beginning.
+
+        What is left to write shrinks in steps of as much as the system holds back, which may be megabytes.
+        """
+        acked = _acked(self.transport.get_extra_info("socket"))
+        return -self.transport.get_write_buffer_size() if acked is None else acked
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -299,3 +310,14 @@ def _probe(sock: socket.socket | None, timeout_s: float) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
             except OSError:
                 logger.debug("this system does not take %s=%d", name, value)
+
+
+def _acked(sock: socket.socket | None) -> int | None:
+    """Give how many bytes the other side has acknowledged, where the system tells.
+
+    Source: linux/tcp.h, struct tcp_info: tcpi_bytes_acked, since Linux 4.1.
+    """
+    if sys.platform != "linux" or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+    return _ACKED.unpack_from(told, _ACKED_AT)[0] if len(told) == _ACKED_AT + _ACKED.size else None
