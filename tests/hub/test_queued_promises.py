@@ -12,12 +12,15 @@ from contextdna import (
     Hub,
     HubSettings,
     MemoryChange,
+    MemoryDraft,
     ModeName,
     Principal,
     RecordId,
+    StoredMemory,
     StoreStatus,
     open_hub,
 )
+from contextdna.values.ids import is_id
 from tests.hub.rig import ALICE, DEFAULT, ROOT, refused, remember
 from tests.hub.test_database_away import LATE_S, Rig, empty_url_of, key_of, opened, place, rig, until_well
 from tests.servers.relay import Relay
@@ -87,3 +90,47 @@ async def test_updates_of_one_agent_at_two_servers_hit_nobody_elses(rig: Rig, tm
     await rig.relay.open()
     await until_well(hub, but=ASIDE)
     assert [one.content for one in await opened(hub, memory)] == ["of alice"]
+
+
+async def keyed(hub: Hub, content: str = "keyed") -> tuple[StoredMemory, ...]:
+    drafts = [MemoryDraft(content), MemoryDraft(f"{content}, too")]
+    return await hub.bind(ALICE).store_memories(drafts, idempotency_key="k")
+
+
+async def test_a_key_promises_the_same_ids_in_every_process(place: tuple[Relay, HubSettings], tmp_path: Path) -> None:
+    relay, settings = place
+    async with open_hub(settings) as one:
+        await relay.cut()
+        first = await keyed(one)
+        assert [is_id(stored.id) for stored in first] == [True] * 2
+        async with open_hub(settings) as other:  # which has not met the database
+            assert await keyed(other) == first
+            assert {stored.id for stored in await keyed(other, "else")}.isdisjoint(stored.id for stored in first)
+        with anyio.fail_after(LATE_S):
+            await relay.open()
+            while [mode.name for mode in one.modes] != list(ASIDE):  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        aside = await one.bind(ROOT, project_id=DEFAULT).queue.aside()
+        assert [one.code for one in aside] == ["idempotency_key_reused"]
+        found = await opened(one, *[stored.id for stored in first])
+        assert [memory.content for memory in found] == ["keyed", "keyed, too"]
+
+
+async def test_a_repeat_after_a_restart_gets_the_first_ids(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    drafts = [MemoryDraft("once", metadata={"b": 1, "a": (1.5, None)}, tags=("t",))]
+    async with open_hub(settings) as hub:
+        memory = await remember(hub.bind(ALICE), "one")
+        await relay.cut()
+        first = await hub.bind(ALICE).store_memories(drafts)
+        await update(hub, ALICE, memory, "two", 1)
+    async with open_hub(settings) as hub:
+        assert await hub.bind(ALICE).store_memories(drafts) == first
+        await update(hub, ALICE, memory, "two", 1)
+        other = hub.bind(ALICE).update_memory(memory, MemoryChange(content="else"), expected_version=1)
+        await refused(other, Conflict, "version_conflict")
+        await update(hub, ALICE, memory, "three", 2)
+        assert hub.modes[0].waiting == 3
+        await relay.open()
+        await until_well(hub)
+        assert [one.content for one in await opened(hub, memory, first[0].id)] == ["three", "once"]

@@ -56,6 +56,7 @@ _PAUSE_MAX_S: Final = 5.0
 _NO_ROOM: Final = "storage_busy"
 _PASSING: Final = frozenset({"storage_outcome_unknown", "storage_closed"})
 _FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
+_RECALLED_MAX: Final = 10_000  # a second or so of a start
 _FRAMES_MAX: Final = 6
 _NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _ATTEMPTS_MAX: Final = 5
@@ -137,12 +138,22 @@ class WriteSpool:
                 self._turns.inherit(status.entries)
                 if status.entries:
                     logger.warning("%d queued writes of an earlier process wait to be stored", status.entries)
+                    await self._recall(self._log, after=max(0, status.last_seq - _RECALLED_MAX))
                 return
         raise StorageUnavailable(
             "all slots of the spool are taken",
             code="spool_slots_taken",
             hint=f"Let fewer than {SLOTS_MAX} server processes share a data folder, or set storage.spool to false.",
         )
+
+    async def _recall(self, log: WriteAheadLog, *, after: int) -> None:
+        """Know again what an earlier process has promised: it holds for repeats, and for what builds upon it."""
+        try:
+            async for entry in log.recover(after=after):
+                with suppress(IntegrityFault):  # it is set aside when its turn comes
+                    self._note(entry.seq, unpacked(entry.data))
+        except ContextDnaError as error:
+            logger.warning("what was promised before is not known to the end [%s]", error.code)
 
     async def take(self, caller: Caller, request: Request, do: Callable[[], Awaitable[R]]) -> R | Promise:
         """Do a write, or queue it where the database is away or others wait already.
@@ -223,23 +234,26 @@ class WriteSpool:
         actor = self._actor(caller, request, away)
         require_may_queue(actor, caller, request, self._door.settings)
         now = self._door.clock()
-        fingerprint = _fingerprint(actor, caller, request)
-        if request.repeats and (earlier := self._waiting.promise_of(fingerprint)) is not None:
+        write = QueuedWrite(now, caller, request, (), actor.project_id, actor.agent_id)
+        if request.repeats and (earlier := self._waiting.promise_of(_fingerprint(write))) is not None:
             return earlier
-        after, version = "", 0
-        if isinstance(request, UpdateRequest):
-            after, version = self._waiting.entry_before(actor.agent_id, request), request.expected_version + 1
-        promise = Promise(promised_ids(request, actor, self._door.vault, now=now), actor.agent_id)
+        after = self._waiting.entry_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
+        write = replace(write, ids=promised_ids(request, actor, self._door.vault, now=now), after=after)
         self._turns.join(actor.project_id)
         try:
             with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
-                write = QueuedWrite(now, caller, request, promise.ids, actor.project_id, actor.agent_id, after)
                 seq = await self._append(packed(write))
         except BaseException:
             self._turns.leave(actor.project_id)
             raise
-        self._waiting.add(seq, promise, fingerprint, version=version, entry_id=entry_id(self._log_id, seq))
         self._arrived.set()
+        return self._note(seq, write)
+
+    def _note(self, seq: int, write: QueuedWrite) -> Promise:
+        promise = Promise(write.ids, write.agent_id)
+        version = write.request.expected_version + 1 if isinstance(write.request, UpdateRequest) else 0
+        name = entry_id(self._log_id, seq)
+        self._waiting.add(seq, promise, _fingerprint(write), version=version, entry_id=name)
         return promise
 
     def _require_kept(self, caller: Caller, request: UpdateRequest) -> None:
@@ -348,8 +362,7 @@ class WriteSpool:
 
     def _leave(self, entry: LogEntry, *, is_own: bool) -> None:
         if is_own:
-            if entry.seq > self._inherited_seq:
-                self._waiting.remove(entry.seq)
+            self._waiting.remove(entry.seq)
             self._turns.leave(_project_of(entry))
 
     async def _forget(self, log: WriteAheadLog, done: list[LogEntry], *, is_own: bool) -> None:
@@ -494,10 +507,10 @@ def _place(error: BaseException) -> str:
     return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in frames)
 
 
-def _fingerprint(actor: Actor, caller: Caller, request: Request) -> bytes:
-    plain = replace(caller, request_id="", trace_id="")
-    data = packed(QueuedWrite(_NO_TIME, plain, request, ()))
-    return hashlib.blake2b(f"{actor.project_id}\x1f{actor.agent_id}\x1f".encode() + data, digest_size=16).digest()
+def _fingerprint(write: QueuedWrite) -> bytes:
+    caller = replace(write.caller, request_id="", trace_id="")
+    data = packed(replace(write, at=_NO_TIME, caller=caller, ids=(), after=""))
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _stored_before(ids: tuple[str, ...]) -> Conflict:
