@@ -25,8 +25,7 @@ from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
 from contextdna.hub.blob_stores import SPOOL_FOLDER as ARTIFACTS_SPOOL_FOLDER
 from contextdna.hub.opening import DATABASE_FILE, KEY_FILE, MEMORY_FOLDER
-from contextdna.hub.spool import SPOOL_FOLDER
-from contextdna.hub.writes_aside import ASIDE_FOLDER, ASIDE_SUFFIX
+from contextdna.hub.slots import count_aside, look_into_slots
 from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
@@ -233,19 +232,27 @@ def _s3(patient: Patient) -> Result:
 
 
 def _spool(patient: Patient) -> Result:
-    aside = len(list((patient.data / SPOOL_FOLDER / ASIDE_FOLDER).glob(f"*{ASIDE_SUFFIX}")))
+    slots = look_into_slots(patient.data)
+    if broken := [slot for slot in slots if slot.problem]:
+        remedy = "See `contextdna spool`. Put the folders back from a backup, or keep them elsewhere; remove none."
+        numbers = ", ".join(str(slot.number) for slot in broken)
+        return Verdict.FAIL, f"slots of queued writes are damaged: {numbers} [{broken[0].problem}]", remedy
     found = [path.suffix for path in (patient.data / ARTIFACTS_SPOOL_FOLDER).glob("*/*/*")]
     damaged = found.count(DAMAGED_SUFFIX)
     waiting = len(found) - damaged
     if damaged:
         remedy = "Attach the same bytes anew, or restore the files from a backup."
         return Verdict.FAIL, f"{damaged} artifacts that waited for S3 were damaged on the disk", remedy
-    if aside:
-        remedy = "See `contextdna spool`: do them after all, or drop them."
-        return Verdict.WARN, f"{aside} queued writes were refused when PostgreSQL was back", remedy
-    if waiting:
-        return Verdict.WARN, f"{waiting} artifacts wait for S3", "Let a server run: it gives them to S3."
-    return _ok("nothing is set aside, no artifact waits")
+    aside, queued = count_aside(patient.data), sum(slot.waiting for slot in slots)
+    told = [
+        (aside, "queued writes were refused when PostgreSQL was back", "See `contextdna spool`: retry or drop them."),
+        (queued, "queued writes wait for PostgreSQL", "Let a server run: it stores them when PostgreSQL is there."),
+        (waiting, "artifacts wait for S3", "Let a server run: it gives them to S3."),
+    ]
+    if found_any := [(f"{count} {what}", remedy) for count, what, remedy in told if count]:
+        details, remedies = zip(*found_any, strict=True)
+        return Verdict.WARN, "; ".join(details), " ".join(remedies)
+    return _ok("nothing is set aside, nothing waits")
 
 
 def _sound_server(patient: Patient) -> Result:

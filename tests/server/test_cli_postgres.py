@@ -95,10 +95,14 @@ def test_writes_that_were_set_aside_are_listed_without_their_text_tried_again_an
         asyncio.run(set_aside(data, f"log.{number}", project_id))
     assert checks(data)["spool"] == "warn"
     listed = answer("spool", "--data", data)["aside"]
-    assert [(one["id"], one["code"], one["agent_id"]) for one in listed] == [("log.1", "agent_retired", "alice")]
+    both = [(f"log.{number}", "agent_retired", "alice") for number in (1, 2)]
+    assert [(one["id"], one["code"], one["agent_id"]) for one in listed] == both
+    only = answer("spool", "--data", data, "--project", "default")["aside"]
+    assert [one["id"] for one in only] == ["log.1"]
     assert "a secret" not in json.dumps(listed)
     retried = answer("spool", "--data", data, "--retry", "log.1")
-    assert (retried["aside"], retried["done"]) == ([], ["mem_01m7zzzfrmr7gwp9rvz64a"])
+    assert [one["id"] for one in retried["aside"]] == ["log.2"]
+    assert retried["done"] == ["mem_01m7zzzfrmr7gwp9rvz64a"]
     assert answer("spool", "--data", data, "--drop", "log.1", exit_code=1)["error"]["code"] == "queued_unknown"
 
 

@@ -66,8 +66,9 @@ class DamagedSlots:
         Raises:
             StorageUnavailable: It cannot be read.
         """
-        view = await anyio.to_thread.run_sync(look_into_log, self._folder / str(slot))
-        if view.damage is None or _mark(view) == await anyio.to_thread.run_sync(self._marked, slot):
+        folder = self._folder / str(slot)
+        view = await anyio.to_thread.run_sync(look_into_log, folder)
+        if view.damage is None or await anyio.to_thread.run_sync(is_read_up, folder, view):
             return None
         return view
 
@@ -90,11 +91,6 @@ class DamagedSlots:
         """
         await anyio.to_thread.run_sync(self._keep_mark, slot, _mark(view))
 
-    def _marked(self, slot: int) -> str:
-        path = self._folder / str(slot) / _STORED
-        with disk_errors():
-            return path.read_text() if path.exists() else ""
-
     def _keep_mark(self, slot: int, text: str) -> None:
         folder = self._folder / str(slot)
         with disk_errors():
@@ -105,6 +101,17 @@ class DamagedSlots:
             finally:
                 os.close(descriptor)
             flush_folder(folder)
+
+
+def is_read_up(folder: Path, view: LogView) -> bool:
+    """Tell whether all that can be read of a damaged slot was done.
+
+    Raises:
+        StorageUnavailable: It cannot be read.
+    """
+    path = folder / _STORED
+    with disk_errors():
+        return path.exists() and path.read_text() == _mark(view)
 
 
 def _mark(view: LogView) -> str:
