@@ -169,6 +169,8 @@ async def move(world: World, draw: Callable[..., Any]) -> None:
     stored = await world.hub.bind(owner).update_memory(record_id, change, expected_version=version)
     world.versions[record_id] = stored.version
     assert change.level is not None
+    if change.level is not world.refs[record_id].level:  # its owner has said anew who may read
+        world.lent = [lent for lent in world.lent if lent.record_id != record_id or not lent.delegation]
     world.refs[record_id] = replace(world.refs[record_id], level=change.level)
     world.planted[record_id] = replace(world.planted[record_id], level=change.level)
 
