@@ -12,7 +12,6 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
-import anyio
 from anyio.abc import TaskGroup
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -32,6 +31,7 @@ from mcp_types import (
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from contextdna.backends.background import running
 from contextdna_server.logging_level import set_level
 
 INSTRUCTIONS = """contextdna is the shared memory of a team of agents. Before you work, ask retrieve_context what is \
@@ -98,15 +98,8 @@ def _handed_on(method: str, built: Callable[[], Server[Any]]) -> Callable[[Conte
 
 @asynccontextmanager
 async def _lifespan(_server: Server[TaskGroup]) -> AsyncIterator[TaskGroup]:
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        try:
-            yield tasks
-        except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with running() as tasks:
+        yield tasks
 
 
 def _discover(server: Server[Any]) -> Callable[[Context, RequestParams], Awaitable[DiscoverResult]]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import anyio
 
+from contextdna.backends.background import running
 from contextdna.backends.guarded_database import GuardedDatabase
 from contextdna.backends.sealing import RingSealer
 from contextdna.domain import projects
@@ -174,7 +175,7 @@ async def open_hub(
         blobs = BlobRoom(shelves.store, database, shelves.objects, clock=clock)
         remains = Remains(database, blobs)
         chosen = embedder or await open_embedder(stack, settings.search)
-        actors = KnownActors() if guarded else None
+        actors = KnownActors(clock) if guarded else None
         doors = partial(
             Door,
             database=database,
@@ -219,26 +220,15 @@ async def open_hub(
         hub = Hub(rooms, authentication)
         keeper = Principal(UPKEEP_AGENT, settings.projects, role=Role.SYSTEM)
         upkeep = Upkeep(door, blobs, remains, lambda project_id: hub.bind(keeper, project_id=project_id), commons.locks)
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(door.reads.run)
-            tasks.start_soon(upkeep.run)
-            tasks.start_soon(stream.run)
-            tasks.start_soon(semantics.run)
-            tasks.start_soon(authentication.run)
-            for job in (*commons.jobs, *shelves.jobs, *_jobs_of(guarded, spool)):
-                tasks.start_soon(job)
+        jobs = (door.reads.run, upkeep.run, stream.run, semantics.run, authentication.run)
+        async with running(*jobs, *commons.jobs, *shelves.jobs, *_jobs_of(guarded, spool)) as tasks:
             try:
                 yield hub
-            except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-                failure = error
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     await door.reads.settle()
                     await authentication.settle()
-        if failure is not None:
-            raise failure
 
 
 def _jobs_of(

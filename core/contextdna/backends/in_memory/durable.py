@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
+from contextdna.backends.background import running
 from contextdna.backends.in_memory import redo
 from contextdna.backends.in_memory.database import InMemoryDatabase, InMemoryTransaction, run_unit
 from contextdna.backends.in_memory.sheets import Sheets
@@ -235,17 +236,8 @@ async def open_durable(
     database = DurableInMemoryDatabase(
         log, snapshots, sheets, seq=seq, snapshot_bytes=size, checkpoint_bytes=checkpoint_bytes
     )
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(database.keep_log_short)
-        try:
-            yield database
-        except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-            failure = error
-        finally:
-            tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with running(database.keep_log_short):
+        yield database
 
 
 async def _recovered(log: WriteAheadLog, snapshots: Snapshots) -> tuple[Sheets, int, int]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import anyio
 
+from contextdna.backends.background import running
 from contextdna.backends.in_process import InProcessChannel
 from contextdna.backends.postgres.driver import DRIVER_ERRORS, Server, connect, sqlstate_of
 from contextdna.errors import ContextDnaError
@@ -101,14 +102,5 @@ class PostgresChannel:
 async def open_channel(server: Server) -> AsyncIterator[PostgresChannel]:
     """Open a channel; a server that is away is looked for in the background."""
     channel = PostgresChannel(server)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(channel.run)
-        try:
-            yield channel
-        except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-            failure = error
-        finally:
-            tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with running(channel.run):
+        yield channel

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from contextdna.backends.background import running
 from contextdna.backends.breaker import Breaker
 from contextdna.backends.postgres.driver import (
     DRIVER_ERRORS,
@@ -284,20 +285,13 @@ async def open_replicas(
         for number, server in enumerate(servers, start=1)
     ]
     replicas = Replicas(found, places, catalogue, sessions)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        for replica in found:
-            tasks.start_soon(replica.breaker.run)
+    async with running(*(replica.breaker.run for replica in found)) as tasks:
         try:
             yield replicas
-        except Exception as error:  # noqa: BLE001 - raised again below, not wrapped into the task group's
-            failure = error
         finally:
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await replicas.close()
-    if failure is not None:
-        raise failure
 
 
 def _hurried(server: Server) -> Server:
