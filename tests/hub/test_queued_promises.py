@@ -8,20 +8,26 @@ import anyio
 import pytest
 
 from contextdna import (
+    AccessDenied,
+    AgentId,
     Conflict,
     Hub,
     HubSettings,
     MemoryChange,
     MemoryDraft,
     ModeName,
+    OnDuplicate,
     Principal,
     RecordId,
+    RegisterRequest,
+    StorageUnavailable,
     StoredMemory,
     StoreStatus,
+    TurnDraft,
     open_hub,
 )
 from contextdna.values.ids import is_id
-from tests.hub.rig import ALICE, DEFAULT, ROOT, refused, remember
+from tests.hub.rig import ALICE, BOB, DEFAULT, PETE, ROOT, Clock, begin, public, refused, remember
 from tests.hub.test_database_away import LATE_S, Rig, empty_url_of, key_of, opened, place, rig, until_well
 from tests.servers.relay import Relay
 
@@ -134,3 +140,43 @@ async def test_a_repeat_after_a_restart_gets_the_first_ids(place: tuple[Relay, H
         await relay.open()
         await until_well(hub)
         assert [one.content for one in await opened(hub, memory, first[0].id)] == ["three", "once"]
+
+
+async def test_who_was_ended_here_is_not_taken_while_the_database_is_away(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    clock = Clock()
+    async with open_hub(settings, clock=clock) as hub:
+        root = hub.bind(ROOT, project_id=DEFAULT)
+        ended, short, lasting = [await begin(hub, ALICE, ttl_s=ttl_s) for ttl_s in (3600, 60, 3600)]
+        for handle in (ended, short, lasting):
+            await remember(hub.bind(ALICE, session_id=handle), f"of {public(handle)}")
+        await remember(hub.bind(BOB), "of bob")
+        await hub.bind(ALICE, session_id=ended).end_session(success=True)
+        for name in ("bob", "pete"):
+            await root.agents.register(RegisterRequest(AgentId(name)))
+            await root.agents.retire(AgentId(name))
+        await root.agents.register(RegisterRequest(AgentId("pete")))
+        await relay.cut()
+        clock.advance(seconds=61)
+        drafts = [MemoryDraft("late")]
+        for handle in (ended, short, "ses_nonsense"):
+            call = hub.bind(ALICE, session_id=handle).store_memories(drafts)
+            error = await refused(call, StorageUnavailable, "storage_unreachable")
+            assert error.retryable
+            assert "session_id" in error.message
+        await refused(hub.bind(BOB).store_memories(drafts), AccessDenied, "agent_retired")
+        assert hub.modes[0].waiting == 0
+        for principal, handle in ((ALICE, lasting), (PETE, "")):
+            [stored] = await hub.bind(principal, session_id=handle).store_memories(drafts)
+            assert stored.status is StoreStatus.QUEUED
+        turn = hub.bind(ALICE, session_id="ses_nonsense").log_turns([TurnDraft("user", "x")])
+        assert "session_id" in (await refused(turn, StorageUnavailable, "storage_unreachable")).message
+
+
+async def test_whether_something_is_there_already_waits_for_the_database(rig: Rig) -> None:
+    await rig.relay.cut()
+    for waiting in (0, 1):
+        call = rig.hub.bind(ALICE).store_memories([MemoryDraft("one")], on_duplicate=OnDuplicate.ERROR)
+        assert (await refused(call, StorageUnavailable, "storage_unreachable")).retryable
+        assert rig.hub.modes[0].waiting == waiting
+        await rig.hub.bind(ALICE).store_memories([MemoryDraft("one")])

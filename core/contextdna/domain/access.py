@@ -169,7 +169,7 @@ async def resolve_actor(tx: Transaction, caller: Caller, action: Action, *, now:
         _require_same_project(caller, session)
         role = _acting_role(principal, session)
         reader = Reader(session.project_id, session.agent_id, session.team_id, session.swarm_id, role)
-        return Actor(reader, principal.agent_id, session.id, session.lineage)
+        return Actor(reader, principal.agent_id, session.id, session.lineage, session.expires_at)
     return own_actor(caller, action)
 
 

@@ -39,6 +39,11 @@ class Request(Protocol):
     needs_session: ClassVar[bool]
 
     @property
+    def may_wait(self) -> bool:
+        """Whether its answer needs nothing of the database."""
+        ...
+
+    @property
     def repeats(self) -> bool:
         """Whether the same request again, while the first waits, means the first."""
         ...
@@ -70,6 +75,11 @@ class StoreRequest:
     drafts: tuple[MemoryDraft, ...]
     on_duplicate: OnDuplicate = OnDuplicate.MERGE
     idempotency_key: str = ""
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether its answer needs nothing of the database: whether something is there already, only that can tell."""
+        return self.on_duplicate is not OnDuplicate.ERROR
 
     @property
     def repeats(self) -> bool:
@@ -107,6 +117,11 @@ class UpdateRequest:
     expected_version: int
 
     @property
+    def may_wait(self) -> bool:
+        """Whether its answer needs nothing of the database."""
+        return True
+
+    @property
     def repeats(self) -> bool:
         """Whether the same request again means the first: its version says so."""
         return True
@@ -140,6 +155,11 @@ class LogRequest:
     action: ClassVar[Action] = Action.LOG_TURN
     needs_session: ClassVar[bool] = True
     drafts: tuple[TurnDraft, ...]
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether its answer needs nothing of the database."""
+        return True
 
     @property
     def repeats(self) -> bool:

@@ -214,6 +214,8 @@ class Door:
         if attempt.actor is not None and attempt.sighting is not None:
             self._sightings.remember(attempt.actor, attempt.sighting)
         self._sightings.note_departures(events)
+        if self._actors is not None:
+            self._actors.hear(events)
         if events:
             await self._channel.publish(events)
 

@@ -16,7 +16,7 @@ import anyio
 from contextdna.backends.guarded_database import AWAY, GuardedDatabase
 from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.domain import sessions
-from contextdna.domain.access import Action, Caller, own_actor
+from contextdna.domain.access import Action, Caller, own_actor, retired
 from contextdna.domain.operation import Operation
 from contextdna.domain.queued_writes import (
     QueuedWrite,
@@ -37,7 +37,7 @@ from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
 from contextdna.values.ids import ProjectId
 from contextdna.values.log_entry import LogEntry, entry_id
-from contextdna.values.principal import Actor
+from contextdna.values.principal import Actor, Role
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +166,8 @@ class WriteSpool:
         Raises:
             ContextDnaError: What refused it; or the database is away, and it cannot be queued.
         """
+        if not request.may_wait:
+            return await do()
         if isinstance(request, UpdateRequest):
             self._require_kept(caller, request)
         project_id = self._project(caller, request.action)
@@ -274,14 +276,26 @@ class WriteSpool:
 
         Raises:
             StorageUnavailable: Nobody has told it whom the session handle stands for.
+            AccessDenied: ``agent_retired``.
         """
+        actor, principal = self._known_actor(caller, request, away), caller.principal
+        if principal.role is not Role.SYSTEM and self._actors.is_retired(actor.project_id, principal.agent_id):
+            raise retired(principal.agent_id)
+        return actor
+
+    def _known_actor(self, caller: Caller, request: Request, away: StorageUnavailable) -> Actor:
         if not caller.handle:
             if request.needs_session:
                 raise sessions.no_session()
             return own_actor(caller, request.action)
         actor = self._actors.of(caller)
         if actor is None:
-            raise away
+            raise StorageUnavailable(
+                f"whom this session_id stands for is not known here now: {away.message}",
+                code=AWAY,
+                hint="Check that it is whole and its session not over, and try again later: the database knows it.",
+                retryable=True,
+            ) from away
         return actor
 
     async def _append(self, data: bytes) -> int:

@@ -1,6 +1,7 @@
 """Who calls, and as whom."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from contextdna.values.ids import AgentId, ProjectId, SessionId
@@ -64,6 +65,8 @@ class Actor:
     session_id: SessionId = SessionId("")
     lineage: tuple[AgentId, ...] = ()
     """Agent ids from the root of the delegation chain down to this one; the principal stands first."""
+    until: datetime | None = field(default=None, compare=False)
+    """When its session ends at the latest; None without one."""
 
     @property
     def project_id(self) -> ProjectId:
