@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,15 +61,14 @@ class WritesAside:
         await self.open()
 
     async def all(self) -> list[AsideWrite]:
-        """Give all, the oldest first.
+        """Give all, the oldest first; of one that cannot be read, what is known of it.
 
         Raises:
-            IntegrityFault: ``wrong_key``.
             StorageUnavailable: The folder cannot be read.
         """
-        found = await anyio.to_thread.run_sync(self._read_all)
+        found = await anyio.to_thread.run_sync(self._looked_at)
         self.count = len(found)
-        return sorted((self._opened(name, sealed) for name, sealed in found), key=lambda one: (one.at, one.id))
+        return sorted(found, key=lambda one: (one.at, one.id))
 
     async def drop(self, entry_id: str) -> None:
         """Remove one for good.
@@ -86,16 +85,30 @@ class WritesAside:
 
         Raises:
             NotFound: ``queued_unknown``.
-            IntegrityFault: ``wrong_key``.
+            IntegrityFault: ``queued_unreadable``.
             StorageUnavailable: The folder cannot be read.
         """
-        for name, sealed in await anyio.to_thread.run_sync(self._read_all):
-            if name == entry_id:
-                return base64.b64decode(self._document(name, sealed)["data"])
-        raise _unknown()
+        return await anyio.to_thread.run_sync(self._get, entry_id)
 
-    def _opened(self, name: str, sealed: bytes) -> AsideWrite:
-        document = self._document(name, sealed)
+    def _get(self, name: str) -> bytes:
+        try:
+            return base64.b64decode(self._document(self._known(name))["data"])
+        except FileNotFoundError:
+            raise _unknown() from None
+
+    def _looked_at(self) -> list[AsideWrite]:
+        found = []
+        for path in self._paths():
+            with suppress(FileNotFoundError):  # dropped meanwhile
+                try:
+                    found.append(self._opened(path))
+                except IntegrityFault as error:
+                    written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                    found.append(AsideWrite(_name_of(path), written_at, error.code, error.message))
+        return found
+
+    def _opened(self, path: Path) -> AsideWrite:
+        name, document = _name_of(path), self._document(path)
         at = datetime.fromisoformat(document["at"])
         try:
             write = unpacked(base64.b64decode(document["data"]))
@@ -113,20 +126,29 @@ class WritesAside:
             queued_at=write.at,
         )
 
-    def _document(self, name: str, sealed: bytes) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self._sealer.open(sealed, name.encode()))
+    def _document(self, path: Path) -> dict[str, Any]:
+        try:
+            document: dict[str, Any] = json.loads(self._sealer.open(path.read_bytes(), _name_of(path).encode()))
+        except FileNotFoundError:
+            raise
+        except (IntegrityFault, OSError) as error:
+            raise _unreadable() from error
         return document
+
+    def _known(self, name: str) -> Path:
+        """Find a file by its name, which comes from outside.
+
+        Raises:
+            NotFound: ``queued_unknown``.
+        """
+        for path in self._paths():
+            if _name_of(path) == name:
+                return path
+        raise _unknown()
 
     def _paths(self) -> list[Path]:
         with _storage_errors():
             return sorted(self._folder.glob(f"*{ASIDE_SUFFIX}"))
-
-    def _read_all(self) -> list[tuple[str, bytes]]:
-        found = []
-        for path in self._paths():
-            with _storage_errors(), suppress(FileNotFoundError):  # dropped meanwhile
-                found.append((path.name.removesuffix(ASIDE_SUFFIX), path.read_bytes()))
-        return found
 
     def _put(self, name: str, sealed: bytes) -> None:
         path = self._folder / f"{name}{ASIDE_SUFFIX}"
@@ -143,11 +165,21 @@ class WritesAside:
             flush_folder(self._folder)
 
     def _drop(self, name: str) -> None:
-        known = {path.name for path in self._paths()}
-        if f"{name}{ASIDE_SUFFIX}" not in known:
-            raise _unknown()
+        path = self._known(name)
         with _storage_errors(), suppress(FileNotFoundError):
-            (self._folder / f"{name}{ASIDE_SUFFIX}").unlink()
+            path.unlink()
+
+
+def _name_of(path: Path) -> str:
+    return path.name.removesuffix(ASIDE_SUFFIX)
+
+
+def _unreadable() -> IntegrityFault:
+    return IntegrityFault(
+        "the file of a write that was set aside is damaged, sealed with another master key, or cannot be read",
+        code="queued_unreadable",
+        hint="Bring back the key file or a backup of the data folder, or drop it: `contextdna spool --drop`.",
+    )
 
 
 def _unknown() -> NotFound:
