@@ -33,6 +33,7 @@ from contextdna.values.ids import INSTALLATION
 from contextdna_server.installation import (
     bucket_facts,
     facts_of,
+    has_keys,
     is_installed,
     look_at,
     look_into,
@@ -78,6 +79,11 @@ class Patient:
     def has_database(self) -> bool:
         """Whether there is an installation."""
         return is_installed(self.settings)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether that was ever opened: a first start that fails may leave tables only."""
+        return has_keys(self.settings)
 
     @property
     def on_server(self) -> bool:
@@ -316,7 +322,7 @@ def _key(patient: Patient) -> Result:
     settings, path = patient.settings, patient.data / KEY_FILE
     in_file = not settings.master_key.get_secret_value() and not settings.os_keyring
     if in_file and not path.exists():
-        if not patient.has_database:
+        if not patient.is_begun:
             return _absent(f"`contextdna serve` or `contextdna keys init` makes {path}")
         remedy = f"Put {KEY_FILE} back from a backup, or set CONTEXTDNA_MASTER_KEY; no other key opens the data."
         return Verdict.FAIL, f"{path} is gone", remedy
@@ -324,11 +330,10 @@ def _key(patient: Patient) -> Result:
     source = str(path) if in_file else "the system's keyring"
     if settings.master_key.get_secret_value():
         source = "the setting master_key"
-    if not patient.has_database:
+    if not patient.is_begun:
         return _ok(f"{ring.current_id} from {source}")
     with look_at(patient.settings) as view:
-        if view.schema().current:
-            view.ask(lambda tx: _unwrap(tx, ring))
+        view.ask(lambda tx: _unwrap(tx, ring))
     return _ok(f"{ring.current_id} from {source} opens the data")
 
 
@@ -391,7 +396,7 @@ def _newest_entry(patient: Patient) -> datetime | None:
 
 
 def _audit(patient: Patient) -> Result:
-    if not patient.has_database:
+    if not patient.is_begun:
         return _absent("it begins with the installation")
     ring = _ring(patient.settings, patient.data / KEY_FILE)
 

@@ -22,7 +22,7 @@ from contextdna.hub.blob_stores import artifacts_place, require_s3_driver
 from contextdna.hub.commons import redis_place, require_redis_driver
 from contextdna.hub.opening import DATABASE_FILE, MEMORY_FOLDER, require_driver
 from contextdna.ports.database import Transaction, Unit
-from contextdna.values.ids import ProjectId
+from contextdna.values.ids import INSTALLATION, ProjectId
 from contextdna.values.key import WrappedKey
 from contextdna_server.settings import Settings
 
@@ -345,6 +345,18 @@ def is_installed(settings: Settings) -> bool:
     if settings.storage.is_in_memory:
         return settings.storage.write_ahead and (settings.data / MEMORY_FOLDER).exists()
     return (settings.data / DATABASE_FILE).exists()
+
+
+def has_keys(settings: Settings) -> bool:
+    """Tell whether there is an installation that was ever opened: its keys come with that, its tables before.
+
+    Raises:
+        ContextDnaError: Its database cannot be asked.
+    """
+    if not is_installed(settings):
+        return False
+    with look_at(settings) as view:
+        return view.schema().current > 0 and view.ask(lambda tx: tx.keys.generation(INSTALLATION)) > 0
 
 
 def require_installation(settings: Settings) -> None:

@@ -84,6 +84,13 @@ def test_doctor_says_what_is_wrong_with_the_server_and_no_password(
     assert "secret" not in result.output
 
 
+def test_tables_that_a_first_start_left_are_no_installation_yet(data: Path) -> None:
+    answer("migrate", "up", "--data", data)
+    assert set(checks(data, "--deep").values()) == {"ok"}
+    assert answer("keys", "init", "--data", data)["master_key_id"]
+    assert set(checks(data, "--deep").values()) == {"ok"}
+
+
 def test_a_command_that_needs_an_installation_makes_none(data: Path) -> None:
     assert answer("audit", "verify", "--data", data, exit_code=1)["error"]["code"] == "no_installation"
     assert answer("migrate", "status", "--data", data)["current"] == 0

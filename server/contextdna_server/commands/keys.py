@@ -23,7 +23,7 @@ def keys() -> None:
 def make(invocation: Invocation) -> None:
     """Make the key file of a new installation; never overwrites one."""
     from contextdna.backends.key_ring import create_key_file
-    from contextdna_server.installation import is_installed
+    from contextdna_server.installation import has_keys
 
     settings = invocation.settings()
     path = _key_file(settings)
@@ -31,7 +31,7 @@ def make(invocation: Invocation) -> None:
         raise SettingsInvalid(
             f"{path} is there already", code="key_file_exists", hint="Keep it; `keys rotate` adds keys."
         )
-    if is_installed(settings):
+    if has_keys(settings):
         raise SettingsInvalid(
             "there is an installation that a new key would not open",
             code="key_missing",
