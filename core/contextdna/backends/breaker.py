@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from copy import copy
 
 import anyio
 
@@ -47,8 +48,7 @@ class Breaker:
             StorageUnavailable: It is away.
         """
         if self._problem is not None:
-            known = self._problem
-            raise StorageUnavailable(known.message, code=known.code, hint=known.hint, retryable=known.retryable)
+            raise copy(self._problem)
 
     def trip(self, problem: StorageUnavailable) -> None:
         """Note that it failed; until it is back ``check`` refuses."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
@@ -214,9 +215,7 @@ def _answer(group: list[_Waiting]) -> None:
 
 def _each(error: BaseException) -> BaseException:
     """Give each caller an error of its own: raised twice, one would gather the traces of both."""
-    if not isinstance(error, StorageUnavailable):
-        return error
-    return StorageUnavailable(error.message, code=error.code, hint=error.hint, retryable=error.retryable)
+    return copy(error) if isinstance(error, StorageUnavailable) else error
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ has grown by as much as the last snapshot held, so that writing snapshots never 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -200,7 +201,7 @@ class DurableInMemoryDatabase:
         except ContextDnaError as error:
             await self._log.rollback(unit)
             for waiting in group:
-                waiting.error = waiting.error or _own(error)
+                waiting.error = waiting.error or copy(error)  # each its own: raised twice, one would gather both traces
             return
         self._committed, self._seq = state, seq
 
@@ -215,11 +216,6 @@ class _Counted:
         for chunk in redo.snapshot(sheets):
             self.size += len(chunk)
             yield chunk
-
-
-def _own(error: ContextDnaError) -> ContextDnaError:
-    """Give each caller an error of its own: raised twice, one would gather the traces of both."""
-    return type(error)(error.message, code=error.code, hint=error.hint, retryable=error.retryable)
 
 
 @asynccontextmanager

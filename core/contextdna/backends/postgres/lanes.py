@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from contextvars import Context
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -260,6 +261,4 @@ class _Lane:
 
 def _copy(error: ContextDnaError) -> ContextDnaError:
     """Give each caller an error of its own, as each adds where it was raised."""
-    if isinstance(error, StorageUnavailable):
-        return StorageUnavailable(error.message, code=error.code, hint=error.hint, retryable=error.retryable)
-    return error
+    return copy(error) if isinstance(error, StorageUnavailable) else error

@@ -8,6 +8,7 @@ import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -207,7 +208,7 @@ class PostgresLog:
             await self._append(group)
         except ContextDnaError as error:
             for waiting in group:
-                waiting.error = _own(error)
+                waiting.error = copy(error)  # each its own: raised twice, one would gather both traces
         for waiting in group:
             waiting.is_over = True
 
@@ -307,11 +308,6 @@ class PostgresLog:
 
 def _entries(group: Sequence[_Waiting]) -> list[bytes]:
     return [entry for waiting in group for entry in waiting.entries]
-
-
-def _own(error: ContextDnaError) -> ContextDnaError:
-    """Give each caller an error of its own: raised twice, one would gather the traces of both."""
-    return type(error)(error.message, code=error.code, hint=error.hint, retryable=error.retryable)
 
 
 @asynccontextmanager

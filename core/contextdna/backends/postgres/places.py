@@ -6,6 +6,7 @@ calls that come meanwhile ask together; so what is decided here rests on what th
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
 from time import monotonic
 from typing import Final
 
@@ -91,8 +92,7 @@ class Places:
             if batch is self._next:
                 self._next = _Batch()
             if batch.problem is not None:
-                known = batch.problem
-                raise StorageUnavailable(known.message, code=known.code, hint=known.hint, retryable=known.retryable)
+                raise copy(batch.problem)
             if batch.place is None:
                 batch.place = await self._answer(batch)
         floor = max(self._floors.get(project_id, batch.place), self._floor)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 import anyio
@@ -132,7 +133,7 @@ class RedisCache:
         gathered.values.extend(values)
         await gathered.sent.wait()
         if (problem := gathered.problem) is not None:
-            raise StorageUnavailable(problem.message, code=problem.code, hint=problem.hint, retryable=problem.retryable)
+            raise copy(problem)
 
     async def _send(self, gathered: _Gathered) -> None:
         try:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from typing import Any, Final, TypeVar
 
 from contextdna.backends.relational.match import match_text
@@ -326,9 +327,7 @@ class GroupWriter:
             self._begin()
         except StorageUnavailable as error:
             for waiting in group:
-                waiting.error = StorageUnavailable(
-                    error.message, code=error.code, hint=error.hint, retryable=error.retryable
-                )
+                waiting.error = copy(error)
             return
         try:
             if len(group) == 1:
