@@ -7,7 +7,6 @@ import logging
 import math
 import socket
 import ssl
-import struct
 import sys
 from asyncio.sslproto import SSLProtocol
 from typing import Any, ClassVar, Final
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from contextdna import ContextDnaError, InvalidInput, LimitExceeded
 from contextdna_server.http.refusals import Refusal, answer
 from contextdna_server.http.room import ROOMLESS_PATHS, Room
+from contextdna_server.http.sent_off import sent_off
 from contextdna_server.settings import HttpSection
 
 WRITE_BYTES_MIN: Final = 16 * 1024
@@ -29,8 +29,6 @@ STRANGER_KEEP_ALIVE_S: Final = 5
 """How long a connection may rest that never showed a good credential."""
 
 _PROBES: Final = 4
-_ACKED: Final = struct.Struct("=Q")
-_ACKED_AT: Final = 120
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +87,7 @@ class GatedProtocol(H11Protocol):
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _head_begun = False
-    _taken = 0
+    _waiting = _taken = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
@@ -102,6 +100,7 @@ class GatedProtocol(H11Protocol):
         # What is not taken at once is waited for; TLS pauses at high=0.
         transport.set_write_buffer_limits(high=1, low=0)
         _probe(transport.get_extra_info("socket"), self.http.write_timeout_s)
+        self._watch_writing()
         self._await_head()
 
     def enter(self, wire: asyncio.Transport) -> None:
@@ -178,16 +177,9 @@ class GatedProtocol(H11Protocol):
         """Stay with HTTP/1.1, whatever is asked for; uvicorn would warn each time. Source: RFC 9110, 7.8: it may."""
         return False
 
-    def pause_writing(self) -> None:
-        """Begin to wait for a client that does not take what is written."""
-        super().pause_writing()
-        self._taken = self._count_taken()
-        if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self.http.write_timeout_s, self._check_writing)
-
     def resume_writing(self) -> None:
         """Go on: all was taken."""
-        self._stop_write_timer()
+        self._waiting = 0
         super().resume_writing()
         self._settle()
 
@@ -231,22 +223,19 @@ class GatedProtocol(H11Protocol):
         logger.info("a request's head did not arrive in time")
         self._refuse(408, InvalidInput("the request did not arrive in time", code="head_timeout", retryable=True))
 
+    def _watch_writing(self) -> None:
+        self._write_timer = self.loop.call_later(self.http.write_timeout_s, self._check_writing)
+
     def _check_writing(self) -> None:
-        taken = self._count_taken()
-        if taken - self._taken < WRITE_BYTES_MIN:
+        sock = self.transport.get_extra_info("socket")
+        unwritten = self.transport.get_write_buffer_size()
+        queued, acked = sent_off(sock) or (0, -unwritten)
+        if self._waiting and queued + unwritten and acked - self._taken < min(WRITE_BYTES_MIN, self._waiting):
             logger.info("cut off a client that does not read what it is sent")
             self.transport.abort()
             return
-        self._taken = taken
-        self._write_timer = self.loop.call_later(self.http.write_timeout_s, self._check_writing)
-
-    def _count_taken(self) -> int:
-        """Count what the client took, from any beginning.
-
-        What is left to write shrinks in steps of as much as the system holds back, which may be megabytes.
-        """
-        acked = _acked(self.transport.get_extra_info("socket"))
-        return -self.transport.get_write_buffer_size() if acked is None else acked
+        self._waiting, self._taken = queued + unwritten, acked
+        self._watch_writing()
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
@@ -294,7 +283,10 @@ def _no_room() -> Refusal:
 
 
 def _probe(sock: socket.socket | None, timeout_s: float) -> None:
-    """Let the system find out that a client vanished. Source: RFC 9293, 3.8.4 (keep-alive); RFC 5482 (user timeout)."""
+    """Let the system find out that a client vanished to which nothing is written. Source: RFC 9293, 3.8.4 (keep-alive).
+
+    No user timeout (RFC 5482): with one Linux ends connections of clients that read, but in small pieces.
+    """
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     each_s = max(1, math.ceil(timeout_s / _PROBES))
@@ -303,21 +295,9 @@ def _probe(sock: socket.socket | None, timeout_s: float) -> None:
         ("TCP_KEEPIDLE", math.ceil(timeout_s)),
         ("TCP_KEEPINTVL", each_s),
         ("TCP_KEEPCNT", _PROBES),
-        ("TCP_USER_TIMEOUT", math.ceil(timeout_s * 1000)),
     ):
         if (option := getattr(socket, name, None)) is not None:  # each system has some of them
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
             except OSError:
                 logger.debug("this system does not take %s=%d", name, value)
-
-
-def _acked(sock: socket.socket | None) -> int | None:
-    """Give how many bytes the other side has acknowledged, where the system tells.
-
-    Source: linux/tcp.h, struct tcp_info: tcpi_bytes_acked, since Linux 4.1.
-    """
-    if sys.platform != "linux" or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
-    return _ACKED.unpack_from(told, _ACKED_AT)[0] if len(told) == _ACKED_AT + _ACKED.size else None
