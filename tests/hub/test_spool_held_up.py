@@ -120,3 +120,24 @@ async def test_a_project_that_cannot_be_written_holds_up_no_other(
     monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", None)
     async with open_hub(settings) as hub:  # all is forgotten, what was done out of turn too
         assert not hub.modes
+
+
+async def test_a_write_that_fails_for_a_fault_of_ours_is_told_of_by_its_place_and_never_by_its_text(
+    place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay, settings = place
+    monkeypatch.setattr("contextdna.hub.spool._PAUSE_S", 0.001)
+    monkeypatch.setattr("contextdna.hub.spool._PAUSE_MAX_S", 0.01)
+
+    async def fails(*_: object, **__: object) -> None:
+        raise ValueError("a secret")
+
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        await hub.bind(ANN).store_memories([MemoryDraft("one")])
+        monkeypatch.setattr("contextdna.domain.queued_writes.QueuedWrite.replay", fails)
+        await relay.open()
+        await until(lambda: hub.modes == (DegradedMode(ModeName.WRITES_ASIDE, waiting=1),))
+    told = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+    assert "ValueError at test_spool_held_up.py:" in told[0]
+    assert "a secret" not in caplog.text
