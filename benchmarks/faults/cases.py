@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from benchmarks.faults.dependencies import PostgresServer, RedisServer, S3Server
+from benchmarks.faults.dependencies import Dependency, PostgresServer, RedisServer, S3Server
 from benchmarks.faults.site import Site
 from benchmarks.faults.tables import SERVER
 from contextdna.backends.sqlite.driver import library
@@ -53,45 +53,28 @@ class Fault:
 
 def killed(name: str) -> During:
     """End it at once; started again with what was on its disk."""
-
-    @asynccontextmanager
-    async def during(site: Site) -> AsyncIterator[None]:
-        one = site.dependencies[name]
-        await asyncio.to_thread(one.kill)
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(one.start)
-
-    return during
+    return _without(name, lambda one: one.kill(), lambda one: one.start())
 
 
 def restarted(name: str) -> During:
     """End it as its operator does, and start it again at once."""
-
-    @asynccontextmanager
-    async def during(site: Site) -> AsyncIterator[None]:
-        one = site.dependencies[name]
-        await asyncio.to_thread(one.stop)
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(one.start)
-
-    return during
+    return _without(name, lambda one: one.stop(), lambda one: one.start())
 
 
 def hung(name: str) -> During:
     """Stop its processes, with all connections open."""
+    return _without(name, lambda one: one.hang(), lambda one: one.wake())
 
+
+def _without(name: str, end: Callable[[Dependency], None], begin: Callable[[Dependency], None]) -> During:
     @asynccontextmanager
     async def during(site: Site) -> AsyncIterator[None]:
         one = site.dependencies[name]
-        one.hang()
+        await asyncio.to_thread(end, one)
         try:
             yield
         finally:
-            one.wake()
+            await asyncio.to_thread(begin, one)
 
     return during
 

@@ -304,16 +304,8 @@ async def _commit(link: Link, executor: ReadingExecutor | WritingExecutor) -> No
 
 
 async def _roll_back(link: Link, executor: ReadingExecutor | WritingExecutor) -> None:
-    """End a transaction that failed; a connection that does not even take that is cut."""
-    if not executor.begun or not link.is_open:
-        return
-    with anyio.CancelScope(shield=True), anyio.move_on_after(_ROLLBACK_S):
-        try:
-            await link.script("ROLLBACK")
-        except DRIVER_ERRORS:
-            link.cut()
-        return
-    link.cut()
+    if executor.begun:
+        await link.roll_back(within_s=_ROLLBACK_S)
 
 
 @asynccontextmanager

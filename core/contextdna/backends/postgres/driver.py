@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 import asyncpg
 
 from contextdna.backends.relational.statements import Params, Row
@@ -190,6 +191,18 @@ class Link:
     def cut(self) -> None:
         """End the connection at once, without a word to the server."""
         self.connection.terminate()
+
+    async def roll_back(self, *, within_s: float) -> None:
+        """End a transaction that failed; a connection that does not take that in time is cut."""
+        if not self.is_open:
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(within_s):
+            try:
+                await self.script("ROLLBACK")
+            except DRIVER_ERRORS:
+                self.cut()
+            return
+        self.cut()
 
     async def close(self) -> None:
         """Say goodbye to the server, or be cut where it does not answer."""

@@ -231,7 +231,8 @@ class Replicas:
                 link.cut()
                 failure = error
             except BaseException:
-                await _let_go(link, executor)
+                if executor.begun:
+                    await link.roll_back(within_s=_ANSWER_S)
                 raise
         raise mapped_error(failure)
 
@@ -256,18 +257,6 @@ class Replicas:
         """Close all connections."""
         for replica in self._replicas:
             await replica.links.close()
-
-
-async def _let_go(link: Link, executor: StandbyExecutor) -> None:
-    """End the snapshot of a unit that failed, or the connection where that does not go at once."""
-    if executor.begun and link.is_open:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_ANSWER_S):
-            try:
-                await link.script("ROLLBACK")
-            except DRIVER_ERRORS:
-                link.cut()
-            return
-        link.cut()
 
 
 @asynccontextmanager
