@@ -1,5 +1,6 @@
 """What a queued write promises holds for whoever builds upon it, repeats it, or goes on with its session."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from contextdna import (
     MemoryChange,
     MemoryDraft,
     ModeName,
+    NotFound,
     OnDuplicate,
     Principal,
     RecordId,
@@ -26,6 +28,7 @@ from contextdna import (
     TurnDraft,
     open_hub,
 )
+from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.values.ids import is_id
 from tests.hub.rig import ALICE, BOB, DEFAULT, PETE, ROOT, Clock, begin, public, refused, remember
 from tests.hub.test_database_away import LATE_S, Rig, empty_url_of, key_of, opened, place, rig, until_well
@@ -180,3 +183,29 @@ async def test_whether_something_is_there_already_waits_for_the_database(rig: Ri
         assert (await refused(call, StorageUnavailable, "storage_unreachable")).retryable
         assert rig.hub.modes[0].waiting == waiting
         await rig.hub.bind(ALICE).store_memories([MemoryDraft("one")])
+
+
+async def test_what_is_older_than_what_is_remembered_does_not_come_back_by_itself(
+    place: tuple[Relay, HubSettings], tmp_path: Path
+) -> None:
+    relay, settings = place
+    assert settings.data_dir is not None
+    clock = Clock()
+    async with open_hub(settings, clock=clock) as hub:
+        await relay.cut()
+        queued = (await hub.bind(ALICE).store_memories([MemoryDraft("to be purged for good")]))[0].id
+        shutil.copytree(settings.data_dir / SPOOL_FOLDER, tmp_path / "backup")
+        await relay.open()
+        await until_well(hub)
+        await hub.bind(ROOT, project_id=DEFAULT).forget_memories([queued], purge=True)
+        clock.advance(days=8)
+        await hub.bind(ROOT, project_id=DEFAULT).sweep()
+    shutil.rmtree(settings.data_dir / SPOOL_FOLDER)
+    shutil.copytree(tmp_path / "backup", settings.data_dir / SPOOL_FOLDER)
+    async with open_hub(settings, clock=clock) as hub:
+        await until_well(hub, but=ASIDE)
+        await refused(hub.bind(ALICE).get_memories([queued]), NotFound, "not_found")
+        queue = hub.bind(ROOT, project_id=DEFAULT).queue
+        [aside] = await queue.aside()
+        assert (aside.code, aside.record_ids) == ("queued_too_old", (queued,))
+        assert await queue.retry(aside.id) == (queued,)

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Protocol
 
 from contextdna.domain import access, access_tokens, conversations, memories
@@ -203,15 +203,17 @@ class QueuedWrite:
         """Whether it was asked for under an idempotency key."""
         return isinstance(self.request, StoreRequest) and bool(self.request.idempotency_key)
 
-    async def replay(self, op: Operation, vault: Vault, entry_id: str) -> tuple[str, ...]:
+    async def replay(self, op: Operation, vault: Vault, entry_id: str, *, is_review: bool = False) -> tuple[str, ...]:
         """Do it once, however often it comes: what was done is known by the entry's id, kept in the same transaction.
 
         Args:
             op: The operation.
             vault: Knows what rows of tokens are sealed with.
             entry_id: Names the write for ever.
+            is_review: Whether an operator has looked at it: then it may be of any age.
 
         Raises:
+            Conflict: ``queued_too_old``: that it was done, and purged since, would not be known any more.
             ContextDnaError: What refused it; nothing was changed.
         """
         key = f"spool:{entry_id}"
@@ -219,6 +221,8 @@ class QueuedWrite:
         if earlier is not None:
             op.note(repeated=1)
             return tuple(json.loads(earlier.answer))
+        if not is_review and op.now - self.at > timedelta(days=op.settings.retention.idempotency_days):
+            raise _too_old()
         if token_id := self.caller.principal.credential_id:
             await access_tokens.require_standing(op.tx, vault, TokenId(token_id), at=self.at)
         op.promised = deque(self.ids)
@@ -255,6 +259,14 @@ async def _keep(op: Operation, key: str, answer: str) -> None:
 def _led_to(record_id: RecordId, version: int) -> str:
     """Name the note of which queued update led to a version of a memory."""
     return f"spool/{record_id}.{version}"  # no idempotency key of a caller holds a slash
+
+
+def _too_old() -> Conflict:
+    return Conflict(
+        "a queued write is older than what is remembered of writes that were done",
+        code="queued_too_old",
+        hint="Where the database was away for so long, have it done: `contextdna spool --retry`. Else drop it.",
+    )
 
 
 def _unseen(record_ids: tuple[str, ...], version: int) -> Conflict:

@@ -471,13 +471,13 @@ class WriteSpool:
             ContextDnaError: It was refused again, and stays aside.
         """
         write = unpacked(await self.aside.get(entry_id))
-        ids = await self._do(write, entry_id)
+        ids = await self._do(write, entry_id, is_review=True)
         await self.aside.drop(entry_id)
         return ids
 
-    async def _do(self, write: QueuedWrite, entry_id: str) -> tuple[str, ...]:
+    async def _do(self, write: QueuedWrite, entry_id: str, *, is_review: bool = False) -> tuple[str, ...]:
         async def run(op: Operation) -> tuple[str, ...]:
-            return await write.replay(op, self._door.vault, entry_id)
+            return await write.replay(op, self._door.vault, entry_id, is_review=is_review)
 
         try:
             return await self._door.write(write.caller, write.action, run)
