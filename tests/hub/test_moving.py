@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from contextdna import (
-    AccessDenied,
     ArtifactDraft,
     Conflict,
     ContextDnaError,
@@ -28,12 +27,10 @@ from contextdna.errors import SettingsInvalid
 from contextdna.hub.moving import Place, missing_key_file, move_storage, parse_place
 from contextdna.hub.opening import DATABASE_FILE, KEY_FILE
 from contextdna.hub.spool import SPOOL_FOLDER
-from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
-from contextdna.values.log_entry import LogEntry
 from contextdna.values.move import MoveProgress, MoveReport
 from tests.hub.methods import Furnished
 from tests.hub.moved_world import asked, build, copied, run_on, settings_of, tables_in
-from tests.hub.rig import ALICE, START, refused, remember, settings_in, start_program
+from tests.hub.rig import ALICE, refused, remember, settings_in, start_program
 from tests.servers.postgres import fresh_database_url
 from tests.servers.s3 import empty_store, raw_client, share_clients, store_url
 
@@ -339,12 +336,3 @@ async def test_what_lies_damaged_at_the_target_is_written_anew(source: Place, ta
     report = await move(source, target)
     assert (report.artifacts_copied, report.artifacts_lost) == (1, ())
     assert blobs_in(target.folder) == blobs
-
-
-async def test_writes_that_are_set_aside_in_the_source_are_told_of(source: Place, target: Place) -> None:
-    server = Place(source.folder, fresh_database_url())
-    await move(source, server)
-    sealer = RingSealer(KeyFileRing(source.folder / KEY_FILE), "spool")
-    aside = WritesAside(source.folder / SPOOL_FOLDER / ASIDE_FOLDER, sealer)
-    await aside.put(LogEntry(1, "log.1", b"a write"), AccessDenied("no", code="agent_retired"), at=START)
-    assert (await move(server, target)).writes_aside == 1

@@ -35,7 +35,7 @@ def error_of(result: Result) -> Any:
 
 
 def test_an_installation_goes_to_postgresql_and_its_server_serves_it(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = fresh_database_url()
     result = run("--from", f"sqlite:{data}", "--to", url, "--data", data, "--json")
@@ -48,6 +48,10 @@ def test_an_installation_goes_to_postgresql_and_its_server_serves_it(
     monkeypatch.setenv("CONTEXTDNA_STORAGE__DATABASE", url)
     verified = CliRunner().invoke(main, ["audit", "verify", "--data", str(data)])
     assert verified.exit_code == 0, verified.output
+    (data / "spool" / "aside").mkdir(parents=True)
+    (data / "spool" / "aside" / "log.1.sealed").write_bytes(b"a write that was refused")
+    back = run("--from", url, "--to", f"sqlite:{tmp_path / 'back'}", "--data", data)
+    assert (back.exit_code, "LEFT BEHIND: 1 queued writes" in back.stdout) == (1, True), back.output
 
 
 def test_it_tells_which_key_the_target_needs(data: Path, tmp_path: Path) -> None:
