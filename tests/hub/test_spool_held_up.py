@@ -49,6 +49,19 @@ async def contents(hub: Hub, *record_ids: RecordId, project_id: str = DEFAULT) -
     return [one.content for one in (await hub.bind(ANN, project_id=project_id).get_memories(record_ids))[0]]
 
 
+def damage(settings: HubSettings) -> Path:
+    """Change a byte of the third of four writes that wait; gives the file."""
+    assert settings.data_dir is not None
+    [segment] = (settings.data_dir / "spool" / "0").glob("*.wal")
+    with segment.open("r+b") as file:
+        at = segment.stat().st_size * 5 // 8
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0xFF]))
+    return segment
+
+
 async def test_what_stands_before_the_damage_of_a_slot_is_stored_and_the_mode_says_so_until_it_is_gone(
     place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,12 +71,8 @@ async def test_what_stands_before_the_damage_of_a_slot_is_stored_and_the_mode_sa
         await relay.cut()
         drafts = [MemoryDraft(f"{number} {'x' * 300}") for number in range(4)]
         queued = [(await hub.bind(ANN).store_memories([draft]))[0].id for draft in drafts]
-    assert settings.data_dir is not None
-    slot = settings.data_dir / "spool" / "0"
-    [segment] = slot.glob("*.wal")
-    data = bytearray(segment.read_bytes())
-    data[len(data) * 5 // 8] ^= 0xFF
-    segment.write_bytes(data)
+    segment = damage(settings)
+    slot, data = segment.parent, segment.read_bytes()
     await relay.open()
     async with open_hub(settings) as hub:
         mark = slot / "stored"
@@ -74,12 +83,29 @@ async def test_what_stands_before_the_damage_of_a_slot_is_stored_and_the_mode_sa
         await anyio.sleep(0.05)  # several looks
         told = [one for one in caplog.records if one.levelno >= logging.ERROR]
         assert [("slot 0" in one.getMessage(), "log_damaged" in one.getMessage()) for one in told] == [(True, True)]
-        assert segment.read_bytes() == bytes(data)
+        assert segment.read_bytes() == data
     monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", None)
     async with open_hub(settings) as hub:  # what was done is not done again
         assert hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "log_damaged", 1),)
         slot.rename(slot.with_name("kept-0"))
         await until(lambda: not hub.modes)
+
+
+async def test_a_slot_that_is_damaged_under_its_owner_queues_no_more_and_holds_up_nothing(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        drafts = [MemoryDraft(f"{number} {'x' * 300}") for number in range(4)]
+        queued = [(await hub.bind(ANN).store_memories([draft]))[0].id for draft in drafts]
+        damage(settings)
+        await relay.open()
+        await until(lambda: hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "log_damaged", 1),))
+        assert [text[0] for text in await contents(hub, *queued)] == ["0", "1"]
+        await hub.bind(ANN).forget_memories(queued[:1])
+        await relay.cut()
+        await refused(hub.bind(ANN).store_memories([MemoryDraft("x")]), StorageUnavailable, "log_closed")
 
 
 async def test_a_project_that_cannot_be_written_holds_up_no_other(

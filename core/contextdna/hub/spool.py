@@ -97,6 +97,7 @@ class WriteSpool:
         self._log: WriteAheadLog | None = None
         self._log_id = ""
         self._slot = -1
+        self._is_given_up = False
         self._waiting = WaitingWrites()
         self._turns = Turns()
         self._arrived = anyio.Event()
@@ -299,8 +300,10 @@ class WriteSpool:
         return actor
 
     async def _append(self, data: bytes) -> int:
-        if self._log is None:
-            raise StorageUnavailable("the spool is closed", code="log_closed", hint="Open it again.")
+        if self._log is None or self._is_given_up:
+            raise StorageUnavailable(
+                "the spool is closed", code="log_closed", hint="Start the server again; `contextdna doctor` tells why."
+            )
         unit = await self._log.begin()
         try:
             await self._log.write_entry(unit, data)
@@ -318,7 +321,26 @@ class WriteSpool:
         """
         if self._log is None or not self._turns.total:
             return ""
-        return await self._go_through(self._log, is_own=True)
+        try:
+            return await self._go_through(self._log, is_own=True)
+        except IntegrityFault as error:
+            if error.code != "log_damaged":
+                raise
+            return await self._give_up_slot(error)
+
+    async def _give_up_slot(self, fault: IntegrityFault) -> str:
+        """Store what can be read of the own slot, found damaged, and queue no more: nothing may be promised behind it.
+
+        Raises:
+            ContextDnaError: The database is away again.
+        """
+        self._is_given_up = True
+        self.damaged.note(self._slot, fault)
+        held = await self._read_damaged(self._slot)
+        if not held:
+            self._log, self._slot = None, -1
+            self._turns, self._waiting = Turns(), WaitingWrites()
+        return held
 
     async def _go_through(self, log: WriteAheadLog, *, is_own: bool = False) -> str:
         """Replay a log in the order of each project; one whose write cannot be done now is passed over, with the rest.

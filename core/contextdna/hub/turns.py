@@ -40,7 +40,7 @@ class Turns:
     def leave(self, project_id: ProjectId) -> None:
         """Note that one waits no longer."""
         self._counts[project_id] -= 1
-        if not self._counts[project_id]:
+        if self._counts[project_id] <= 0:
             del self._counts[project_id]
         self._tell()
 
