@@ -75,6 +75,17 @@ async def test_a_client_stores_and_finds(tmp_path: Path, mode: str) -> None:
             assert (await client.read_resource("contextdna://guide")).contents
 
 
+@pytest.mark.parametrize("mode", ["modern", "sse"])
+async def test_a_public_address_with_a_path_serves_with_and_without_it(tmp_path: Path, mode: str) -> None:
+    async with running(tmp_path, http={"public_url": "https://memory.example.org/our%20base/"}) as server:
+        token = await server.token("maria")
+        for path in ("", "/our%20base"):
+            seen = RemoteServer(server.hub, server.app, server.url + path, anyio.Event())
+            with anyio.fail_after(10):
+                async with seen.client(token, mode) as client:
+                    await client.call_tool("retrieve_context", {"query": "release"})
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_requests_may_come_to_any_server(tmp_path: Path, mode: str) -> None:
     async with (
@@ -123,6 +134,41 @@ async def test_calls_go_on_when_the_server_of_their_connection_has_ended(tmp_pat
         stream = await http.get("/mcp", headers={"mcp-session-id": session})
         assert stream.status_code == 405, "its stream went with it"
         assert stream.json()["error"]["data"]["code"] == "connection_ended"
+
+
+async def test_what_is_about_a_connection_is_refused_where_it_has_ended(tmp_path: Path) -> None:
+    """Agreed to, nobody would ever be told; and clients initialize anew at 404, by the protocol."""
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        ended = {"mcp-session-id": await opened(http)}
+        server.app._streamable._connected._server_instances.clear()
+        uri = {"uri": "contextdna://projects/default"}
+        for method, params in (
+            ("resources/subscribe", uri),
+            ("resources/unsubscribe", uri),
+            ("logging/setLevel", {"level": "debug"}),
+            ("initialize", INITIALIZE["params"]),
+        ):
+            asked = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
+            answer = await http.post("/mcp", json=asked, headers=ended)
+            assert (answer.status_code, answer.json()["id"]) == (404, 7), method
+            assert answer.json()["error"]["data"]["code"] == "connection_ended"
+        assert (await http.post("/mcp", json=RETRIEVE, headers=ended)).status_code == 200
+
+
+async def test_an_era_without_connections_is_asked_for_none(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        info = {"name": "x", "version": "1"}
+        prefix = "io.modelcontextprotocol/"
+        meta = {
+            f"{prefix}protocolVersion": "2026-07-28",
+            f"{prefix}clientInfo": info,
+            f"{prefix}clientCapabilities": {},
+        }
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
+        headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/list", "mcp-session-id": "made-up"}
+        answer = await http.post("/mcp", json=asked, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert "mcp-session-id" not in answer.headers
 
 
 async def test_calls_go_on_after_a_long_idle_time(tmp_path: Path) -> None:

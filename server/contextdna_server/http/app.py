@@ -23,7 +23,7 @@ from contextdna_server.http.boundary import BoundaryLayer
 from contextdna_server.http.challenges import Challenges
 from contextdna_server.http.crowd_allocator import CrowdAllocator, allocator_switch
 from contextdna_server.http.failures import FailureLayer
-from contextdna_server.http.hosts import HostLayer, check_hosts
+from contextdna_server.http.hosts import HostLayer, PublicPathLayer, check_hosts, public_path
 from contextdna_server.http.http_sse import MESSAGES_PATH, SSE_PATH, HttpSse
 from contextdna_server.http.identity import Authenticator, current_credential
 from contextdna_server.http.limits import Callers, LimitLayer
@@ -155,6 +155,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
         peers=peers,
         note=note,
         grace_s=settings.http.drain_s,
+        public_path=public_path(settings.http),
     )
     authenticator = Authenticator(hub, settings)
     challenges = Challenges(settings)
@@ -178,7 +179,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = FailureLayer(app, settings.http)
     app = MetadataLayer(app, settings)
     app = HostLayer(app, check_hosts(settings.http, host))
-    app = _HealthRoutes(app, readiness)
+    app = PublicPathLayer(_HealthRoutes(app, readiness), public_path(settings.http))
     app = SlowClientLayer(BoundaryLayer(app), settings.http)
     return HttpApp(app, name, streamable, sse, peers, open_requests, running_calls, readiness, note)
 

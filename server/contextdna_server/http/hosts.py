@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -91,6 +91,30 @@ def check_hosts(settings: HttpSection, bound_host: str) -> Allowed:
             hint="Set http.public_url, or http.allowed_hosts to the names and addresses that clients use.",
         )
     return Allowed(frozenset(hosts), frozenset(origins))
+
+
+def public_path(settings: HttpSection) -> str:
+    """Give the path that the public URL has, where a proxy serves more than this server; unquoted, no slash at its end."""
+    return unquote(urlsplit(settings.public_url).path).rstrip("/")
+
+
+class PublicPathLayer:
+    """Takes the path of the public URL off a request's: some proxies do, others pass it on.
+
+    Args:
+        app: What serves the requests.
+        public_path: What ``public_path`` gave.
+    """
+
+    def __init__(self, app: ASGIApp, public_path: str) -> None:
+        self._app = app
+        self._prefix = public_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if self._prefix and scope["type"] == "http" and scope["path"].startswith(f"{self._prefix}/"):
+            scope = {**scope, "path": scope["path"].removeprefix(self._prefix)}
+        await self._app(scope, receive, send)
 
 
 class HostLayer:

@@ -39,6 +39,7 @@ class HttpSse:
         peers: The other servers.
         note: Audits refusals.
         grace_s: How long running calls may take to finish at the end.
+        public_path: What clients' addresses have before our paths.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class HttpSse:
         peers: Peers,
         note: NoteRefusal,
         grace_s: float,
+        public_path: str = "",
     ) -> None:
         self._server = server
         self._own = own
@@ -60,7 +62,9 @@ class HttpSse:
         self._grace_s = grace_s
         self._draining = anyio.Event()
         self._calls = self._most = 0
-        self._transport = SseServerTransport(f"{MESSAGES_PATH}/{name}", max_request_body_size=SDK_BODY_BYTES_MAX)
+        self._transport = SseServerTransport(
+            f"{public_path}{MESSAGES_PATH}/{name}", max_request_body_size=SDK_BODY_BYTES_MAX
+        )
 
     async def serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a client for as long as it holds its stream, which the answers to its calls come on."""
