@@ -154,9 +154,9 @@ _PRAGMAS: Final[Mapping[str, str | int]] = {
     "trusted_schema": 0,
     "temp_store": 2,
 }
-# The caches of pages are small, so that they are full within seconds. With twice as much, stores and questions compute as
-# much over 10,000 memories, and 3 to 5 % less over 100,000: the system holds the file, too, and what another connection
-# commits empties them.
+# The caches of pages are small, so that they are full within seconds. With twice as much, stores and questions compute
+# as much over 10,000 memories, and 3 to 5 % less over 100,000: the system holds the file, too, and what another
+# connection commits empties them.
 # The writer waits for other processes in retry_while_busy, which is fairer than SQLite's own back-off to 100 ms.
 _WRITER_PRAGMAS: Final[Mapping[str, str | int]] = {
     "busy_timeout": 0,
