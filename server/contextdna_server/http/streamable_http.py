@@ -11,6 +11,8 @@ from weakref import WeakValueDictionary
 import anyio
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
 from contextdna import InvalidInput, NotFound
@@ -39,6 +41,11 @@ _FORGET_S: Final = 10.0
 _MISSING: Final = 404
 _GONE: Final = (_MISSING, 500)
 """What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
+
+_OF_CONNECTION: Final = frozenset({"initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+"""Requests that say something of a connection: to agree without one would promise what nobody is ever told."""
+
+_VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
 
 
 class StreamableHttp:
@@ -110,8 +117,8 @@ class StreamableHttp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request here, or where its connection is."""
         given = header_of(scope, SESSION_HEADER)
-        if given is None:
-            await self._serve_unnamed(scope, receive, send)
+        if given is None or not _has_connections(scope):
+            await self._serve_unnamed(with_header(scope, SESSION_HEADER, None), receive, send)
             return
         session = self._sessions.read(given)
         credential = scope["state"]["credential"]
@@ -224,10 +231,13 @@ class StreamableHttp:
 
     async def _serve_alone(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a call whose connection is gone. It has no stream, and nothing to delete. Source: MCP, transports."""
+        error = NotFound("the connection has ended", code="connection_ended", hint="Initialize a new one.")
+        if _is_of_connection(scope):
+            await answer(Refusal(error, _MISSING), send, call_id=call_id_of(scope))
+            return
         if scope["method"] == "POST":
             await self._alone.handle_request(with_header(scope, SESSION_HEADER, None), receive, send)
             return
-        error = NotFound("the connection has ended", code="connection_ended", hint="Initialize a new one.")
         await answer(Refusal(error, 405, (("Allow", "POST"),)), send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
@@ -259,6 +269,20 @@ def _unknown_session() -> Refusal:
         "no such transport session", code="transport_session_unknown", hint="Initialize a new one, without the id."
     )
     return Refusal(error, 404)
+
+
+def _has_connections(scope: Scope) -> bool:
+    """Tell whether a request is of an era with connections, by the header that the SDK tells it by.
+
+    2026-07-28 has none: an id that its request names says nothing. Without a version it is an older one.
+    """
+    version = header_of(scope, _VERSION_HEADER)
+    return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def _is_of_connection(scope: Scope) -> bool:
+    message = scope["state"].get("message")
+    return isinstance(message, dict) and message.get("method") in _OF_CONNECTION
 
 
 def _waits(scope: Scope) -> bool:
