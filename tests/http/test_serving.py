@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import httpx2
 import pytest
 import uvicorn
@@ -26,8 +27,9 @@ from cryptography.x509.oid import NameOID
 
 from contextdna import SettingsInvalid
 from contextdna_server.commands.serve_http import serve_http
-from contextdna_server.http.serving import DrainingServer, peer_socket
-from contextdna_server.settings import load_settings
+from contextdna_server.http.serving import DrainingServer, bound_socket, peer_socket, serve_app
+from contextdna_server.settings import HttpSection, load_settings
+from tests.http.asgi import say_ok
 
 RETRIEVE = {
     "jsonrpc": "2.0",
@@ -74,6 +76,37 @@ def test_workers_share_the_port_and_one_that_is_killed_is_replaced(tmp_path: Pat
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert len(list((tmp_path / "run").glob("*.sock"))) <= 1, "at most that of the killed one, which others sweep"
+
+
+@pytest.mark.anyio
+async def test_a_server_ends_with_the_line_to_its_supervisor() -> None:
+    ours, theirs = socket.socketpair()
+    drained = anyio.Event()
+    with theirs, anyio.fail_after(10):
+        await serve_app(
+            say_ok,
+            HttpSection(),
+            public=bound_socket("127.0.0.1", 0),
+            peer=None,
+            on_drain=drained.set,
+            on_ready=ours.close,
+            supervisor=theirs,
+        )
+    assert drained.is_set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers share a socket")
+@pytest.mark.skipif(os.environ.get("CONTEXTDNA_TEST_EVERYWHERE") != "1", reason="starts three processes")
+def test_a_worker_ends_when_the_process_that_started_it_was_killed(tmp_path: Path) -> None:
+    with served(tmp_path, "--anonymous", "--workers", "2") as (process, address):
+        workers = workers_of(process)
+        assert len(workers) == 2
+        process.kill()
+        process.wait(20)
+        assert process.stderr is not None
+        process.stderr.read()  # ends when no worker has it any more
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{address}/healthz")
 
 
 def test_a_signal_ends_a_server_with_open_streams(tmp_path: Path) -> None:

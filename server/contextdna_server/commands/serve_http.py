@@ -23,6 +23,8 @@ from contextdna_server.http.serving import (
     peer_socket,
     serve_app,
     supervise,
+    supervisor_line,
+    tell_ready,
     worker_command,
 )
 from contextdna_server.settings import Settings
@@ -53,8 +55,10 @@ def serve_http(settings: Settings, address: str, *, workers: int, descriptor: in
             code="peer_url_shared",
             hint="Start each process by itself, with a port and an http.peer_url of its own.",
         )
+    supervisor = None
     if descriptor is not None:
         listening, started = inherited_socket(descriptor), ""
+        supervisor = supervisor_line()
     else:
         listening = bound_socket(host, port)
         scheme = "https" if settings.http.tls_certificate else "http"
@@ -62,14 +66,20 @@ def serve_http(settings: Settings, address: str, *, workers: int, descriptor: in
         started = f"contextdna listens on {scheme}://{shown}:{listening.getsockname()[1]}/mcp"
         if workers > 1:
             anyio.run(_prepare, settings)  # so that what is wrong with it is told once, and not by every worker
-            click.echo(started, err=True)
-            return supervise(worker_command(), workers, listening, drain_s=settings.http.drain_s)
+            return supervise(
+                worker_command(),
+                workers,
+                listening,
+                drain_s=settings.http.drain_s,
+                on_ready=partial(click.echo, started, err=True),
+            )
 
     def build(hub: Hub) -> Server[Any]:
         tools = FULL_TOOLS if settings.tools.profile == "full" else TOOLS
         return build_server(hub, identity=caller, tools=tools)  # no local files: callers are elsewhere
 
-    anyio.run(partial(serve_listening, settings, build, host=host, listening=listening, started=started))
+    serve = partial(serve_listening, settings, build, host=host, listening=listening)
+    anyio.run(partial(serve, started=started, supervisor=supervisor))
     return 0
 
 
@@ -85,6 +95,7 @@ async def serve_listening(
     host: str,
     listening: socket.socket,
     started: str = "",
+    supervisor: socket.socket | None = None,
 ) -> None:
     """Open the installation and serve what is built around it, until a signal.
 
@@ -94,18 +105,32 @@ async def serve_listening(
         host: The name or address that is listened on.
         listening: The public socket.
         started: What to say on standard error when it serves.
+        supervisor: The line to the process that started this worker, which is told in its place.
 
     Raises:
         ContextDnaError: The installation cannot be opened.
     """
+
+    def on_ready() -> None:
+        if supervisor is not None:
+            tell_ready(supervisor)
+        if started:
+            click.echo(started, err=True)
+
     async with open_hub(_kept(settings)) as hub:
         folder = settings.data / RUN_FOLDER
         http = build_app(build(hub), hub, settings, host=host, run_folder=folder)
         with peer_socket(socket_path(folder, http.server_name)) as peer:
             async with http.running():
-                if started:
-                    click.echo(started, err=True)
-                await serve_app(http.asgi, settings.http, public=listening, peer=peer, on_drain=http.drain)
+                await serve_app(
+                    http.asgi,
+                    settings.http,
+                    public=listening,
+                    peer=peer,
+                    on_drain=http.drain,
+                    on_ready=on_ready,
+                    supervisor=supervisor,
+                )
 
 
 def _kept(settings: Settings) -> HubSettings:

@@ -94,7 +94,7 @@ def check_hosts(settings: HttpSection, bound_host: str) -> Allowed:
 
 
 def public_path(settings: HttpSection) -> str:
-    """Give the path that the public URL has, where a proxy serves more than this server; unquoted, no slash at its end."""
+    """Give the path that the public URL has, where a proxy serves more; unquoted, without a slash at its end."""
     return unquote(urlsplit(settings.public_url).path).rstrip("/")
 
 

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import anyio
 import uvicorn
@@ -37,6 +38,7 @@ _OTHER_FILES: Final = 200 + SPARE_CONNECTIONS + 4 * _ACCEPT_AT_ONCE
 """Files that are not connections with a place: the database, peers, the log, connections that come or go."""
 
 _STOP_POLL_S: Final = 0.1
+_READY: Final = b"1"
 _UNFINISHED: Final = ".new"
 
 logger = logging.getLogger(__name__)
@@ -45,9 +47,17 @@ logger = logging.getLogger(__name__)
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, told of its end before it waits for open connections; it ends with exit code 0."""
 
-    def __init__(self, config: uvicorn.Config, *, on_drain: Callable[[], None], with_signals: bool) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_drain: Callable[[], None],
+        with_signals: bool,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._on_drain = on_drain
+        self._on_ready = on_ready
         self._with_signals = with_signals
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -55,6 +65,8 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         for listening in sockets or ():
             listening.listen(BACKLOG)
+        if self._on_ready is not None:
+            self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams first: they would hold the end up until its time is over."""
@@ -161,7 +173,9 @@ async def serve_app(
     public: socket.socket,
     peer: socket.socket | None,
     on_drain: Callable[[], None],
+    on_ready: Callable[[], None] | None = None,
     stopping: anyio.Event | None = None,
+    supervisor: socket.socket | None = None,
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT; then streams end, calls finish, and this returns.
 
@@ -171,11 +185,13 @@ async def serve_app(
         public: The listening socket of clients.
         peer: The listening socket of the installation's other servers.
         on_drain: Told when the end begins.
+        on_ready: Told when clients are served.
         stopping: Ends the server in place of signals.
+        supervisor: The line to the process that started this worker; its end ends the server, too.
     """
     AppStatus.enable_automatic_graceful_drain = False  # it would end streams that calls are still to be answered on
     config = _config(app, settings, places=allow_connections(settings.connections_max), tls=_tls(settings))
-    main = DrainingServer(config, on_drain=on_drain, with_signals=stopping is None)
+    main = DrainingServer(config, on_drain=on_drain, with_signals=stopping is None, on_ready=on_ready)
     others = []
     if peer is not None:
         others.append((DrainingServer(_config(app, settings), on_drain=on_drain, with_signals=False), peer))
@@ -184,7 +200,11 @@ async def serve_app(
             tasks.start_soon(server.serve, [listening])
         if stopping is not None:
             tasks.start_soon(_stop_when, stopping, main)
-        await main.serve([public])
+        async with anyio.create_task_group() as watching:
+            if supervisor is not None:
+                watching.start_soon(_stop_without, supervisor, main)
+            await main.serve([public])
+            watching.cancel_scope.cancel()
         for server, _ in others:
             server.should_exit = True
         if stopping is not None:
@@ -193,6 +213,16 @@ async def serve_app(
 
 async def _stop_when(stopping: anyio.Event, server: uvicorn.Server) -> None:
     await stopping.wait()
+    server.should_exit = True
+
+
+async def _stop_without(supervisor: socket.socket, server: uvicorn.Server) -> None:
+    with contextlib.suppress(ConnectionResetError):
+        while True:
+            await anyio.wait_readable(supervisor)
+            if not supervisor.recv(1):
+                break
+    logger.warning("the process that started this worker is gone: it ends")
     server.should_exit = True
 
 
@@ -235,7 +265,52 @@ def _config(
     )
 
 
-def supervise(command: Sequence[str], workers: int, listening: socket.socket, *, drain_s: float) -> int:
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A server process, and the line to it: it ends where that does, however the supervisor ended."""
+
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+
+    @classmethod
+    def start(cls, command: Sequence[str], descriptor: int) -> Self:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            own = [*command, "--socket", str(descriptor)]
+            process = subprocess.Popen(own, stdin=theirs.fileno(), pass_fds=[descriptor])  # noqa: S603 - ours
+        return cls(process, ours)
+
+    def is_ready(self) -> bool:
+        """Tell whether it said so since this was asked."""
+        try:
+            return self.line.recv(1) == _READY
+        except OSError:  # nothing yet, or it is gone
+            return False
+
+
+def supervisor_line() -> socket.socket | None:
+    """Take a worker's line to its supervisor, which is its standard input; None where that is no such."""
+    try:
+        return socket.socket(fileno=os.dup(0))
+    except OSError:
+        return None
+
+
+def tell_ready(supervisor: socket.socket) -> None:
+    """Tell the supervisor that this worker serves."""
+    with contextlib.suppress(OSError):  # it is gone, which is noticed elsewhere
+        supervisor.send(_READY)
+
+
+def supervise(
+    command: Sequence[str],
+    workers: int,
+    listening: socket.socket,
+    *,
+    drain_s: float,
+    on_ready: Callable[[], None],
+) -> int:
     """Run several server processes on one listening socket; one that ends by itself is started again.
 
     Args:
@@ -243,6 +318,7 @@ def supervise(command: Sequence[str], workers: int, listening: socket.socket, *,
         workers: How many.
         listening: The public socket, which they share.
         drain_s: How long they may take to end, in seconds.
+        on_ready: Told when the first one serves.
 
     Returns:
         The exit code: that of a worker that could not start, else 0.
@@ -257,15 +333,17 @@ def supervise(command: Sequence[str], workers: int, listening: socket.socket, *,
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
 
-    def started() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*command, "--socket", str(descriptor)], pass_fds=[descriptor])  # noqa: S603 - ours
-
-    processes = [started() for _ in range(workers)]
+    started = [_Worker.start(command, descriptor) for _ in range(workers)]
     began = time.monotonic()
     code = 0
+    is_ready = False
     while not stopping and not code:
         time.sleep(_STOP_POLL_S)
-        for index, process in enumerate(processes):
+        if not is_ready and any(worker.is_ready() for worker in started):
+            is_ready = True
+            on_ready()
+        for index, worker in enumerate(started):
+            process = worker.process
             if process.poll() is None or stopping:
                 continue
             if time.monotonic() - began < _RESTART_S * 5 and process.returncode > 0:
@@ -273,8 +351,9 @@ def supervise(command: Sequence[str], workers: int, listening: socket.socket, *,
                 break
             logger.warning("a worker ended with %s: starting another", process.returncode)
             time.sleep(_RESTART_S)
-            processes[index] = started()
-    _end(processes, drain_s)
+            worker.line.close()
+            started[index] = _Worker.start(command, descriptor)
+    _end([worker.process for worker in started], drain_s)
     return code
 
 
