@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 
 import anyio
 from mcp.server.lowlevel import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
@@ -31,6 +30,7 @@ from contextdna_server.http.held_sessions import Ended, HeldSessions
 from contextdna_server.http.limits import caller_key
 from contextdna_server.http.open_requests import OpenRequest
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
+from contextdna_server.http.unanswered_ids import KeepingManager
 from contextdna_server.open_calls import WAITING_TOOLS, goes_on
 from contextdna_server.subscriptions import Hearing
 
@@ -72,8 +72,8 @@ class StreamableHttp:
         idle_s: float,
         sessions_max: int,
     ) -> None:
-        def manager(*, stateless: bool) -> StreamableHTTPSessionManager:
-            return StreamableHTTPSessionManager(
+        def manager(*, stateless: bool) -> KeepingManager:
+            return KeepingManager(
                 server,
                 json_response=json_replies,
                 stateless=stateless,
@@ -167,7 +167,7 @@ class StreamableHttp:
         call = session.connection, str(call_id)
         if call_id is None:
             await self._serve_here(session, scope, receive, send)
-        elif call in self._running:
+        elif call in self._running or self._connected.is_unanswered(session.connection, call_id):
             error = InvalidInput(
                 "a call of this id is running", code="call_id_in_use", hint="Give each call of a session another id."
             )
