@@ -54,7 +54,12 @@ _TURN_S: Final = 5.0
 _PAUSE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 5.0
 _NO_ROOM: Final = "storage_busy"
-_PASSING: Final = frozenset({"storage_outcome_unknown", "storage_closed"})
+_PASSING: Final = frozenset(
+    {
+        *("storage_outcome_unknown", "storage_closed"),
+        *("storage_read_only", "storage_no_permission", "storage_login_refused"),  # of the server, not of the write
+    }
+)
 _FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
 _RECALLED_MAX: Final = 10_000  # a second or so of a start
 _FRAMES_MAX: Final = 6
@@ -95,6 +100,8 @@ class WriteSpool:
         self._actors = actors
         self._bytes_max = bytes_max
         self._log: WriteAheadLog | None = None
+        self._stack = AsyncExitStack()
+        self._reopening = anyio.Lock()
         self._log_id = ""
         self._slot = -1
         self._is_given_up = False
@@ -117,16 +124,20 @@ class WriteSpool:
         return self._turns.total
 
     async def open(self, stack: AsyncExitStack) -> None:
-        """Take a slot that no other process has, with what was left in it.
+        """Take a slot that no other process has, with what was left in it, until the stack is left.
 
         Raises:
             StorageUnavailable: ``spool_slots_taken``, or the folder cannot be used.
         """
+        await stack.enter_async_context(self._stack)
         await self.aside.open()
+        await self._take_slot()
+
+    async def _take_slot(self) -> None:
         for slot in range(SLOTS_MAX):
             try:
                 log = open_segmented_log(self._folder / str(slot), sealer=self._sealer, size_bytes_max=self._bytes_max)
-                self._log = await stack.enter_async_context(log)
+                self._log = await self._stack.enter_async_context(log)
             except StorageUnavailable as error:
                 if error.code != "log_in_use":
                     raise
@@ -242,13 +253,8 @@ class WriteSpool:
             return earlier
         after = self._waiting.entry_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
         write = replace(write, ids=promised_ids(request, actor, self._door.vault, now=now), after=after)
-        self._turns.join(actor.project_id)
-        try:
-            with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
-                seq = await self._append(packed(write))
-        except BaseException:
-            self._turns.leave(actor.project_id)
-            raise
+        with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
+            seq = await self._append(packed(write), actor.project_id)
         self._arrived.set()
         return self._note(seq, write)
 
@@ -299,19 +305,49 @@ class WriteSpool:
             ) from away
         return actor
 
-    async def _append(self, data: bytes) -> int:
-        if self._log is None or self._is_given_up:
+    async def _append(self, data: bytes, project_id: ProjectId) -> int:
+        """Write an entry; where the log has closed itself after a fault of the disk, once more with it opened anew."""
+        is_reopened = False
+        while True:
+            log, turns = self._log, self._turns
+            turns.join(project_id)
+            try:
+                return await self._written(log, data)
+            except BaseException as error:
+                turns.leave(project_id)
+                if log is None or is_reopened or not _has_closed(error):
+                    raise
+            await self._reopen(log)
+            is_reopened = True
+
+    async def _written(self, log: WriteAheadLog | None, data: bytes) -> int:
+        if log is None or self._is_given_up:
             raise StorageUnavailable(
                 "the spool is closed", code="log_closed", hint="Start the server again; `contextdna doctor` tells why."
             )
-        unit = await self._log.begin()
+        unit = await log.begin()
         try:
-            await self._log.write_entry(unit, data)
-            return await self._log.commit(unit)
+            await log.write_entry(unit, data)
+            return await log.commit(unit)
         except BaseException:
             with suppress(ContextDnaError):
-                await self._log.rollback(unit)
+                await log.rollback(unit)
             raise
+
+    async def _reopen(self, closed: WriteAheadLog) -> None:
+        """Open the log anew, with what it holds; whoever comes first does it.
+
+        Raises:
+            StorageUnavailable: The folder cannot be used.
+        """
+        async with self._reopening:
+            if self._log is not closed or self._is_given_up:
+                return
+            await self._stack.aclose()
+            self._log, self._slot, self._read_seq = None, -1, 0
+            self._turns, self._waiting = Turns(), WaitingWrites()
+            await self._take_slot()
+            logger.warning("the spool's log was opened anew after a fault of its disk")
 
     async def _drain(self) -> str:
         """Replay what waits in the own slot; gives the code of what holds some of it up.
@@ -321,8 +357,14 @@ class WriteSpool:
         """
         if self._log is None or not self._turns.total:
             return ""
+        log = self._log
         try:
-            return await self._go_through(self._log, is_own=True)
+            return await self._go_through(log, is_own=True)
+        except StorageUnavailable as error:
+            if not _has_closed(error):
+                raise
+            await self._reopen(log)
+            return error.code
         except IntegrityFault as error:
             if error.code != "log_damaged":
                 raise
@@ -527,6 +569,11 @@ class WriteSpool:
         await self.aside.put(entry, error, at=self._door.clock())
         if isinstance(write.request, UpdateRequest):
             self._waiting.refuse(write.agent_id, write.request)
+
+
+def _has_closed(error: BaseException) -> bool:
+    """Tell whether a log has closed itself: after a flush that failed nobody knows what is on the disk."""
+    return isinstance(error, StorageUnavailable) and error.code == "log_closed"
 
 
 def _project_of(entry: LogEntry) -> ProjectId:
