@@ -27,6 +27,7 @@ from contextdna.hub.modes import Modes
 from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import Semantics
 from contextdna.hub.spool import SPOOL_FOLDER, WriteSpool
+from contextdna.hub.spool_key import note_key, require_key
 from contextdna.hub.storages import (
     DATABASE_FILE,
     KEY_FILE,
@@ -188,15 +189,21 @@ async def open_hub(
             count_tokens=await open_counter(settings.search),
         )
         door = doors(actors=actors)
+        sealer = RingSealer(ring, "spool")
+        queued_in = settings.data_dir / SPOOL_FOLDER if guarded and settings.spool and settings.data_dir else None
         if late is None:
             await _prepare(database, vault, settings, clock)
+            if queued_in is not None:
+                await anyio.to_thread.run_sync(note_key, queued_in, sealer)
         else:
+            if queued_in is not None:
+                await anyio.to_thread.run_sync(require_key, queued_in, sealer)
             await stack.enter_async_context(late.opening(lambda opened: _prepare(opened, vault, settings, clock)))
         spool: WriteSpool | None = None
-        if guarded is not None and actors is not None and settings.spool and settings.data_dir is not None:
+        if guarded is not None and actors is not None and queued_in is not None:
             spool = WriteSpool(
-                settings.data_dir / SPOOL_FOLDER,
-                sealer=RingSealer(ring, "spool"),
+                queued_in,
+                sealer=sealer,
                 door=doors(),
                 database=guarded,
                 actors=actors,

@@ -147,13 +147,13 @@ class WritesAside:
         raise _unknown()
 
     def _paths(self) -> list[Path]:
-        with _storage_errors():
+        with storage_errors():
             return sorted(self._folder.glob(f"*{ASIDE_SUFFIX}"))
 
     def _put(self, name: str, sealed: bytes) -> None:
         path = self._folder / f"{name}{ASIDE_SUFFIX}"
         temporary = path.with_suffix(".part")
-        with _storage_errors():
+        with storage_errors():
             make_folder(self._folder.parent)
             make_folder(self._folder)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -166,7 +166,7 @@ class WritesAside:
 
     def _drop(self, name: str) -> None:
         path = self._known(name)
-        with _storage_errors(), suppress(FileNotFoundError):
+        with storage_errors(), suppress(FileNotFoundError):
             path.unlink()
 
 
@@ -187,7 +187,7 @@ def _unknown() -> NotFound:
 
 
 @contextmanager
-def _storage_errors() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
