@@ -1,5 +1,6 @@
 """While PostgreSQL is away: what is refused, what is queued, and what becomes of it when it is back."""
 
+import errno
 import json
 import subprocess
 from collections import Counter
@@ -20,6 +21,7 @@ from contextdna import (
     Conflict,
     Hub,
     HubSettings,
+    IntegrityFault,
     InvalidInput,
     Level,
     Memory,
@@ -106,6 +108,34 @@ async def count_of(hub: Hub, kind: str = "memory") -> int:
 
 
 # --- what callers meet ---
+
+
+async def test_a_disk_that_failed_once_ends_no_queueing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.relay.cut()
+    first = await remember(rig.hub.bind(ALICE), "before the fault")
+    with monkeypatch.context() as faulty:
+        faulty.setattr("contextdna.backends.segmented_log.files.os.fsync", _no_space)
+        await refused(remember(rig.hub.bind(ALICE), "the fault"), StorageUnavailable, "storage_outcome_unknown")
+    second = await remember(rig.hub.bind(ALICE), "after the fault")
+    await rig.back()
+    assert [one.content for one in await opened(rig.hub, first, second)] == ["before the fault", "after the fault"]
+
+
+def _no_space(_: int) -> None:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+async def test_another_master_key_is_refused_though_the_database_is_away(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    async with open_hub(settings):
+        pass
+    await relay.cut()
+    with pytest.raises(IntegrityFault) as wrong:
+        async with open_hub(replace(settings, master_key="ab" * 32)):
+            pass
+    assert wrong.value.code == "wrong_key"
+    async with open_hub(settings) as hub:
+        assert await remember(hub.bind(ALICE), "queued under the right one")
 
 
 async def test_writes_that_keep_coming_do_not_outrun_the_replay(rig: Rig) -> None:
