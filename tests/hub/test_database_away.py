@@ -138,6 +138,25 @@ async def test_another_master_key_is_refused_though_the_database_is_away(place: 
         assert await remember(hub.bind(ALICE), "queued under the right one")
 
 
+async def test_queued_writes_are_not_left_behind_where_the_spool_is_turned_off(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        queued = await remember(hub.bind(ALICE), "queued")
+    await relay.open()
+    with pytest.raises(StorageUnavailable) as left:
+        async with open_hub(replace(settings, spool=False)):
+            pass
+    assert left.value.code == "spool_not_empty"
+    async with open_hub(settings) as hub:
+        await until_well(hub)
+        assert [one.content for one in await opened(hub, queued)] == ["queued"]
+    async with open_hub(replace(settings, spool=False)):
+        pass
+
+
 async def test_writes_that_keep_coming_do_not_outrun_the_replay(rig: Rig) -> None:
     await rig.relay.cut()
     for number in range(20):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -16,6 +17,7 @@ from contextdna.domain import projects
 from contextdna.domain.access import Caller
 from contextdna.domain.encryption import Vault
 from contextdna.domain.recall import Recall
+from contextdna.errors import StorageUnavailable
 from contextdna.hub.authentication import Authentication
 from contextdna.hub.blobs import BlobRoom
 from contextdna.hub.commons import open_commons
@@ -26,6 +28,7 @@ from contextdna.hub.known_actors import KnownActors
 from contextdna.hub.modes import Modes
 from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import Semantics
+from contextdna.hub.slots import look_into_slots
 from contextdna.hub.spool import SPOOL_FOLDER, WriteSpool
 from contextdna.hub.spool_key import note_key, require_key
 from contextdna.hub.storages import (
@@ -191,6 +194,8 @@ async def open_hub(
         door = doors(actors=actors)
         sealer = RingSealer(ring, "spool")
         queued_in = settings.data_dir / SPOOL_FOLDER if guarded and settings.spool and settings.data_dir else None
+        if guarded and settings.data_dir and queued_in is None:
+            await anyio.to_thread.run_sync(_require_nothing_waits, settings.data_dir)
         if late is None:
             await _prepare(database, vault, settings, clock)
             if queued_in is not None:
@@ -236,6 +241,17 @@ async def open_hub(
                 with anyio.CancelScope(shield=True):
                     await door.reads.settle()
                     await authentication.settle()
+
+
+def _require_nothing_waits(data_dir: Path) -> None:
+    """Refuse to leave queued writes behind that were promised to be stored."""
+    waiting = sum(slot.waiting for slot in look_into_slots(data_dir))
+    if waiting:
+        raise StorageUnavailable(
+            f"{waiting} queued writes wait in the data folder, and storage.spool is off",
+            code="spool_not_empty",
+            hint="Start a server with storage.spool on until `contextdna doctor` says that nothing waits.",
+        )
 
 
 def _jobs_of(
