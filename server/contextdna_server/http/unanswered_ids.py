@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+import anyio
+import anyio.lowlevel
 from mcp.server.streamable_http import StreamableHTTPServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.message import ServerMessageMetadata, SessionMessage
@@ -64,9 +66,23 @@ class _KeptIncoming(Incoming):
             try:
                 await settle()
             finally:
+                with anyio.CancelScope(shield=True):
+                    await _until_handed_out()
                 self._ids.sent(answer)
 
         return settle_and_forget
+
+
+class _KeptOutgoing(Outgoing):
+    async def send(self, item: SessionMessage, /) -> None:
+        await self._stream.send(item)
+        await _until_handed_out()
+        self._calls.sent(item)
+
+
+async def _until_handed_out() -> None:
+    """Let the SDK's task that has just got an answer hand it out: to whoever asks under the id at that time."""
+    await anyio.lowlevel.checkpoint()
 
 
 class KeepingManager(StreamableHTTPSessionManager):
@@ -91,7 +107,7 @@ class KeepingManager(StreamableHTTPSessionManager):
         @asynccontextmanager
         async def connected() -> AsyncIterator[tuple[Any, Any]]:
             async with connect() as (received, sent):
-                yield _KeptIncoming(received, ids), Outgoing(sent, ids)
+                yield _KeptIncoming(received, ids), _KeptOutgoing(sent, ids)
 
         transport.connect = connected  # type: ignore[method-assign]  # it has no place to hook in
         return transport
