@@ -19,6 +19,7 @@ from contextdna.values.record import IndexedRecord, Kind, Record, Sealed, Tier
 from contextdna.values.search import IndexStatistics, Match, RecordFilter
 from tests.builders import OTHER_PROJECT, PROJECT, make_grant, make_link, make_record, minutes
 from tests.contract.conftest import open_database
+from tests.servers.postgres import EVERYWHERE
 
 pytestmark = pytest.mark.anyio
 
@@ -317,7 +318,9 @@ async def check_answers(name: str, history: list[Unit]) -> None:
 
 
 @given(history=HISTORIES)
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=150 if EVERYWHERE else 100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 async def test_random_histories_get_the_same_answers(history: list[Unit]) -> None:
     await check_answers("sqlite", history)
 

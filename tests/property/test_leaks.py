@@ -46,6 +46,7 @@ from contextdna_tools import FULL_TOOLS
 from tests.hub.revealing import LOOPS, Planted, plant
 from tests.hub.rig import Clock
 from tests.property.conftest import Installation
+from tests.servers.postgres import EVERYWHERE
 
 CANARY: Final = re.compile(r"cnry[0-9]{4}x")
 CIRCLES: Final = ("", "red", "blue")
@@ -376,7 +377,9 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
             await check(world, caller)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(
+    max_examples=15 if EVERYWHERE else 8, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_no_answer_holds_what_its_reader_may_not_see(installation: Installation, data: st.DataObject) -> None:
     runner, hub, clock, projects = installation

@@ -26,6 +26,7 @@ from contextdna.values.visibility import visible
 from tests.hub.revealing import LOOPS, Planted, expected, plant, revealed
 from tests.hub.rig import Clock
 from tests.property.conftest import Installation
+from tests.servers.postgres import EVERYWHERE
 
 AGENTS: Final = ("anna", "ben", "cleo")
 CIRCLES: Final = ("", "red", "blue")
@@ -229,7 +230,7 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
         assert seen == expected(world.seen_by(reader)), reader
 
 
-@settings(max_examples=100)
+@settings(max_examples=100 if EVERYWHERE else 40)
 @given(data=st.data())
 def test_every_path_reveals_what_the_rule_allows_and_nothing_else(
     installation: Installation, data: st.DataObject
