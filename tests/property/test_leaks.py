@@ -174,7 +174,7 @@ async def move(world: World, draw: Draw) -> None:
 
 async def delegate(world: World, draw: Draw) -> None:
     parent = draw(st.sampled_from(world.callers))
-    name = AgentId(f"child{len(world.delegations)}")
+    name = AgentId(f"child{len(world.states)}")
     own = [i for i, (owner, made) in world.planted.items() if made.kind is Kind.MEMORY and owner == parent.principal]
     named = (draw(st.sampled_from(own)),) if own and not parent.handle and draw(st.booleans()) else ()
     workspace = world.hub.bind(parent.principal, session_id=parent.handle)
