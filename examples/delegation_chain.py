@@ -137,7 +137,7 @@ async def once_more(memory: Memory, princess: AgentRun) -> RunReport:
 async def what_the_drones_brought(princess: AgentRun) -> None:
     """Results of a delegation are readable for the parent, even private ones."""
     title("What the drones found out is private, and their princess reads it")
-    found = await princess.retrieve(types=["result"])
+    found = await princess.retrieve(types=["result"], max_tokens=4000)
     for hit in sorted(found.hits, key=lambda hit: hit.content):
         say(f"{hit.content} ({hit.owner}, {hit.level})")
     expect(len(found.hits) == 10, "ten results, one for each file")

@@ -147,7 +147,7 @@ async def test_what_is_no_message_is_refused_on_every_transport(target: Attacked
             assert TEXT not in answer.text
 
 
-@pytest.mark.parametrize("call_id", [0, -1, 10**90, "", "0", "x" * 10_000, "\u0000", "\u202e", "{{7*7}}", "true"])
+@pytest.mark.parametrize("call_id", [0, -1, 10**90, "", "0", "x" * 10_000, "\u0000", "\u202e", "{{7919*7907}}", "true"])
 async def test_an_id_comes_back_as_it_was(target: Attacked, call_id: object) -> None:
     answer = await target.send(await target.token("ann"), message("ping", call_id=call_id))
     assert (answer.status, answer.message["id"]) == (200, call_id)
@@ -170,7 +170,7 @@ async def test_a_method_that_is_none_is_not_found(target: Attacked, method: str)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "\0", "store_memory\0", "STORE_MEMORY", "{{7*7}}", "../store_memory", 5, None, ["a"], {}]
+    "name", ["", "\0", "store_memory\0", "STORE_MEMORY", "{{7919*7907}}", "../store_memory", 5, None, ["a"], {}]
 )
 async def test_a_tool_that_is_none_is_not_found(target: Attacked, name: object) -> None:
     token = await target.token("ann")
@@ -178,7 +178,7 @@ async def test_a_tool_that_is_none_is_not_found(target: Attacked, name: object) 
     assert answer.status == 200
     if isinstance(name, str):
         assert answer.code == "tool_unknown"
-        assert "49" not in answer.text
+        assert "62615533" not in answer.text
     else:
         assert answer.message["error"]["code"] == -32602
     assert TEXT not in answer.text

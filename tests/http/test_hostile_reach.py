@@ -240,10 +240,10 @@ TEMPLATES = {
         "data:text/plain,x",
         "",
         "contextdna://" + "a/" * 10_000,
-        "contextdna://projects/{{7*7}}",
-        "contextdna://projects/${7*7}",
-        "contextdna://projects/#{7*7}",
-        "contextdna://projects/%7B%7B7*7%7D%7D",
+        "contextdna://projects/{{7919*7907}}",
+        "contextdna://projects/${7919*7907}",
+        "contextdna://projects/#{7919*7907}",
+        "contextdna://projects/%7B%7B7919*7907%7D%7D",
         "contextdna://projects/%s%s%n",
         "contextdna://projects/%25s%25n",
         "contextdna://projects/{project_id}",
@@ -262,13 +262,15 @@ async def test_a_uri_names_one_thing_or_nothing(target: Attacked, uri: str) -> N
         assert answer.message["error"]["code"] == -32602, answer.text
         assert answer.code in ("uri_invalid", "resource_not_found", "cursor_invalid"), answer.text
         said = answer.message["error"]["message"]
-        assert "49" not in said
+        assert "62615533" not in said
         assert len(said) < 500
     name = await target.send(token, message("prompts/get", name=uri[:100], arguments={}))
     assert name.code == "prompt_unknown"
 
 
-@pytest.mark.parametrize("name", ["{{7*7}}", "${7*7}", "%s%s%n", "{cursor}", "{0.__class__}", "<%= 7*7 %>", "#{7*7}"])
+@pytest.mark.parametrize(
+    "name", ["{{7919*7907}}", "${7919*7907}", "%s%s%n", "{cursor}", "{0.__class__}", "<%= 7919*7907 %>", "#{7919*7907}"]
+)
 async def test_names_and_texts_are_no_templates(target: Attacked, name: str) -> None:
     token = await target.token(target.stranger())
     for tool, arguments in (
@@ -279,12 +281,12 @@ async def test_names_and_texts_are_no_templates(target: Attacked, name: str) -> 
     ):
         answer = await target.call(token, tool, **arguments)
         assert answer.code, tool
-        assert "49" not in answer.text
+        assert "62615533" not in answer.text
     stored = (await target.call(token, "store_memory", content=f"Say {name} now", tags=["x"])).said
     [memory] = (await target.call(token, "get_memory", ids=[stored["stored"][0]["id"]])).said["memories"]
     assert memory["content"] == f"Say {name} now"
     artifact = (await target.call(token, "attach_artifact", name=f"../../{name}", text="x")).text
-    assert "49" not in artifact
+    assert "62615533" not in artifact
 
 
 # --- texts that give orders ---

@@ -4,6 +4,7 @@ Else it would queue writes under another key, which no server opens that has the
 """
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ def note_key(folder: Path, sealer: Sealer) -> None:
         pass  # of a key that the database knows no longer
     with storage_errors():
         make_folder(folder)
-        part = folder / f"{_FILE}.part"
+        part = folder / f"{_FILE}.{secrets.token_hex(8)}.part"  # another server may start at the same moment
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(sealer.seal(_WORD, _WORD))
             file.flush()
