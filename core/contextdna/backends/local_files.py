@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
@@ -14,13 +13,12 @@ from typing import Final
 
 import anyio.to_thread
 
-from contextdna.backends.folders import flush_folder, make_folder
+from contextdna.backends.folders import PART_SUFFIX, flush_folder, make_folder, write_whole
 from contextdna.errors import IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.storage import Progress
 from contextdna.values.backend_health import BackendHealth
 
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
-_TEMP_SUFFIX: Final = ".part"
 DAMAGED_SUFFIX: Final = ".damaged"
 """Of a copy that is not what its name says, and is given to nobody any more."""
 LEFTOVER_AGE_S: Final = 86_400
@@ -185,7 +183,7 @@ class LocalBlobStore:
 
     def _drop_unfinished(self, oldest: float) -> None:
         with _storage_errors():
-            for leftover in self._folder.glob(f"*/*/*{_TEMP_SUFFIX}"):
+            for leftover in self._folder.glob(f"*/*/*{PART_SUFFIX}"):
                 with contextlib.suppress(FileNotFoundError):  # another process cleans up too
                     if leftover.stat().st_mtime < oldest:
                         leftover.unlink()
@@ -201,7 +199,7 @@ class LocalBlobStore:
                 with contextlib.suppress(FileNotFoundError):
                     os.utime(path)  # young again, so that no sweep takes it for an orphan
                     return key
-            _write_whole(path, data)
+            write_whole(path, data)
         return key
 
     def _get(self, key: str) -> bytes:
@@ -259,25 +257,6 @@ def _holds(path: Path, data: bytes) -> bool:
         return path.stat().st_size == len(data) and path.read_bytes() == data
     except FileNotFoundError:
         return False
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}{_TEMP_SUFFIX}")
-    try:
-        with open(temporary, "xb", opener=_open_private) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    flush_folder(path.parent)
-
-
-def _open_private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
 
 
 def changed_blob() -> IntegrityFault:

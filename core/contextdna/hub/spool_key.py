@@ -3,13 +3,11 @@
 Else it would queue writes under another key, which no server opens that has the right one.
 """
 
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from contextdna.backends.folders import flush_folder, make_folder
+from contextdna.backends.folders import make_folder, write_whole
 from contextdna.errors import IntegrityFault
 from contextdna.hub.writes_aside import storage_errors
 from contextdna.ports.write_ahead_log import Sealer
@@ -32,13 +30,7 @@ def note_key(folder: Path, sealer: Sealer) -> None:
         pass  # of a key that the database knows no longer
     with storage_errors():
         make_folder(folder)
-        part = folder / f"{_FILE}.{secrets.token_hex(8)}.part"  # another server may start at the same moment
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(sealer.seal(_WORD, _WORD))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(folder / _FILE)
-        flush_folder(folder)
+        write_whole(folder / _FILE, sealer.seal(_WORD, _WORD))
 
 
 def require_key(folder: Path, sealer: Sealer) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 import anyio.to_thread
 
-from contextdna.backends.folders import flush_folder, make_folder
+from contextdna.backends.folders import make_folder, write_whole
 from contextdna.domain.queued_writes import unpacked
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.write_ahead_log import Sealer
@@ -151,18 +150,10 @@ class WritesAside:
             return sorted(self._folder.glob(f"*{ASIDE_SUFFIX}"))
 
     def _put(self, name: str, sealed: bytes) -> None:
-        path = self._folder / f"{name}{ASIDE_SUFFIX}"
-        temporary = path.with_suffix(".part")
         with storage_errors():
             make_folder(self._folder.parent)
             make_folder(self._folder)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(sealed)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            flush_folder(self._folder)
+            write_whole(self._folder / f"{name}{ASIDE_SUFFIX}", sealed)
 
     def _drop(self, name: str) -> None:
         path = self._known(name)
