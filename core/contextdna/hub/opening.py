@@ -35,6 +35,7 @@ from contextdna.hub.storages import (
     DATABASE_FILE,
     KEY_FILE,
     MEMORY_FOLDER,
+    Storage,
     open_ring,
     open_usable,
     require_driver,
@@ -44,6 +45,7 @@ from contextdna.hub.upkeep import Upkeep
 from contextdna.hub.workspace import Rooms, Workspace
 from contextdna.ports.database import Database, Transaction
 from contextdna.ports.embedder import Embedder
+from contextdna.ports.storage import KeyRing
 from contextdna.values.access_token import AccessToken
 from contextdna.values.degraded import DegradedMode, Notices
 from contextdna.values.ids import INSTALLATION, UPKEEP_AGENT, without_secrets
@@ -172,8 +174,8 @@ async def open_hub(
     """
     async with AsyncExitStack() as stack:
         settings, unusable, storage = await open_usable(stack, settings, clock)
-        database, channel, shelves, guarded, ring, late = storage
-        ring = ring or open_ring(settings, has_database=late is not None or await _is_in_use(database))
+        database, channel, shelves, guarded = storage.database, storage.channel, storage.shelves, storage.guarded
+        ring = storage.ring or open_ring(settings, has_database=storage.late is not None or await _is_in_use(database))
         vault = Vault(ring)
         commons = await open_commons(stack, settings, clock, database=database, channel=channel)
         blobs = BlobRoom(shelves.store, database, shelves.objects, clock=clock)
@@ -192,29 +194,9 @@ async def open_hub(
             count_tokens=await open_counter(settings.search),
         )
         door = doors(actors=actors)
-        sealer = RingSealer(ring, "spool")
-        queued_in = settings.data_dir / SPOOL_FOLDER if guarded and settings.spool and settings.data_dir else None
-        if guarded and settings.data_dir and queued_in is None:
-            await anyio.to_thread.run_sync(_require_nothing_waits, settings.data_dir)
-        if late is None:
-            await _prepare(database, vault, settings, clock)
-            if queued_in is not None:
-                await anyio.to_thread.run_sync(note_key, queued_in, sealer)
-        else:
-            if queued_in is not None:
-                await anyio.to_thread.run_sync(require_key, queued_in, sealer)
-            await stack.enter_async_context(late.opening(lambda opened: _prepare(opened, vault, settings, clock)))
-        spool: WriteSpool | None = None
-        if guarded is not None and actors is not None and queued_in is not None:
-            spool = WriteSpool(
-                queued_in,
-                sealer=sealer,
-                door=doors(),
-                database=guarded,
-                actors=actors,
-                bytes_max=settings.spool_bytes_max,
-            )
-            await spool.open(stack)
+        preparing = partial(_prepare, vault=vault, settings=settings, clock=clock)
+        spool = await _open_spool(stack, settings, storage, ring, preparing, door=doors(), actors=actors)
+        if spool is not None:
             door.before_write = spool.in_turn
         modes = Modes(
             shelves=shelves,
@@ -243,6 +225,44 @@ async def open_hub(
                     await authentication.settle()
 
 
+async def _open_spool(
+    stack: AsyncExitStack,
+    settings: HubSettings,
+    storage: Storage,
+    ring: KeyRing,
+    prepare: Callable[[Database], Coroutine[Any, Any, None]],
+    *,
+    door: Door,
+    actors: KnownActors | None,
+) -> WriteSpool | None:
+    """Prepare the database, or have it prepared when it is there, and open the spool of writes that wait for it.
+
+    Raises:
+        IntegrityFault: ``wrong_key``: the database is away, and what waits for it is under another key.
+        StorageUnavailable: ``spool_not_empty``, or what opening the spool raises.
+    """
+    sealer = RingSealer(ring, "spool")
+    guarded, late = storage.guarded, storage.late
+    queued_in = settings.data_dir / SPOOL_FOLDER if guarded and settings.spool and settings.data_dir else None
+    if guarded and settings.data_dir and queued_in is None:
+        await anyio.to_thread.run_sync(_require_nothing_waits, settings.data_dir)
+    if late is not None:
+        if queued_in is not None:
+            await anyio.to_thread.run_sync(require_key, queued_in, sealer)
+        await stack.enter_async_context(late.opening(prepare))
+    else:
+        await prepare(storage.database)
+        if queued_in is not None:
+            await anyio.to_thread.run_sync(note_key, queued_in, sealer)
+    if guarded is None or actors is None or queued_in is None:
+        return None
+    spool = WriteSpool(
+        queued_in, sealer=sealer, door=door, database=guarded, actors=actors, bytes_max=settings.spool_bytes_max
+    )
+    await spool.open(stack)
+    return spool
+
+
 def _require_nothing_waits(data_dir: Path) -> None:
     """Refuse to leave queued writes behind that were promised to be stored."""
     waiting = sum(slot.waiting for slot in look_into_slots(data_dir))
@@ -265,7 +285,7 @@ async def _is_in_use(database: Database) -> bool:
     return await database.read(lambda tx: tx.keys.generation(INSTALLATION)) > 0
 
 
-async def _prepare(database: Database, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]) -> None:
+async def _prepare(database: Database, *, vault: Vault, settings: HubSettings, clock: Callable[[], datetime]) -> None:
     async def unit(tx: Transaction) -> None:
         await projects.ensure(tx, vault, settings.projects, now=clock())
 
