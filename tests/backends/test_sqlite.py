@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from contextdna import AgentId, Context, ContextQuery, HubSettings, MemoryDraft, Principal, open_hub
 from contextdna.backends.migrations import Migration, load_migrations
 from contextdna.backends.sqlite import (
     SqliteDatabase,
@@ -28,6 +29,9 @@ from contextdna.backends.sqlite import (
 from contextdna.backends.sqlite.driver import library, mapped_error
 from contextdna.backends.sqlite.schema import migrate, statements_of
 from contextdna.backends.sqlite.units import GroupWriter, WritingExecutor
+from contextdna.domain import retrieval
+from contextdna.domain.operation import Operation
+from contextdna.domain.retrieval import retrieve
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, StorageUnavailable
 from contextdna.ports.database import Transaction
 from contextdna.values.record import Sealed
@@ -321,6 +325,35 @@ class TestUnits:
             for _ in range(50):
                 tasks.start_soon(stored, database)
         assert len(database._readers) <= 3
+
+    async def test_short_reads_do_not_wait_for_searches(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        searching, go_on, at_once = threading.Event(), threading.Event(), threading.Semaphore(1)
+        contexts: list[Context] = []
+
+        async def search(op: Operation, query: ContextQuery) -> Context:
+            assert at_once.acquire(blocking=False), "another search was at work"
+            searching.set()
+            assert go_on.wait(10)
+            at_once.release()
+            return await retrieve(op, query)
+
+        monkeypatch.setattr(retrieval, "retrieve", search)
+        settings = HubSettings(projects=(PROJECT,), data_dir=path.parent)
+        async with open_hub(settings) as hub, anyio.create_task_group() as tasks:
+            workspace = hub.bind(Principal(AgentId("anna"), (PROJECT,)))
+            (kept,) = await workspace.store_memories([MemoryDraft("the sky is blue")])
+
+            async def ask() -> None:
+                contexts.append(await workspace.retrieve_context(ContextQuery("sky")))
+
+            for _ in range(5):
+                tasks.start_soon(ask)
+            await anyio.to_thread.run_sync(searching.wait, 10)
+            with anyio.fail_after(10):
+                (memory,), _ = await workspace.get_memories([kept.id])
+            assert (memory.content, contexts) == ("the sky is blue", [])
+            go_on.set()
+        assert [len(context.hits) for context in contexts] == [1] * 5
 
     async def test_more_writes_than_a_group_holds_are_all_kept(self, path: Path) -> None:
         async with open_sqlite(path, group_max=4) as database:

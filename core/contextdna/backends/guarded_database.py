@@ -74,13 +74,14 @@ class GuardedDatabase:
                 self._writes.trip(error)
             raise
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search: bool = False) -> R:
         """Run a unit on one consistent snapshot; refused at once while the server is away.
 
         Args:
             unit: The unit.
             enough: When given, a replica may answer, where there are some; not while the server is away: nobody could
                 tell what was revoked.
+            search: Whether the unit searches.
 
         Raises:
             StorageUnavailable: The engine cannot answer.
@@ -88,7 +89,7 @@ class GuardedDatabase:
         """
         self._reads.check()
         try:
-            return await self._inner.read(unit, enough=enough)
+            return await self._inner.read(unit, enough=enough, search=search)
         except StorageUnavailable as error:
             if error.code == AWAY:
                 self._reads.trip(error)

@@ -192,9 +192,10 @@ class Door:
 
     def _reading(self, action: Action, attempt: _Attempt) -> Engine[R]:
         """Give what runs a reading unit: for some actions a copy may, unless it lacks what the call names."""
+        read = partial(self.database.read, search=action is Action.RETRIEVE_CONTEXT)
         if action not in MAY_LAG:
-            return self.database.read
-        return partial(self.database.read, enough=lambda _: attempt.missed is None)
+            return read
+        return partial(read, enough=lambda _: attempt.missed is None)
 
     async def _make_known(self, caller: Caller, action: Action) -> None:
         """Note a principal at its first read, too: nobody else may take the name of one that never writes."""

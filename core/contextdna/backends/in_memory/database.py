@@ -66,7 +66,13 @@ class InMemoryDatabase:
             self._committed = sheets
         return answer
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:  # noqa: ARG002 - no copies
+    async def read(
+        self,
+        unit: Unit[R],
+        *,
+        enough: Callable[[R], bool] | None = None,  # noqa: ARG002 - no copies
+        search: bool = False,  # noqa: ARG002 - all are as short
+    ) -> R:
         """Run a unit on the committed state; what is committed later does not change what it sees.
 
         Raises:

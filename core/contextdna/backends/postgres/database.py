@@ -108,12 +108,19 @@ class PostgresDatabase:
                 except DRIVER_ERRORS as error:
                     failure = error
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None) -> R:
+    async def read(
+        self,
+        unit: Unit[R],
+        *,
+        enough: Callable[[R], bool] | None = None,
+        search: bool = False,  # noqa: ARG002 - the server is what searches
+    ) -> R:
         """Run a unit on one consistent snapshot; writing in it is an error.
 
         Args:
             unit: The unit.
             enough: When given, a replica may answer, where this says that its answer is enough.
+            search: Whether the unit searches.
 
         Raises:
             StorageUnavailable: The server is away or busy past the deadline, or the database is closed.
