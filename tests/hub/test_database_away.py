@@ -40,7 +40,7 @@ from contextdna import (
     open_hub,
 )
 from contextdna.backends.grouped_log import GroupedLog
-from contextdna.hub.spool import WriteSpool
+from contextdna.hub.replay import Replay
 from contextdna.values.audit import Outcome
 from contextdna.values.settings import PostgresSettings
 from tests.hub.rig import (
@@ -436,13 +436,13 @@ async def test_what_comes_after_waits_behind(rig: Rig, monkeypatch: pytest.Monke
     await rig.relay.cut()
     await hub.bind(ALICE).update_memory(memory, MemoryChange(content="two"), expected_version=1)
     replay = anyio.Event()
-    through = WriteSpool._replay
+    through = Replay._replay
 
-    async def held(spool: Any, entry: Any) -> None:
+    async def held(this: Any, entry: Any) -> None:
         await replay.wait()
-        await through(spool, entry)
+        await through(this, entry)
 
-    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", held)
+    monkeypatch.setattr("contextdna.hub.replay.Replay._replay", held)
     await rig.relay.open()
     with anyio.fail_after(LATE_S):
         while hub.modes[0].name is not ModeName.DATABASE_REPLAY:  # noqa: ASYNC110 - nothing tells of it

@@ -21,7 +21,7 @@ from contextdna import (
     open_hub,
 )
 from contextdna.domain.queued_writes import unpacked
-from contextdna.hub.spool import WriteSpool
+from contextdna.hub.replay import Replay
 from contextdna.values.ids import RecordId
 from tests.hub.rig import ALICE, DEFAULT, OTHER, refused, remember, settings_in
 from tests.servers.postgres import empty_database_url
@@ -84,7 +84,7 @@ async def test_what_stands_before_the_damage_of_a_slot_is_stored_and_the_mode_sa
         told = [one for one in caplog.records if one.levelno >= logging.ERROR]
         assert [("slot 0" in one.getMessage(), "log_damaged" in one.getMessage()) for one in told] == [(True, True)]
         assert segment.read_bytes() == data
-    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", None)
+    monkeypatch.setattr("contextdna.hub.replay.Replay._replay", None)
     async with open_hub(settings) as hub:  # what was done is not done again
         assert hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "log_damaged", 1),)
         slot.rename(slot.with_name("kept-0"))
@@ -113,14 +113,14 @@ async def test_a_project_that_cannot_be_written_holds_up_no_other(
 ) -> None:
     relay, settings = place
     held = {DEFAULT}
-    through = WriteSpool._replay
+    through = Replay._replay
 
-    async def locked(spool: Any, entry: Any) -> None:
+    async def locked(this: Any, entry: Any) -> None:
         if unpacked(entry.data).project_id in held:
             raise StorageUnavailable("injected", code="storage_timeout", retryable=True)
-        await through(spool, entry)
+        await through(this, entry)
 
-    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", locked)
+    monkeypatch.setattr("contextdna.hub.replay.Replay._replay", locked)
     monkeypatch.setattr("contextdna.hub.spool._TURN_S", 0.05)
     monkeypatch.setattr("contextdna.hub.spool._PAUSE_MAX_S", 0.02)
     async with open_hub(settings) as hub:
@@ -143,7 +143,7 @@ async def test_a_project_that_cannot_be_written_holds_up_no_other(
         held.clear()
         await until(lambda: not hub.modes)
         assert await contents(hub, memory) == ["four"]
-    monkeypatch.setattr("contextdna.hub.spool.WriteSpool._replay", None)
+    monkeypatch.setattr("contextdna.hub.replay.Replay._replay", None)
     async with open_hub(settings) as hub:  # all is forgotten, what was done out of turn too
         assert not hub.modes
 

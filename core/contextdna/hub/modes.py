@@ -61,7 +61,7 @@ class Modes:
         if problem:
             yield DegradedMode(ModeName.DATABASE_AWAY, problem, waiting)
         elif waiting:
-            yield DegradedMode(ModeName.DATABASE_REPLAY, self._spool.problem if self._spool else "", waiting)
+            yield DegradedMode(ModeName.DATABASE_REPLAY, self._spool.replay.problem if self._spool else "", waiting)
         elif refused := self._writing.problem:
             yield DegradedMode(ModeName.WRITES_REFUSED, refused)
         if self._spool and self._spool.aside.count:

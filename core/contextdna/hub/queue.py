@@ -30,7 +30,7 @@ class Queue:
             NotFound: ``queued_unknown``.
             ContextDnaError: It was refused again, and stays.
         """
-        return await (await self._checked(entry_id)).retry(entry_id)
+        return await (await self._checked(entry_id)).replay.retry(entry_id)
 
     async def drop(self, entry_id: str) -> None:
         """Remove one for good.

@@ -1,13 +1,10 @@
 """Writes that wait in the data folder while the database is away, and are done, in order, when it is back."""
 
-import hashlib
 import logging
 import random
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,7 +14,6 @@ from contextdna.backends.guarded_database import AWAY, GuardedDatabase
 from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.domain import sessions
 from contextdna.domain.access import Action, Caller, own_actor, retired
-from contextdna.domain.operation import Operation
 from contextdna.domain.queued_writes import (
     QueuedWrite,
     Request,
@@ -27,16 +23,16 @@ from contextdna.domain.queued_writes import (
     require_may_queue,
     unpacked,
 )
-from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
+from contextdna.errors import ContextDnaError, IntegrityFault, StorageUnavailable
 from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
-from contextdna.hub.turns import Turns
-from contextdna.hub.waiting_writes import Promise, WaitingWrites
+from contextdna.hub.own_writes import OwnWrites
+from contextdna.hub.replay import Replay
+from contextdna.hub.waiting_writes import Promise
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
 from contextdna.values.ids import ProjectId
-from contextdna.values.log_entry import LogEntry, entry_id
 from contextdna.values.principal import Actor, Role
 
 logger = logging.getLogger(__name__)
@@ -54,22 +50,11 @@ _TURN_S: Final = 5.0
 _PAUSE_S: Final = 0.1
 _PAUSE_MAX_S: Final = 5.0
 _NO_ROOM: Final = "storage_busy"
-_PASSING: Final = frozenset(
-    {
-        *("storage_outcome_unknown", "storage_closed"),
-        *("storage_read_only", "storage_no_permission", "storage_login_refused"),  # of the server, not of the write
-    }
-)
-_FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
 _RECALLED_MAX: Final = 10_000  # a second or so of a start
-_FRAMES_MAX: Final = 6
-_NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
-_ATTEMPTS_MAX: Final = 5
-"""After so many failures that no later attempt is likely to get over, a write is set aside."""
 
 
 class WriteSpool:
-    """Takes writes that can be promised, and replays them.
+    """Takes writes that can be promised, and has them replayed.
 
     A process owns one slot of the folder, a log; what a process that is gone has left in another slot is replayed by
     whichever looks first. While anything of a project waits in this process, what comes for it waits behind.
@@ -102,26 +87,18 @@ class WriteSpool:
         self._log: WriteAheadLog | None = None
         self._stack = AsyncExitStack()
         self._reopening = anyio.Lock()
-        self._log_id = ""
         self._slot = -1
         self._is_given_up = False
-        self._waiting = WaitingWrites()
-        self._turns = Turns()
+        self._own = OwnWrites()
         self._arrived = anyio.Event()
-        self._inherited_seq = 0
-        self._read_seq = 0
-        self._ahead: set[str] = set()
-        self._held_up: set[ProjectId] = set()
-        self._failures: dict[str, int] = {}
-        self.problem = ""
-        """Code of what holds up writes that wait, as of the last attempt."""
         self.aside = WritesAside(folder / ASIDE_FOLDER, sealer)
         self.damaged = DamagedSlots(folder, sealer)
+        self.replay = Replay(door, database=database, own=self._own, aside=self.aside, damaged=self.damaged)
 
     @property
     def waiting(self) -> int:
         """How many writes of this process, and of the one before it in its slot, wait."""
-        return self._turns.total
+        return self._own.turns.total
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Take a slot that no other process has, with what was left in it, until the stack is left.
@@ -146,8 +123,7 @@ class WriteSpool:
             else:
                 self._slot = slot
                 status = await self._log.status()
-                self._log_id, self._inherited_seq = status.log_id, status.last_seq
-                self._turns.inherit(status.entries)
+                self._own.inherit(status)
                 if status.entries:
                     logger.warning("%d queued writes of an earlier process wait to be stored", status.entries)
                     await self._recall(self._log, after=max(0, status.last_seq - _RECALLED_MAX))
@@ -163,7 +139,7 @@ class WriteSpool:
         try:
             async for entry in log.recover(after=after):
                 with suppress(IntegrityFault):  # it is set aside when its turn comes
-                    self._note(entry.seq, unpacked(entry.data))
+                    self._own.note(entry.seq, unpacked(entry.data))
         except ContextDnaError as error:
             logger.warning("what was promised before is not known to the end [%s]", error.code)
 
@@ -183,10 +159,14 @@ class WriteSpool:
         if isinstance(request, UpdateRequest):
             self._require_kept(caller, request)
         project_id = self._project(caller, request.action)
-        if self._turns.is_behind(project_id) and self._database.is_writable and project_id not in self._held_up:
+        if (
+            self._own.turns.is_behind(project_id)
+            and self._database.is_writable
+            and not self.replay.holds_up(project_id)
+        ):
             # Else what keeps arriving, quicker than it is replayed, would never be done.
             await self._turn_comes(project_id)
-        if self._turns.is_behind(project_id):
+        if self._own.turns.is_behind(project_id):
             away = StorageUnavailable("writes wait", code=AWAY, hint="Try again later.", retryable=True)
         else:
             try:
@@ -204,7 +184,7 @@ class WriteSpool:
             StorageUnavailable: ``storage_busy``.
         """
         project_id = self._project(caller, action)
-        if not self._turns.is_behind(project_id) or not self._database.is_writable:
+        if not self._own.turns.is_behind(project_id) or not self._database.is_writable:
             return
         if await self._turn_comes(project_id):
             return
@@ -218,7 +198,7 @@ class WriteSpool:
     async def _turn_comes(self, project_id: ProjectId | None) -> bool:
         """Wait, for a while, until nothing waits any more."""
         with anyio.move_on_after(_TURN_S):
-            await self._turns.come(project_id)
+            await self._own.turns.come(project_id)
             return True
         return False
 
@@ -234,7 +214,7 @@ class WriteSpool:
                 held = await self._adopt() or held
             except ContextDnaError as error:
                 held = error.code
-            self.problem = held
+            self.replay.problem = held
             if held:
                 logger.info("queued writes wait on: %s", held)
                 await anyio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
@@ -249,25 +229,18 @@ class WriteSpool:
         require_may_queue(actor, caller, request, self._door.settings)
         now = self._door.clock()
         write = QueuedWrite(now, caller, request, (), actor.project_id, actor.agent_id)
-        if request.repeats and (earlier := self._waiting.promise_of(_fingerprint(write))) is not None:
+        if request.repeats and (earlier := self._own.promised(write)) is not None:
             return earlier
-        after = self._waiting.entry_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
+        after = self._own.waiting.entry_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
         write = replace(write, ids=promised_ids(request, actor, self._door.vault, now=now), after=after)
         with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
             seq = await self._append(packed(write), actor.project_id)
         self._arrived.set()
-        return self._note(seq, write)
-
-    def _note(self, seq: int, write: QueuedWrite) -> Promise:
-        promise = Promise(write.ids, write.agent_id)
-        version = write.request.expected_version + 1 if isinstance(write.request, UpdateRequest) else 0
-        name = entry_id(self._log_id, seq)
-        self._waiting.add(seq, promise, _fingerprint(write), version=version, entry_id=name)
-        return promise
+        return self._own.note(seq, write)
 
     def _require_kept(self, caller: Caller, request: UpdateRequest) -> None:
         actor = self._actors.of(caller) if caller.handle else None
-        self._waiting.require_kept(actor.agent_id if actor else caller.principal.agent_id, request)
+        self._own.waiting.require_kept(actor.agent_id if actor else caller.principal.agent_id, request)
 
     def _project(self, caller: Caller, action: Action) -> ProjectId | None:
         """Give the project that a call is about; None where this process cannot tell."""
@@ -309,7 +282,7 @@ class WriteSpool:
         """Write an entry; where the log has closed itself after a fault of the disk, once more with it opened anew."""
         is_reopened = False
         while True:
-            log, turns = self._log, self._turns
+            log, turns = self._log, self._own.turns
             turns.join(project_id)
             try:
                 return await self._written(log, data)
@@ -344,8 +317,8 @@ class WriteSpool:
             if self._log is not closed or self._is_given_up:
                 return
             await self._stack.aclose()
-            self._log, self._slot, self._read_seq = None, -1, 0
-            self._turns, self._waiting = Turns(), WaitingWrites()
+            self._log, self._slot = None, -1
+            self._own.clear()
             await self._take_slot()
             logger.warning("the spool's log was opened anew after a fault of its disk")
 
@@ -355,11 +328,11 @@ class WriteSpool:
         Raises:
             ContextDnaError: The database is away again; the rest waits.
         """
-        if self._log is None or not self._turns.total:
+        if self._log is None or not self._own.turns.total:
             return ""
         log = self._log
         try:
-            return await self._go_through(log, is_own=True)
+            return await self.replay.go_through(log, is_own=True)
         except StorageUnavailable as error:
             if not _has_closed(error):
                 raise
@@ -378,82 +351,11 @@ class WriteSpool:
         """
         self._is_given_up = True
         self.damaged.note(self._slot, fault)
-        held = await self._read_damaged(self._slot)
+        held = await self.replay.go_through_damaged(self._slot)
         if not held:
             self._log, self._slot = None, -1
-            self._turns, self._waiting = Turns(), WaitingWrites()
+            self._own.clear()
         return held
-
-    async def _go_through(self, log: WriteAheadLog, *, is_own: bool = False) -> str:
-        """Replay a log in the order of each project; one whose write cannot be done now is passed over, with the rest.
-
-        A log forgets from its beginning on only. What is done behind a write that waits is remembered until then; a
-        process that ends meanwhile does it again, which changes nothing.
-        """
-        held: dict[ProjectId, str] = {}
-        done: list[LogEntry] = []
-        count = 0
-        try:
-            async for entry in log.recover():
-                project_id = _project_of(entry)
-                if is_own:
-                    self._note_read(entry.seq, project_id)
-                if entry.id not in self._ahead:
-                    if project_id in held or not await self._is_done(entry, project_id, held):
-                        continue
-                    count += 1
-                if not held:
-                    done.append(entry)
-                elif entry.id not in self._ahead:
-                    self._ahead.add(entry.id)
-                    self._leave(entry, is_own=is_own)
-                if len(done) == _FORGOTTEN_AT_ONCE:
-                    await self._forget(log, done, is_own=is_own)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._forget(log, done, is_own=is_own)
-        if count:
-            logger.warning("%d queued writes were replayed; %d writes are set aside", count, self.aside.count)
-        return next(iter(held.values()), "")
-
-    async def _is_done(self, entry: LogEntry, project_id: ProjectId, held: dict[ProjectId, str]) -> bool:
-        """Replay a write; False where it holds up its project.
-
-        Raises:
-            ContextDnaError: The database is away again, for all.
-        """
-        try:
-            await self._replay(entry)
-        except StorageUnavailable as error:
-            if error.code == AWAY or not self._database.is_writable:
-                raise
-            held[project_id] = self.problem = error.code
-            self._held_up.add(project_id)
-            return False
-        self._held_up.discard(project_id)
-        return True
-
-    def _note_read(self, seq: int, project_id: ProjectId) -> None:
-        if self._read_seq < seq <= self._inherited_seq:
-            self._read_seq = seq
-            self._turns.read(project_id)
-
-    def _leave(self, entry: LogEntry, *, is_own: bool) -> None:
-        if is_own:
-            self._waiting.remove(entry.seq)
-            self._turns.leave(_project_of(entry))
-
-    async def _forget(self, log: WriteAheadLog, done: list[LogEntry], *, is_own: bool) -> None:
-        """Drop what was done; should that fail, it is done again, which changes nothing."""
-        if not done:
-            return
-        await log.forget(done[-1].seq)
-        for entry in done:
-            if entry.id in self._ahead:
-                self._ahead.remove(entry.id)
-            else:
-                self._leave(entry, is_own=is_own)
-        done.clear()
 
     async def _adopt(self) -> str:
         """Replay what processes that are gone have left; gives the code of what holds some of it up.
@@ -471,135 +373,17 @@ class WriteSpool:
                 continue
             try:
                 async with open_segmented_log(folder, sealer=self._sealer) as log:
-                    held = await self._go_through(log) or held
+                    held = await self.replay.go_through(log) or held
                     self.damaged.clear(slot)
             except StorageUnavailable as error:
                 if error.code != "log_in_use":
                     raise
             except IntegrityFault as error:
                 self.damaged.note(slot, error)
-                held = await self._read_damaged(slot) or held
+                held = await self.replay.go_through_damaged(slot) or held
         return held
-
-    async def _read_damaged(self, slot: int) -> str:
-        """Replay what stands before the damage of a slot; gives the code of what holds some of it up.
-
-        Raises:
-            ContextDnaError: The database is away again; the rest waits.
-        """
-        held: dict[ProjectId, str] = {}
-        try:
-            view = await self.damaged.look(slot)
-            if view is None:
-                return ""
-            async for entry in self.damaged.readable(view):
-                project_id = _project_of(entry)
-                is_over = project_id in held or entry.id in self._ahead
-                if not is_over and await self._is_done(entry, project_id, held):
-                    self._ahead.add(entry.id)
-            if not held:
-                await self.damaged.all_stored(slot, view)
-        except IntegrityFault as error:
-            self.damaged.note(slot, error)
-        return next(iter(held.values()), "")
-
-    async def _replay(self, entry: LogEntry) -> None:
-        """Do a queued write, or set it aside where it is refused.
-
-        Raises:
-            StorageUnavailable: The database cannot do it now.
-        """
-        try:
-            write = unpacked(entry.data)
-        except IntegrityFault as error:
-            await self.aside.put(entry, error, at=self._door.clock())
-            return
-        try:
-            ids = await self._do(write, entry.id)
-        except ContextDnaError as error:
-            await self._refused(entry, write, error)
-        except Exception as error:  # noqa: BLE001 - one that cannot be done must not stop the others for ever
-            logger.error("a queued write failed: %s at %s", type(error).__name__, _place(error))
-            unforeseen = StorageUnavailable("the server failed", code="internal_error", hint="Report this as a bug.")
-            await self._refused(entry, write, unforeseen)
-        else:
-            if ids != write.ids:  # its idempotency key was answered by a call that came through before
-                await self.aside.put(entry, _stored_before(ids), at=self._door.clock())
-        self._failures.pop(entry.id, None)
-
-    async def retry(self, entry_id: str) -> tuple[str, ...]:
-        """Do a write that was set aside, as the same principal; gives the ids of its records.
-
-        Raises:
-            NotFound: ``queued_unknown``.
-            ContextDnaError: It was refused again, and stays aside.
-        """
-        write = unpacked(await self.aside.get(entry_id))
-        ids = await self._do(write, entry_id, is_review=True)
-        await self.aside.drop(entry_id)
-        return ids
-
-    async def _do(self, write: QueuedWrite, entry_id: str, *, is_review: bool = False) -> tuple[str, ...]:
-        async def run(op: Operation) -> tuple[str, ...]:
-            return await write.replay(op, self._door.vault, entry_id, is_review=is_review)
-
-        try:
-            return await self._door.write(write.caller, write.action, run)
-        except Conflict as error:
-            if error.code != "already_exists":
-                raise
-        return await self._door.write(
-            write.caller, write.action, run
-        )  # another process was at the same: it is known now
-
-    async def _refused(self, entry: LogEntry, write: QueuedWrite, error: ContextDnaError) -> None:
-        if isinstance(error, StorageUnavailable):
-            is_lasting = not error.retryable and error.code not in _PASSING
-            self._failures[entry.id] = failures = self._failures.get(entry.id, 0) + is_lasting
-            if failures < _ATTEMPTS_MAX:
-                raise error
-        if error.code == "already_exists":
-            # Its records are there: it was done, and what said so has aged out.
-            if write.has_key:  # or this was, under its key, long before
-                await self.aside.put(entry, _stored_before(write.ids), at=self._door.clock())
-            return
-        if isinstance(error, InvalidInput):  # the door has audited all others
-            await self._door.note_refusal(write.caller, write.action, error)
-        logger.warning("a queued write was refused when it was replayed, and is set aside [%s]", error.code)
-        await self.aside.put(entry, error, at=self._door.clock())
-        if isinstance(write.request, UpdateRequest):
-            self._waiting.refuse(write.agent_id, write.request)
 
 
 def _has_closed(error: BaseException) -> bool:
     """Tell whether a log has closed itself: after a flush that failed nobody knows what is on the disk."""
     return isinstance(error, StorageUnavailable) and error.code == "log_closed"
-
-
-def _project_of(entry: LogEntry) -> ProjectId:
-    """Give whose order a write keeps; none can be told of what cannot be read, and is set aside."""
-    try:
-        return unpacked(entry.data).project_id
-    except IntegrityFault:
-        return ProjectId("")
-
-
-def _place(error: BaseException) -> str:
-    """Say where an error was raised, innermost first; not what it says: that may be somebody's text."""
-    frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES_MAX:])
-    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in frames)
-
-
-def _fingerprint(write: QueuedWrite) -> bytes:
-    caller = replace(write.caller, request_id="", trace_id="")
-    data = packed(replace(write, at=_NO_TIME, caller=caller, ids=(), after=""))
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def _stored_before(ids: tuple[str, ...]) -> Conflict:
-    return Conflict(
-        "a call with the same idempotency key had been stored before",
-        code="stored_before",
-        hint="The records of that call stand; nothing is missing.",
-        record_ids=ids,
-    )

@@ -1,0 +1,243 @@
+"""The replay of queued writes: done when the database is back, each project's in order, each as whoever asked for it.
+
+What becomes of a write whose turn has come (it is stored, waits on, or is set aside) is the same wherever it was
+queued: in the log of this process, in one that another has left, in what can be read of one that is damaged. So it
+stands here, and the spool beside it tells when, and of which log.
+"""
+
+import logging
+import traceback
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from contextdna.backends.guarded_database import AWAY, GuardedDatabase
+from contextdna.domain.operation import Operation
+from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest, unpacked
+from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
+from contextdna.hub.damaged_slots import DamagedSlots
+from contextdna.hub.door import Door
+from contextdna.hub.own_writes import OwnWrites, project_of
+from contextdna.hub.writes_aside import WritesAside
+from contextdna.ports.write_ahead_log import WriteAheadLog
+from contextdna.values.ids import ProjectId
+from contextdna.values.log_entry import LogEntry
+
+logger = logging.getLogger(__name__)
+
+_PASSING: Final = frozenset(
+    {
+        *("storage_outcome_unknown", "storage_closed"),
+        *("storage_read_only", "storage_no_permission", "storage_login_refused"),  # of the server, not of the write
+    }
+)
+_FORGOTTEN_AT_ONCE: Final = 32  # each time costs a flush to the disk
+_FRAMES_MAX: Final = 6
+_ATTEMPTS_MAX: Final = 5
+"""After so many failures that no later attempt is likely to get over, a write is set aside."""
+
+
+class Replay:
+    """Goes through logs of queued writes, and knows what holds them up.
+
+    Args:
+        door: What the writes go through: one without the spool.
+        database: Tells whether it is away for all.
+        own: The writes of this process, which wait no longer once they are done.
+        aside: Takes those that are refused.
+        damaged: The slots of which not all can be read.
+    """
+
+    def __init__(
+        self, door: Door, *, database: GuardedDatabase, own: OwnWrites, aside: WritesAside, damaged: DamagedSlots
+    ) -> None:
+        self._door = door
+        self._database = database
+        self._own = own
+        self._aside = aside
+        self._damaged = damaged
+        self._ahead: set[str] = set()
+        self._held_up: set[ProjectId] = set()
+        self._failures: dict[str, int] = {}
+        self.problem = ""
+        """Code of what holds up writes that wait, as of the last attempt."""
+
+    def holds_up(self, project_id: ProjectId | None) -> bool:
+        """Tell whether a write that waits could not be done, and its project's others wait for it."""
+        return project_id in self._held_up
+
+    async def go_through(self, log: WriteAheadLog, *, is_own: bool = False) -> str:
+        """Replay a log in the order of each project; one whose write cannot be done now is passed over, with the rest.
+
+        A log forgets from its beginning on only. What is done behind a write that waits is remembered until then; a
+        process that ends meanwhile does it again, which changes nothing.
+
+        Args:
+            log: Whose entries are done.
+            is_own: Whether it is the one that this process queues in.
+
+        Returns:
+            The code of what holds some of it up; empty where nothing does.
+
+        Raises:
+            ContextDnaError: The database is away again; the rest waits.
+        """
+        held: dict[ProjectId, str] = {}
+        done: list[LogEntry] = []
+        count = 0
+        try:
+            async for entry in log.recover():
+                project_id = project_of(entry)
+                if is_own:
+                    self._own.note_read(entry.seq, project_id)
+                if entry.id not in self._ahead:
+                    if project_id in held or not await self._is_done(entry, project_id, held):
+                        continue
+                    count += 1
+                if not held:
+                    done.append(entry)
+                elif entry.id not in self._ahead:
+                    self._ahead.add(entry.id)
+                    if is_own:
+                        self._own.leave(entry)
+                if len(done) == _FORGOTTEN_AT_ONCE:
+                    await self._forget(log, done, is_own=is_own)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._forget(log, done, is_own=is_own)
+        if count:
+            logger.warning("%d queued writes were replayed; %d writes are set aside", count, self._aside.count)
+        return next(iter(held.values()), "")
+
+    async def go_through_damaged(self, slot: int) -> str:
+        """Replay what stands before the damage of a slot; gives the code of what holds some of it up.
+
+        Raises:
+            ContextDnaError: The database is away again; the rest waits.
+        """
+        held: dict[ProjectId, str] = {}
+        try:
+            view = await self._damaged.look(slot)
+            if view is None:
+                return ""
+            async for entry in self._damaged.readable(view):
+                project_id = project_of(entry)
+                is_over = project_id in held or entry.id in self._ahead
+                if not is_over and await self._is_done(entry, project_id, held):
+                    self._ahead.add(entry.id)
+            if not held:
+                await self._damaged.all_stored(slot, view)
+        except IntegrityFault as error:
+            self._damaged.note(slot, error)
+        return next(iter(held.values()), "")
+
+    async def retry(self, entry_id: str) -> tuple[str, ...]:
+        """Do a write that was set aside, as the same principal; gives the ids of its records.
+
+        Raises:
+            NotFound: ``queued_unknown``.
+            ContextDnaError: It was refused again, and stays aside.
+        """
+        write = unpacked(await self._aside.get(entry_id))
+        ids = await self._do(write, entry_id, is_review=True)
+        await self._aside.drop(entry_id)
+        return ids
+
+    async def _is_done(self, entry: LogEntry, project_id: ProjectId, held: dict[ProjectId, str]) -> bool:
+        """Replay a write; False where it holds up its project.
+
+        Raises:
+            ContextDnaError: The database is away again, for all.
+        """
+        try:
+            await self._replay(entry)
+        except StorageUnavailable as error:
+            if error.code == AWAY or not self._database.is_writable:
+                raise
+            held[project_id] = self.problem = error.code
+            self._held_up.add(project_id)
+            return False
+        self._held_up.discard(project_id)
+        return True
+
+    async def _forget(self, log: WriteAheadLog, done: list[LogEntry], *, is_own: bool) -> None:
+        """Drop what was done; should that fail, it is done again, which changes nothing."""
+        if not done:
+            return
+        await log.forget(done[-1].seq)
+        for entry in done:
+            if entry.id in self._ahead:
+                self._ahead.remove(entry.id)
+            elif is_own:
+                self._own.leave(entry)
+        done.clear()
+
+    async def _replay(self, entry: LogEntry) -> None:
+        """Do a queued write, or set it aside where it is refused.
+
+        Raises:
+            StorageUnavailable: The database cannot do it now.
+        """
+        try:
+            write = unpacked(entry.data)
+        except IntegrityFault as error:
+            await self._aside.put(entry, error, at=self._door.clock())
+            return
+        try:
+            ids = await self._do(write, entry.id)
+        except ContextDnaError as error:
+            await self._refused(entry, write, error)
+        except Exception as error:  # noqa: BLE001 - one that cannot be done must not stop the others for ever
+            logger.error("a queued write failed: %s at %s", type(error).__name__, _place(error))
+            unforeseen = StorageUnavailable("the server failed", code="internal_error", hint="Report this as a bug.")
+            await self._refused(entry, write, unforeseen)
+        else:
+            if ids != write.ids:  # its idempotency key was answered by a call that came through before
+                await self._aside.put(entry, _stored_before(ids), at=self._door.clock())
+        self._failures.pop(entry.id, None)
+
+    async def _do(self, write: QueuedWrite, entry_id: str, *, is_review: bool = False) -> tuple[str, ...]:
+        async def run(op: Operation) -> tuple[str, ...]:
+            return await write.replay(op, self._door.vault, entry_id, is_review=is_review)
+
+        try:
+            return await self._door.write(write.caller, write.action, run)
+        except Conflict as error:
+            if error.code != "already_exists":
+                raise
+        # Another process was at the same: it is known now.
+        return await self._door.write(write.caller, write.action, run)
+
+    async def _refused(self, entry: LogEntry, write: QueuedWrite, error: ContextDnaError) -> None:
+        if isinstance(error, StorageUnavailable):
+            is_lasting = not error.retryable and error.code not in _PASSING
+            self._failures[entry.id] = failures = self._failures.get(entry.id, 0) + is_lasting
+            if failures < _ATTEMPTS_MAX:
+                raise error
+        if error.code == "already_exists":
+            # Its records are there: it was done, and what said so has aged out.
+            if write.has_key:  # or this was, under its key, long before
+                await self._aside.put(entry, _stored_before(write.ids), at=self._door.clock())
+            return
+        if isinstance(error, InvalidInput):  # the door has audited all others
+            await self._door.note_refusal(write.caller, write.action, error)
+        logger.warning("a queued write was refused when it was replayed, and is set aside [%s]", error.code)
+        await self._aside.put(entry, error, at=self._door.clock())
+        if isinstance(write.request, UpdateRequest):
+            self._own.waiting.refuse(write.agent_id, write.request)
+
+
+def _place(error: BaseException) -> str:
+    """Say where an error was raised, innermost first; not what it says: that may be somebody's text."""
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES_MAX:])
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in frames)
+
+
+def _stored_before(ids: tuple[str, ...]) -> Conflict:
+    return Conflict(
+        "a call with the same idempotency key had been stored before",
+        code="stored_before",
+        hint="The records of that call stand; nothing is missing.",
+        record_ids=ids,
+    )
