@@ -43,10 +43,11 @@ def count_aside(data_dir: Path) -> int:
 async def read_aside(settings: HubSettings) -> list[AsideWrite]:
     """Read what is set aside in the data folder of the settings, the oldest first.
 
+    Of one that does not open, with another master key for example, it gives what is known: ``queued_unreadable``.
+
     Raises:
         SettingsInvalid: ``key_missing``, or the key cannot be used.
-        IntegrityFault: ``wrong_key``.
-        StorageUnavailable: The folder cannot be read.
+        StorageUnavailable: The folder, or the key file in it, cannot be read.
     """
     if settings.data_dir is None or not count_aside(settings.data_dir):
         return []
