@@ -48,6 +48,10 @@ class Program:
         assert self.process.stderr is not None
         return self.process.stderr
 
+    def errors(self) -> str:
+        """Give what it wrote to standard error, and that nobody read; once it has ended."""
+        return self.stderr.read().decode()
+
     def send(self, *messages: dict[str, Any]) -> None:
         self.stdin.write(lines(*messages))
         self.stdin.flush()
@@ -68,10 +72,16 @@ class Program:
     def assert_ended_well(self) -> None:
         """The process ends by itself with code 0, without a traceback, after its teardown."""
         code = self.process.wait(DEADLINE_S)
-        errors = self.stderr.read().decode()
+        errors = self.errors()
         assert "Traceback" not in errors
         assert code == 0, errors
         assert (self.notes / "closed").exists()
+
+    def assert_serves(self) -> None:
+        """It answers the next message, and nothing else before."""
+        self.send(call(2, "echo", text="after"))
+        answer = self.answer()
+        assert (answer["id"], text_of(answer)) == (2, "after")
 
     def close(self) -> None:
         self.process.kill()
@@ -92,6 +102,44 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     yield start_program
     for program in programs:
         program.close()
+
+
+class Serving(Program):
+    """A server that many tests speak with, one after another; none of them ends it."""
+
+    def __init__(self, notes: Path) -> None:
+        self._errors = notes / "errors"
+        with self._errors.open("wb") as written:
+            super().__init__(notes, stderr=written)
+        self._read_bytes = 0
+
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def new_errors(self) -> str:
+        """Give what it wrote to standard error since this was asked for the last time."""
+        new = self._errors.read_bytes()[self._read_bytes :]
+        self._read_bytes += len(new)
+        return new.decode()
+
+
+@pytest.fixture(scope="module")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    program = Serving(tmp_path_factory.mktemp("serving"))
+    try:
+        program.initialize()
+        yield program
+        program.stdin.close()
+        program.assert_ended_well()
+    finally:
+        program.close()
+
+
+@pytest.fixture
+def serving(one_server: Serving) -> Serving:
+    """Give a server that has been served to other tests, too: what they sent must make no difference to it."""
+    one_server.new_errors()
+    return one_server
 
 
 def call(call_id: int, name: str, **arguments: str) -> dict[str, Any]:
@@ -152,14 +200,12 @@ def test_clients_of_both_eras_call_tools(tmp_path: Path, mode: str) -> None:
     assert (tmp_path / "closed").exists()
 
 
-def test_message_of_many_mebibytes_passes_both_ways(start: Callable[..., Program]) -> None:
-    program = start()
-    program.initialize()
+def test_message_of_many_mebibytes_passes_both_ways(serving: Serving) -> None:
     text = "x" * (12 * 1024 * 1024)
-    program.send(call(2, "size", text=text))
-    assert text_of(program.answer()) == str(len(text))
-    program.send(call(3, "echo", text=text))
-    assert text_of(program.answer()) == text
+    serving.send(call(2, "size", text=text))
+    assert text_of(serving.answer()) == str(len(text))
+    serving.send(call(3, "echo", text=text))
+    assert text_of(serving.answer()) == text
 
 
 FILLING = b"x" * (97 * 1024 * 1024)
@@ -173,94 +219,75 @@ LARGE: dict[str, tuple[bytes, bytes, object]] = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_message_over_the_limit_is_answered_and_the_next_one_served(start: Callable[..., Program], name: str) -> None:
+def test_message_over_the_limit_is_answered_and_the_next_one_served(serving: Serving, name: str) -> None:
     before, after, call_id = LARGE[name]
-    program = start()
-    program.initialize()
-    program.stdin.write(before + FILLING + after + b"\n")
-    program.stdin.flush()
-    answer = program.answer()
+    serving.stdin.write(before + FILLING + after + b"\n")
+    serving.stdin.flush()
+    answer = serving.answer()
     assert (answer["id"], answer["error"]["code"], answer["error"]["data"]["code"]) == (
         call_id,
         -32602,
         "message_too_large",
     )
-    program.send(call(2, "echo", text="after"))
-    assert text_of(program.answer()) == "after"
-    program.stdin.close()
-    program.assert_ended_well()
+    serving.assert_serves()
 
 
 def test_a_tool_called_with_a_message_over_the_limit_answers_with_an_error_result(
-    start: Callable[..., Program],
+    serving: Serving,
 ) -> None:
-    program = start()
-    program.initialize()
-    program.stdin.write(raw('"').encode()[:-2] + FILLING + b'"}}\n')
-    program.stdin.flush()
-    answer = program.answer()
+    serving.stdin.write(raw('"').encode()[:-2] + FILLING + b'"}}\n')
+    serving.stdin.flush()
+    answer = serving.answer()
     assert (answer["id"], answer["result"]["isError"]) == (7, True)
     assert json.loads(text_of(answer))["error"]["code"] == "message_too_large"
 
 
-def test_notifications_and_answers_over_the_limit_are_not_answered(start: Callable[..., Program]) -> None:
-    program = start()
-    program.initialize()
-    program.stdin.write(raw('"', method="notifications/progress", member="").encode()[:-2] + FILLING + b'"}}\n')
-    program.stdin.write(b'{"jsonrpc":"2.0","id":7,"result":{"p":"' + FILLING + b'"}}\n')
-    program.send(call(2, "echo", text="after"))
-    assert text_of(program.answer()) == "after"
+def test_notifications_and_answers_over_the_limit_are_not_answered(serving: Serving) -> None:
+    serving.stdin.write(raw('"', method="notifications/progress", member="").encode()[:-2] + FILLING + b'"}}\n')
+    serving.stdin.write(b'{"jsonrpc":"2.0","id":7,"result":{"p":"' + FILLING + b'"}}\n')
+    serving.assert_serves()
 
 
-def test_the_largest_artifact_fits_as_base64(start: Callable[..., Program]) -> None:
-    program = start()
-    program.initialize()
+def test_the_largest_artifact_fits_as_base64(serving: Serving) -> None:
     size = 64 * 1024 * 1024 * 4 // 3
-    program.stdin.write(lines(call(2, "size", text="")).replace(b'""', b'"' + FILLING[:size] + b'"'))
-    program.stdin.flush()
-    assert text_of(program.answer()) == str(size)
+    serving.stdin.write(lines(call(2, "size", text="")).replace(b'""', b'"' + FILLING[:size] + b'"'))
+    serving.stdin.flush()
+    assert text_of(serving.answer()) == str(size)
 
 
 @pytest.mark.parametrize(("call_id", "answered"), [("1.5", None), ("2.0", 2), ("true", None), ("null", None)])
-def test_a_request_with_an_odd_id_is_refused(start: Callable[..., Program], call_id: str, answered: object) -> None:
-    program = start()
-    program.initialize()
-    program.stdin.write(f'{{"jsonrpc":"2.0","id":{call_id},"method":"ping"}}\n'.encode())
-    program.stdin.flush()
-    answer = program.answer()
+def test_a_request_with_an_odd_id_is_refused(serving: Serving, call_id: str, answered: object) -> None:
+    serving.stdin.write(f'{{"jsonrpc":"2.0","id":{call_id},"method":"ping"}}\n'.encode())
+    serving.stdin.flush()
+    answer = serving.answer()
     assert (answer["id"], answer["error"]["code"]) == (answered, -32600)
     assert answer["error"]["data"]["code"] == "message_invalid"
     inside = {"jsonrpc": "2.0", "id": 3, "method": "ping", "params": {"_meta": {"id": None}}}
-    program.send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"id": 1.5}}, inside)
-    assert program.answer()["id"] == 3
+    serving.send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"id": 1.5}}, inside)
+    assert serving.answer()["id"] == 3
 
 
-def test_bytes_that_are_not_utf_8_are_refused_and_not_altered(start: Callable[..., Program]) -> None:
-    program = start()
-    program.initialize()
+def test_bytes_that_are_not_utf_8_are_refused_and_not_altered(serving: Serving) -> None:
     echoed = lines(call(2, "echo", text="MARK")).replace(b"MARK", b"caf\xe9 \xed\xa0\xbc")
-    program.stdin.write(echoed + echoed.replace(b"tools/call", b"tools/list"))
-    program.stdin.flush()
-    answers = [program.answer(), program.answer()]
+    serving.stdin.write(echoed + echoed.replace(b"tools/call", b"tools/list"))
+    serving.stdin.flush()
+    answers = [serving.answer(), serving.answer()]
     [result] = [answer["result"] for answer in answers if "result" in answer]
     [error] = [answer["error"] for answer in answers if "error" in answer]
     assert json.loads(result["content"][0]["text"])["error"]["code"] == "text_unstorable"
     assert (error["code"], error["data"]["code"]) == (-32602, "text_unstorable")
 
 
-def test_lines_that_are_no_messages_do_not_end_the_connection(start: Callable[..., Program]) -> None:
-    program = start()
-    program.initialize()
-    program.stdin.write(b"\n\xff\xfe\n{}\nnot json\n")
-    program.stdin.flush()
-    refusals = [program.answer() for _ in range(3)]
+def test_lines_that_are_no_messages_do_not_end_the_connection(serving: Serving) -> None:
+    serving.stdin.write(b"\n\xff\xfe\n{}\nnot json\n")
+    serving.stdin.flush()
+    refusals = [serving.answer() for _ in range(3)]
     assert [(refusal["id"], refusal["error"]["code"]) for refusal in refusals] == [
         (None, -32700),
         (None, -32600),
         (None, -32700),
     ]
-    program.send(call(2, "echo", text="after"))
-    assert text_of(program.answer()) == "after"
+    serving.assert_serves()
 
 
 BROKEN = r'"\ud83c"'
@@ -294,48 +321,35 @@ REFUSED: dict[str, tuple[str, object, int, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_line_that_the_parser_refuses_is_answered_and_the_next_one_served(
-    start: Callable[..., Program], name: str
-) -> None:
+def test_a_line_that_the_parser_refuses_is_answered_and_the_next_one_served(serving: Serving, name: str) -> None:
     line, call_id, number, code = REFUSED[name]
-    program = start()
-    program.initialize()
-    program.stdin.write(line.encode() + b"\n")
-    program.stdin.flush()
-    answer = program.answer()
+    serving.stdin.write(line.encode() + b"\n")
+    serving.stdin.flush()
+    answer = serving.answer()
     assert (answer["jsonrpc"], answer["id"], answer["error"]["code"]) == ("2.0", call_id, number)
     assert answer["error"]["data"]["code"] == code
     assert answer["error"]["data"]["hint"]
     assert MARK not in str(answer)
-    program.send(call(2, "echo", text="after"))
-    assert text_of(program.answer()) == "after"
-    program.stdin.close()
-    errors = program.stderr.read().decode()
+    serving.assert_serves()
+    errors = serving.new_errors()
     assert "refused a message" in errors
     assert MARK not in errors
-    assert program.process.wait(DEADLINE_S) == 0
 
 
-def test_a_tool_called_with_half_a_character_answers_with_an_error_result(start: Callable[..., Program]) -> None:
-    program = start()
-    program.initialize()
-    program.stdin.write(raw(BROKEN).encode() + b"\n")
-    program.stdin.flush()
-    answer = program.answer()
+def test_a_tool_called_with_half_a_character_answers_with_an_error_result(serving: Serving) -> None:
+    serving.stdin.write(raw(BROKEN).encode() + b"\n")
+    serving.stdin.flush()
+    answer = serving.answer()
     assert (answer["id"], answer["result"]["isError"]) == (7, True)
     assert json.loads(text_of(answer))["error"]["code"] == "text_unstorable"
-    program.send(call(2, "echo", text="after"))
-    assert text_of(program.answer()) == "after"
+    serving.assert_serves()
 
 
 @pytest.mark.parametrize("broken", [BROKEN, DEEP, "1" * 5000])
-def test_refused_notifications_and_answers_are_not_answered(start: Callable[..., Program], broken: str) -> None:
-    program = start()
-    program.initialize()
+def test_refused_notifications_and_answers_are_not_answered(serving: Serving, broken: str) -> None:
     result = f'{{"jsonrpc":"2.0","id":7,"result":{{"p":{broken}}}}}'
-    program.stdin.write(f"{raw(broken, member='')}\n{result}\n".encode())
-    program.send(call(2, "echo", text="after"))
-    assert text_of(program.answer()) == "after"
+    serving.stdin.write(f"{raw(broken, member='')}\n{result}\n".encode())
+    serving.assert_serves()
 
 
 def test_each_request_of_a_batch_is_answered(start: Callable[..., Program]) -> None:
