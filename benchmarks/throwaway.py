@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.servers.postgres import CannotRun, unprivileged_user, usable_binaries
+from tests.servers.kept import CannotRun
+from tests.servers.postgres_cluster import unprivileged_user, usable_binaries
 from tests.servers.redis import own_server
 
 _START_S = 30.0

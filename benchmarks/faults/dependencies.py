@@ -18,7 +18,8 @@ import redis
 
 from benchmarks.faults.relay import HOST, free_port, is_open
 from benchmarks.footprint import processes_of
-from tests.servers.postgres import run_elsewhere, unprivileged_user, usable_binaries
+from tests.servers.postgres import run_elsewhere
+from tests.servers.postgres_cluster import unprivileged_user, usable_binaries
 from tests.servers.redis import redis_binary
 
 _START_S = 60.0

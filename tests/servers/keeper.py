@@ -1,4 +1,4 @@
-"""Keeps a PostgreSQL server for as long as a test process holds the lock on a file, and removes its folder."""
+"""Keeps a server of the tests for as long as a test process holds the lock on a file, and removes its folder."""
 
 import fcntl
 import os

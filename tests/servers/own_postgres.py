@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,14 +13,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.servers.postgres import (
-    SETTINGS,
-    CannotRun,
-    run_elsewhere,
-    unprivileged_user,
-    usable_binaries,
-    wait_until_ready,
-)
+from tests.servers.kept import CannotRun, give_up
+from tests.servers.postgres import run_elsewhere
+from tests.servers.postgres_cluster import INITDB, SETTINGS, make_cluster
 
 _ROLE: Final = "contextdna"
 _SETTINGS: Final = {**SETTINGS, "synchronous_commit": "on", "full_page_writes": "on"}
@@ -32,49 +26,23 @@ class OwnPostgres:
     """One server; ``start`` after ``kill`` recovers as after a crash."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._user = unprivileged_user()
-        self._binaries = usable_binaries(folder, self._user)
+        self._cluster = make_cluster(folder)
+        self._cluster.run("initdb", *INITDB)
         self._process: subprocess.Popen[bytes] | None = None
-        self._data = folder / "data"
-        self._data.mkdir(mode=0o700)
-        if self._user:
-            shutil.chown(folder, self._user)
-            shutil.chown(self._data, self._user)
-        arguments = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-        made = subprocess.run(
-            [self._binaries / "initdb", "-D", self._data, *arguments],
-            user=self._user,
-            cwd=folder,
-            capture_output=True,
-            check=False,
-        )
-        if made.returncode:
-            raise CannotRun("initdb failed")
 
     @property
     def url(self) -> str:
         """Where a database of the product's is."""
-        return f"postgresql://{_ROLE}@/{_ROLE}?host={quote(str(self._folder))}"
+        return f"postgresql://{_ROLE}@/{_ROLE}?host={quote(str(self._cluster.folder))}"
 
     def prepare(self) -> None:
         """Make the role and the database."""
         script = [f"CREATE ROLE {_ROLE} LOGIN", f"CREATE DATABASE {_ROLE} OWNER {_ROLE}"]
-        run_elsewhere(f"postgresql://postgres@/postgres?host={quote(str(self._folder))}", script)
+        run_elsewhere(self._cluster.url, script)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
-        arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-        self._process = subprocess.Popen(
-            [self._binaries / "postgres", "-D", self._data, "-k", self._folder, *arguments],
-            user=self._user,
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_until_ready(self._folder)
+        self._process = self._cluster.start(_SETTINGS)
 
     def kill(self) -> None:
         """End all of its processes at once."""
@@ -114,14 +82,11 @@ def own_postgres() -> Iterator[OwnPostgres]:
     if not Path("/proc/self/stat").exists():
         pytest.skip("the processes of a server are found in /proc only")
     with tempfile.TemporaryDirectory(prefix="contextdna-own-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
         try:
             server = OwnPostgres(Path(folder))
             server.start()
         except CannotRun as why:
-            if os.environ.get("CI"):
-                pytest.fail(f"PostgreSQL cannot run here: {why}")
-            pytest.skip(f"PostgreSQL cannot run here: {why}")
+            give_up("PostgreSQL", why)
         try:
             server.prepare()
             yield server

@@ -17,11 +17,9 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-import pytest
-
-from tests.servers.postgres import CannotRun, hold, locked
+from tests.servers.kept import CannotRun, folder_of_run, give_up, keep, started_once
 
 URL_VARIABLE: Final = "CONTEXTDNA_TEST_REDIS_URL"
 _START_DEADLINE_S: Final = 20
@@ -36,13 +34,7 @@ def redis_url() -> str:
     try:
         return _url()
     except CannotRun as why:
-        _give_up(why)
-
-
-def _give_up(why: CannotRun) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(f"Redis cannot run here: {why}")
-    pytest.skip(f"Redis cannot run here, so nothing is known of that backend: {why}")
+        give_up("Redis", why)
 
 
 def own_prefix() -> str:
@@ -55,26 +47,14 @@ def _url() -> str:
     named = os.environ.get(URL_VARIABLE)
     if named:
         return named
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
-    folder = Path(tempfile.gettempdir()) / f"contextdna-redis-{os.getuid()}-{run}"
-    binary = redis_binary()
-    hold(folder.with_suffix(".users"))
-    with locked(folder.with_suffix(".start")):
-        place = folder / "socket"
-        if not place.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(mode=0o700)
-            keeper = Path(__file__).with_name("keeper.py")
-            command = [binary, "--port", "0", "--unixsocket", str(place), *_OPTIONS]
-            subprocess.run(  # it goes on in the background
-                [sys.executable, keeper, folder, "", folder.with_suffix(".users"), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                check=True,
-            )
-            _wait_for(place)
+    redis_binary()
+    return started_once(folder_of_run("redis"), _start)
+
+
+def _start(folder: Path) -> str:
+    place = folder / "socket"
+    keep(folder, [redis_binary(), "--port", "0", "--unixsocket", place, *_OPTIONS])
+    _wait_for(place)
     return f"unix://{place}"
 
 
@@ -168,7 +148,7 @@ def own_server(*options: str) -> Iterator[OwnServer]:
             try:
                 server.start()
             except CannotRun as why:
-                _give_up(why)
+                give_up("Redis", why)
             yield server
         finally:
             server.kill()

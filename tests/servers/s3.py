@@ -8,12 +8,9 @@ import atexit
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +28,7 @@ import pytest
 from contextdna.backends.s3 import S3Calls
 from contextdna.values.object_place import ObjectStore
 from contextdna.values.settings import S3Settings
-from tests.servers.postgres import CannotRun, hold, locked
+from tests.servers.kept import CannotRun, folder_of_run, give_up, keep, started_once
 
 URL_VARIABLE: Final = "CONTEXTDNA_TEST_S3_URL"
 _START_DEADLINE_S: Final = 60
@@ -54,9 +51,7 @@ def s3_endpoint() -> str:
     try:
         return _endpoint()
     except CannotRun as why:
-        if os.environ.get("CI"):
-            pytest.fail(f"S3 cannot run here: {why}")
-        pytest.skip(f"S3 cannot run here, so nothing is known of that backend: {why}")
+        give_up("S3", why)
 
 
 def is_ours() -> bool:
@@ -121,30 +116,18 @@ def _endpoint() -> str:
     if named:
         return named
     _require_moto()
-    folder = _folder()
-    hold(folder.with_suffix(".users"))
-    with locked(folder.with_suffix(".start")):
-        ready = folder / "url"
-        if not ready.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(mode=0o700)
-            keeper = Path(__file__).with_name("keeper.py")
-            with (folder / "log").open("w") as log:
-                subprocess.run(  # it goes on in the background
-                    [sys.executable, keeper, folder, "", folder.with_suffix(".users"), sys.executable, _SCRIPT, ready],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    start_new_session=True,
-                    check=True,
-                )
-            _wait_for(ready)
-        return ready.read_text()
+    return started_once(_folder(), _start)
+
+
+def _start(folder: Path) -> str:
+    ready = folder / "url"
+    keep(folder, [sys.executable, _SCRIPT, ready])
+    _wait_for(ready)
+    return ready.read_text()
 
 
 def _folder() -> Path:
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
-    return Path(tempfile.gettempdir()) / f"contextdna-s3-{os.getuid()}-{run}"
+    return folder_of_run("s3")
 
 
 def _require_moto() -> None:

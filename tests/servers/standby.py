@@ -2,10 +2,8 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +14,9 @@ from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 import pytest
 
-from tests.servers.postgres import (
-    SETTINGS,
-    URL_VARIABLE,
-    CannotRun,
-    hold,
-    locked,
-    postgres_url,
-    run_elsewhere,
-    unprivileged_user,
-    usable_binaries,
-    wait_until_ready,
-)
+from tests.servers.kept import CannotRun, folder_of_run, give_up, started_once
+from tests.servers.postgres import URL_VARIABLE, postgres_url, run_elsewhere
+from tests.servers.postgres_cluster import INITDB, SETTINGS, make_cluster
 
 _SETTINGS: Final = {
     **SETTINGS,
@@ -36,6 +25,7 @@ _SETTINGS: Final = {
     "wal_retrieve_retry_interval": "50ms",
     "max_standby_streaming_delay": "200ms",
 }
+_COPY: Final = ("-U", "postgres", "-R", "-c", "fast", "--no-sync")
 
 
 @contextmanager
@@ -49,9 +39,7 @@ def standby_url() -> Iterator[str]:
     try:
         url = _url()
     except CannotRun as why:
-        if os.environ.get("CI"):
-            pytest.fail(f"a PostgreSQL standby cannot run here: {why}")
-        pytest.skip(f"a PostgreSQL standby cannot run here, so nothing is known of replicas: {why}")
+        give_up("a PostgreSQL standby", why)
     with (_folder() / "turn").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         try:
@@ -67,56 +55,19 @@ def at_standby(database_url: str, standby: str) -> str:
 
 
 def _folder() -> Path:
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}"
-    return Path(tempfile.gettempdir()) / f"contextdna-standby-{os.getuid()}-{run}"
+    return folder_of_run("standby")
 
 
 @cache
 def _url() -> str:
-    primary = postgres_url()
-    folder = _folder()
-    hold(folder.with_suffix(".users"))
-    with locked(folder.with_suffix(".start")):
-        ready = folder / "url"
-        if not ready.exists():
-            ready.write_text(_start(folder, Path(parse_qs(urlsplit(primary).query)["host"][0])))
-        return ready.read_text()
+    primary = Path(parse_qs(urlsplit(postgres_url()).query)["host"][0])
 
+    def start(folder: Path) -> str:
+        cluster = make_cluster(folder)
+        cluster.run("pg_basebackup", "-h", primary, *_COPY)
+        return cluster.start_kept(_SETTINGS)
 
-def _start(folder: Path, primary: Path) -> str:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o755)
-    user = unprivileged_user()
-    binaries = usable_binaries(folder, user)
-    if not (binaries / "pg_basebackup").exists():
-        raise CannotRun("there is no pg_basebackup beside the server")
-    if user:
-        shutil.chown(folder, user)
-    data = folder / "data"
-    made = subprocess.run(
-        [binaries / "pg_basebackup", "-h", primary, "-U", "postgres", "-D", data, "-R", "-c", "fast", "--no-sync"],
-        user=user,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode:
-        raise CannotRun(f"pg_basebackup failed: {made.stderr.strip()[-300:]}")
-    arguments = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-    keeper = Path(__file__).with_name("keeper.py")
-    command = [str(binaries / "postgres"), "-D", str(data), "-k", str(folder), *arguments]
-    with (folder / "log").open("w") as log:
-        subprocess.run(  # it goes on in the background
-            [sys.executable, keeper, folder, user or "", folder.with_suffix(".users"), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,
-            check=True,
-        )
-    wait_until_ready(folder)
-    return f"postgresql://postgres@/postgres?host={quote(str(folder))}"
+    return started_once(_folder(), start)
 
 
 class Pair:
@@ -128,14 +79,13 @@ class Pair:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._user = unprivileged_user()
-        if self._user:
-            shutil.chown(folder, self._user)
-        self._binaries = usable_binaries(folder, self._user)
+        one = make_cluster(folder / "one")
+        two = make_cluster(folder / "two", like=one)
+        self._clusters = {"one": one, "two": two}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._make("initdb", "-D", self._data("one"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        one.run("initdb", *INITDB)
         self.start("one")
-        self._make("pg_basebackup", "-h", folder / "one", "-U", "postgres", "-D", self._data("two"), "-R", "-c", "fast")
+        two.run("pg_basebackup", "-h", one.folder, *_COPY)
         self.start("two")
 
     def url(self, *names: str) -> str:
@@ -146,16 +96,7 @@ class Pair:
 
     def start(self, name: str) -> None:
         """Start one, and wait until it answers."""
-        (self._data(name) / "postmaster.pid").unlink(missing_ok=True)
-        arguments = [f"-c{setting}={value}" for setting, value in _SETTINGS.items()]
-        with (self.folder / name / "log").open("w") as log:
-            self._running[name] = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data(name), "-k", self.folder / name, *arguments],
-                user=self._user,
-                cwd=self.folder,
-                stderr=log,
-            )
-        wait_until_ready(self.folder / name)
+        self._running[name] = self._clusters[name].start(_SETTINGS)
 
     def kill(self, name: str) -> None:
         """End one at once, with its connections."""
@@ -167,28 +108,16 @@ class Pair:
         for name in list(self._running):
             self.kill(name)
 
-    def _data(self, name: str) -> Path:
-        folder = self.folder / name
-        if not folder.exists():
-            folder.mkdir(mode=0o755)
-            if self._user:
-                shutil.chown(folder, self._user)
-        return folder / "data"
-
-    def _make(self, program: str, *arguments: str | Path) -> None:
-        command = [self._binaries / program, *arguments]
-        subprocess.run(command, user=self._user, cwd=self.folder, capture_output=True, check=True)
-
 
 @contextmanager
 def own_pair() -> Iterator[Pair]:
-    """Start a primary and a standby of one's own."""
+    """Start a primary and a standby of one's own; where none can run, the test is skipped, or fails with ``CI`` set."""
     with tempfile.TemporaryDirectory(prefix="cdna-pair-") as folder:
         Path(folder).chmod(0o755)
         try:
             pair = Pair(Path(folder))
         except CannotRun as why:
-            pytest.skip(f"PostgreSQL cannot run here, so nothing is known of replicas: {why}")
+            give_up("a PostgreSQL standby", why)
         try:
             yield pair
         finally:
