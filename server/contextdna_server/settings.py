@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,13 +17,11 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from contextdna.domain.object_sources import OWN_PROJECT
 from contextdna.errors import SettingsInvalid
-from contextdna.values.ids import AgentId, ProjectId, is_name
+from contextdna.values.ids import AgentId, ProjectId
 from contextdna.values.language import Language
 from contextdna.values.level import LEVELS_BY_LABEL
 from contextdna.values.memory import MEMORY_TYPES
-from contextdna.values.object_place import OBJECT_SCHEME, is_endpoint, parse_object_prefix, parse_object_store
 from contextdna.values.principal import Principal, Role
 from contextdna.values.settings import (
     BelowGate,
@@ -41,18 +29,33 @@ from contextdna.values.settings import (
     Gates,
     HubSettings,
     Limits,
-    PostgresSettings,
     ReadAudit,
     RedisSettings,
     RetentionSettings,
     S3Settings,
     SearchSettings,
-    WhenUnusable,
     WorkSettings,
 )
-from contextdna_server.endpoints import is_protected
 from contextdna_server.settings_errors import ENV_PREFIX, Sources, explained, near_misses
+from contextdna_server.settings_fields import (
+    Bytes,
+    Count,
+    Days,
+    Endpoint,
+    Few,
+    Name,
+    Names,
+    Rooted,
+    Roots,
+    Seconds,
+    Section,
+    Share,
+    Texts,
+    Weight,
+    listed,
+)
 from contextdna_server.settings_file import find_settings_file, read_settings_file
+from contextdna_server.storage_settings import SqliteSection, StorageSection
 
 CONFIG_VARIABLE: Final = "CONTEXTDNA_CONFIG"
 _MASTER_KEY_CHARS_MAX: Final = 65_536
@@ -60,8 +63,6 @@ _SECRET_VARIABLES: Final = tuple(
     f"{ENV_PREFIX}{name}" for name in ("MASTER_KEY", "SEARCH__EMBEDDING_KEY", "STORAGE__DATABASE", "STORAGE__CACHE")
 )
 _TEST_PREFIX: Final = "CONTEXTDNA_TEST_"
-IN_MEMORY: Final = "memory:"
-"""The database that is in the memory of the server."""
 """Variables that the project's own tests read."""
 
 _LIMITS: Final = Limits()
@@ -71,108 +72,11 @@ _WORK: Final = WorkSettings()
 _HUB: Final = HubSettings()
 
 
-def _listed(value: object) -> object:
-    """Read a list as an environment variable gives it: JSON, or names between commas."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            raise ValueError("not a JSON list") from None
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _named(value: str) -> str:
-    if not is_name(value):
-        raise ValueError("use 1 to 128 letters, digits, or . _ : @ -")
-    return value
-
-
-def _protected(value: str) -> str:
-    if value and not is_protected(value):
-        raise ValueError("use https://…, or http:// on this machine, without user, password and fragment")
-    return value
-
-
-def _of_replica(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() and not _is_of_postgres(value):
-        raise ValueError("use postgresql://user@host:5432/name for each, or leave the list empty")
-    return value
-
-
-def _of_database(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() not in ("", IN_MEMORY) and not _is_of_postgres(value):
-        known = f"postgresql://user@host:5432/name, or {IN_MEMORY} for one in memory"
-        raise ValueError(f"use {known}, or leave it empty for SQLite in the data folder")
-    return value
-
-
-def _is_of_postgres(value: SecretStr) -> bool:
-    return value.get_secret_value().startswith(("postgresql://", "postgres://"))
-
-
-def _of_redis(value: SecretStr) -> SecretStr:
-    schemes = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://", "unix://")
-    if value.get_secret_value() and not value.get_secret_value().startswith(schemes):
-        raise ValueError("use redis://…, rediss://… or redis+cluster://…, or leave it empty to cache in the process")
-    return value
-
-
-def _of_s3(value: str) -> str:
-    if value:
-        parse_object_store(value)
-    return value
-
-
-def _of_source(value: str) -> str:
-    parse_object_prefix(value.replace(OWN_PROJECT, "default"))
-    return value
-
-
-def _of_endpoint(value: str) -> str:
-    if value and not is_endpoint(value):
-        raise ValueError("use http(s)://host:port, without user, path and query")
-    return value
-
-
-def _of_import(value: str) -> str:
-    if value:
-        _of_source(f"{OBJECT_SCHEME}bucket/{value}")
-    return value
-
-
-def _rooted(value: Path) -> Path:
-    return value.expanduser().absolute()
-
-
 def default_data_dir() -> Path:
     """Give the data folder of this user."""
     from platformdirs import user_data_dir  # 30 ms, for those who name no folder
 
     return Path(user_data_dir("contextdna", appauthor=False))
-
-
-Name = Annotated[str, AfterValidator(_named)]
-Rooted = Annotated[Path, AfterValidator(_rooted)]
-Names = Annotated[tuple[Name, ...], NoDecode, BeforeValidator(_listed)]
-Roots = Annotated[tuple[Rooted, ...], NoDecode, BeforeValidator(_listed)]
-Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Endpoint = Annotated[str, AfterValidator(_protected)]
-SigningAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-Bytes = Annotated[int, Field(ge=1, le=1024**3)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Few = Annotated[int, Field(ge=1, le=1000)]
-Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, le=3650 * 86_400, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A group of settings; what it does not know, it refuses."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class IdentitySection(Section):
@@ -285,125 +189,16 @@ class WorkSection(Section):
     sessions_nested_max: Count = _WORK.sessions_nested_max
     confidence_gate: Share = _WORK.confidence_gate
     consensus_gate: Share = _WORK.consensus_gate
-    gates: dict[Name, GatesSection] = {}
+    gates: dict[Name, GatesSection] = {}  # noqa: RUF012 - pydantic copies it
     """Gates of single projects, by project id."""
     proceed_below_gate: BelowGate = _WORK.proceed_below_gate
+    coordinator_silence_s: Seconds = _WORK.coordinator_silence_s
+    wait_max_s: Seconds = _WORK.wait_max_s
 
     def to_work_settings(self) -> WorkSettings:
         """Give what the core needs."""
         gates = {ProjectId(name): Gates(own.confidence, own.consensus) for name, own in self.gates.items()}
         return WorkSettings(**{**self.model_dump(), "gates": gates})
-
-    coordinator_silence_s: Seconds = _WORK.coordinator_silence_s
-    wait_max_s: Seconds = _WORK.wait_max_s
-
-
-PostgresUrl = Annotated[SecretStr, AfterValidator(_of_replica)]
-
-
-class PostgresSection(Section):
-    """The connections of each server process to PostgreSQL."""
-
-    pool_min: Few = _HUB.postgres.pool_min
-    pool_max: Few = _HUB.postgres.pool_max
-    acquire_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.postgres.acquire_timeout_s
-    statement_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.postgres.statement_timeout_s
-    replicas: Annotated[tuple[PostgresUrl, ...], NoDecode, BeforeValidator(_listed)] = ()
-    """postgresql://… of streaming standbys, which may hold passwords."""
-    replica_lag_max_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = _HUB.postgres.replica_lag_max_s
-
-    @model_validator(mode="after")
-    def _check_bounds(self) -> Self:
-        if self.pool_min > self.pool_max:
-            raise ValueError("pool_min is greater than pool_max")
-        return self
-
-    def to_postgres_settings(self) -> PostgresSettings:
-        """Give what the core needs."""
-        replicas = tuple(url for one in self.replicas if (url := one.get_secret_value()))
-        return PostgresSettings(**{**self.model_dump(), "replicas": replicas})
-
-
-class RedisSection(Section):
-    """The connections of each server process to Redis, and what it keeps there."""
-
-    key_prefix: Name = _HUB.redis.key_prefix
-    timeout_s: Annotated[Seconds, Field(le=60)] = _HUB.redis.timeout_s
-    connections_max: Few = _HUB.redis.connections_max
-    write_behind: bool = _HUB.redis.write_behind
-
-
-class S3Section(Section):
-    """How S3 is talked to. Credentials are none of the settings: the environment or the SDK's own files give them."""
-
-    connect_timeout_s: Annotated[Seconds, Field(le=60)] = _HUB.s3.connect_timeout_s
-    read_timeout_s: Annotated[Seconds, Field(le=600)] = _HUB.s3.read_timeout_s
-    deadline_s: Annotated[Seconds, Field(le=3600)] = _HUB.s3.deadline_s
-    threads_max: Annotated[int, Field(ge=1, le=256)] = _HUB.s3.threads_max
-    multipart_over_bytes: Bytes = _HUB.s3.multipart_over_bytes
-    part_bytes: Annotated[int, Field(ge=5 * 1024 * 1024, le=1024**3)] = _HUB.s3.part_bytes
-    """S3 takes no smaller parts but the last."""
-    checksum: Literal["sha256", "md5"] = "sha256"
-    encryption: Literal["", "AES256", "aws:kms"] = ""
-    kms_key_id: Annotated[str, Field(max_length=2048)] = _HUB.s3.kms_key_id
-    presign_s: Annotated[int, Field(ge=1, le=7 * 86_400)] = _HUB.s3.presign_s
-    """S3 takes no link that is good for more than a week."""
-    link_endpoint_url: Annotated[str, AfterValidator(_of_endpoint)] = _HUB.s3.link_endpoint_url
-    import_prefix: Annotated[str, AfterValidator(_of_import)] = _HUB.s3.import_prefix
-    allowed_sources: Annotated[
-        tuple[Annotated[str, AfterValidator(_of_source)], ...], NoDecode, BeforeValidator(_listed)
-    ] = ()
-
-    @model_validator(mode="after")
-    def _check_key(self) -> Self:
-        if self.kms_key_id and self.encryption != "aws:kms":
-            raise ValueError("kms_key_id goes with an encryption of aws:kms")
-        return self
-
-
-class StorageSection(Section):
-    """Where the data is, when the data folder is not all."""
-
-    database: Annotated[SecretStr, AfterValidator(_of_database)] = SecretStr("")
-    """postgresql://…, which may hold a password; memory:; empty: SQLite in the data folder."""
-    write_ahead: bool = False
-    """Whether a write-ahead log in the data folder keeps what is in memory:."""
-    postgres: PostgresSection = PostgresSection()
-    cache: Annotated[SecretStr, AfterValidator(_of_redis)] = SecretStr("")
-    """rediss://…, which may hold a password; empty: each process caches by itself."""
-    redis: RedisSection = RedisSection()
-    artifacts: Annotated[str, AfterValidator(_of_s3)] = ""
-    """s3://bucket/prefix?endpoint_url=…&region=…, without credentials; empty: files in the data folder."""
-    s3: S3Section = S3Section()
-    spool: bool = _HUB.spool
-    """Whether writes wait in the data folder while PostgreSQL or S3 is away."""
-    spool_bytes_max: Bytes = _HUB.spool_bytes_max
-    when_unusable: WhenUnusable = _HUB.when_unusable
-    """What a server on stdio does whose database file cannot be used."""
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether the database is in the memory of the server."""
-        return self.database.get_secret_value() == IN_MEMORY
-
-    @property
-    def postgres_url(self) -> str:
-        """The URL of the database, where that is PostgreSQL; else empty."""
-        return "" if self.is_in_memory else self.database.get_secret_value()
-
-    @model_validator(mode="after")
-    def _check_log(self) -> Self:
-        if self.write_ahead and not self.is_in_memory:
-            raise ValueError("write_ahead goes with a database of memory:")
-        return self
-
-
-class SqliteSection(Section):
-    """The database file's connections."""
-
-    readers: Few = _HUB.sqlite_readers
-    busy_timeout_s: Annotated[Seconds, Field(le=3600)] = _HUB.sqlite_busy_timeout_s
-    group_max: Count = _HUB.sqlite_group_max
 
 
 class HttpSection(Section):
@@ -446,6 +241,9 @@ class HttpSection(Section):
     auth_failures_per_min: Count = 60
 
 
+SigningAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
 class ClaimsSection(Section):
     """Where in a token's claims a principal stands: names, with dots between nested ones; empty: nowhere."""
 
@@ -467,7 +265,7 @@ class OAuthSection(Section):
     jwks_cache_s: Annotated[Seconds, Field(ge=30)] = 600.0
     jwks_stale_s: Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)] = 3600.0
     """How much longer keys serve while the issuer does not answer."""
-    algorithms: Annotated[tuple[SigningAlgorithm, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)] = (
+    algorithms: Annotated[tuple[SigningAlgorithm, ...], NoDecode, BeforeValidator(listed), Field(min_length=1)] = (
         get_args(SigningAlgorithm)
     )
     leeway_s: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 30.0
