@@ -16,6 +16,7 @@ from contextdna.values.ids import AgentEntryId, AgentId
 from contextdna.values.principal import Reader, Role
 from tests.builders import OTHER_PROJECT, PROJECT, make_agent, minutes
 from tests.contract.conftest import open_database
+from tests.servers.postgres import EVERYWHERE
 
 pytestmark = pytest.mark.anyio
 
@@ -133,12 +134,12 @@ async def check_answers(name: str, world: World) -> None:
 
 
 @given(WORLDS)
-@settings(max_examples=30)
+@settings(max_examples=30 if EVERYWHERE else 15)
 async def test_random_agents_get_the_same_answers(world: World) -> None:
     await check_answers("sqlite", world)
 
 
 @given(WORLDS)
-@settings(max_examples=20)
+@settings(max_examples=20 if EVERYWHERE else 10)
 async def test_random_agents_get_the_same_answers_from_a_server(world: World) -> None:
     await check_answers("postgres", world)

@@ -319,13 +319,15 @@ async def check_answers(name: str, history: list[Unit]) -> None:
 
 @given(history=HISTORIES)
 @settings(
-    max_examples=150 if EVERYWHERE else 100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=150 if EVERYWHERE else 50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 async def test_random_histories_get_the_same_answers(history: list[Unit]) -> None:
     await check_answers("sqlite", history)
 
 
 @given(history=HISTORIES)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=40 if EVERYWHERE else 20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 async def test_random_histories_get_the_same_answers_from_a_server(history: list[Unit]) -> None:
     await check_answers("postgres", history)

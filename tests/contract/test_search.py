@@ -33,6 +33,7 @@ from tests.builders import (
     minutes,
 )
 from tests.contract.conftest import open_database
+from tests.servers.postgres import EVERYWHERE
 
 pytestmark = pytest.mark.anyio
 
@@ -432,13 +433,13 @@ async def check_found(name: str, corpus: Corpus) -> None:
 
 
 @given(corpus=CORPORA)
-@settings(max_examples=80)
+@settings(max_examples=80 if EVERYWHERE else 40)
 async def test_both_backends_find_the_same(corpus: Corpus) -> None:
     await check_found("sqlite", corpus)
 
 
 @given(corpus=CORPORA)
-@settings(max_examples=30)
+@settings(max_examples=30 if EVERYWHERE else 15)
 async def test_a_server_finds_the_same(corpus: Corpus) -> None:
     await check_found("postgres", corpus)
 

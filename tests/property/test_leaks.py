@@ -378,7 +378,7 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
 
 
 @settings(
-    max_examples=15 if EVERYWHERE else 8, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow]
+    max_examples=15 if EVERYWHERE else 5, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow]
 )
 @given(data=st.data())
 def test_no_answer_holds_what_its_reader_may_not_see(installation: Installation, data: st.DataObject) -> None:

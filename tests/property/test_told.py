@@ -12,6 +12,7 @@ from contextdna.values.visibility import visible
 from tests.hub.rig import Clock
 from tests.property.conftest import Installation
 from tests.property.test_worlds import AGENTS, CIRCLES, OPERATIONS, World, reader_of
+from tests.servers.postgres import EVERYWHERE
 
 EARLIEST: Final = EventId("")
 
@@ -58,7 +59,7 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
         assert others <= seen <= may_know, principal
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 if EVERYWHERE else 30)
 @given(data=st.data())
 def test_events_tell_of_every_record_that_one_may_see_and_of_no_other(
     installation: Installation, data: st.DataObject

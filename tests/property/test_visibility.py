@@ -24,7 +24,7 @@ from contextdna.values.record import IndexedRecord, Kind, Record
 from contextdna.values.search import Match, RecordFilter
 from contextdna.values.visibility import visible
 from tests.backends.samples import NOW, T0, record
-from tests.servers.postgres import database_url
+from tests.servers.postgres import EVERYWHERE, database_url
 
 PROJECTS: Final = ("p", "q")
 AGENTS: Final = ("anna", "ben", "cleo")
@@ -163,7 +163,7 @@ def backend(
         runner.run(opening.__aexit__(None, None, None))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 if EVERYWHERE else 75)
 @given(world=worlds())
 def test_queries_show_what_the_rule_allows_and_nothing_else(
     backend: tuple[asyncio.Runner, Database], world: World

@@ -230,7 +230,7 @@ async def live(hub: Hub, clock: Clock, project_id: ProjectId, data: st.DataObjec
         assert seen == expected(world.seen_by(reader)), reader
 
 
-@settings(max_examples=100 if EVERYWHERE else 40)
+@settings(max_examples=100 if EVERYWHERE else 20)
 @given(data=st.data())
 def test_every_path_reveals_what_the_rule_allows_and_nothing_else(
     installation: Installation, data: st.DataObject
