@@ -182,16 +182,19 @@ async def tools_of(*args: str) -> tuple[set[str], list[str]]:
         return tools, [str(failed) for failed in stored]
 
 
-def test_serve_answers_a_client_and_adds_projects(tmp_path: Path) -> None:
-    tools, failed = anyio.run(tools_of, "--data", str(tmp_path / "new"), "--project", "more")
-    assert {"store_memory", "retrieve_context"} <= tools
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ([], {tool.name for tool in TOOLS}),
+        (["--tools", "full"], {tool.name for tool in FULL_TOOLS}),
+    ],
+)
+def test_serve_answers_a_client_adds_projects_and_lists_the_profile_it_is_asked_for(
+    tmp_path: Path, asked: list[str], names: set[str]
+) -> None:
+    tools, failed = anyio.run(tools_of, "--data", str(tmp_path / "new"), "--project", "more", *asked)
     assert failed == ["False", "False"]
-
-
-def test_serve_lists_the_profile_it_is_asked_for(tmp_path: Path) -> None:
-    for profile, tools in (("default", TOOLS), ("full", FULL_TOOLS)):
-        listed, _ = anyio.run(tools_of, "--data", str(tmp_path / "new"), "--project", "more", "--tools", profile)
-        assert listed == {tool.name for tool in tools}
+    assert tools == names
 
 
 def test_serve_ends_well_at_the_end_of_input_and_says_nothing_on_stdout(tmp_path: Path) -> None:
