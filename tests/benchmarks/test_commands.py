@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from mcp import Client
 
-from benchmarks import abandoned, cold_start, memory, plots, recall, remote, stdio
+from benchmarks import abandoned, cold_start, memory, recall, remote, stdio
 from benchmarks import all as everything
 from benchmarks.__main__ import main
 from benchmarks.callers import Refused
@@ -319,6 +319,8 @@ def _parsed(name: str, arguments: Sequence[str]) -> Any:
 
 
 def test_the_plots_of_the_documents_are_those_that_kept_results_give(run: Run, tmp_path: Path) -> None:
+    from benchmarks import plots  # here: matplotlib takes seconds to import, which else every process of a run does
+
     found = run("plots", "--into", str(tmp_path))
     drawn = [row["plot"] for row in found["tables"]["drawn"]]
     assert drawn == [f"{name}.svg" for name in plots.PLOTS]
@@ -348,6 +350,8 @@ def _times_of(*measured: tuple[int, int]) -> Found:
 def test_results_of_different_sizes_and_callers_are_drawn_as_far_as_they_go(
     alone: Sequence[tuple[int, int]], beside: Sequence[tuple[int, int]], titles: Sequence[str], bars: int
 ) -> None:
+    from benchmarks import plots  # here: matplotlib takes seconds to import, which else every process of a run does
+
     results = {"latency": _times_of(*alone), "latency-writer": _times_of(*beside)}
     figure = plots.draw_callers(results)
     assert [axes.get_title() for axes in (figure.axes if figure else [])] == titles
@@ -356,6 +360,8 @@ def test_results_of_different_sizes_and_callers_are_drawn_as_far_as_they_go(
 
 
 def test_every_way_of_recall_is_drawn() -> None:
+    from benchmarks import plots  # here: matplotlib takes seconds to import, which else every process of a run does
+
     rows = [{"category": "all", "recall@5": 0.5, "recall@10": 0.6, "recall@20": 0.7, "MRR": 0.4}]
     recalled = {"benchmark": "recall", "tables": {"evidence by turn": rows}}
     names = ("recall-locomo-memories", "recall-locomo-semantic", "recall")
