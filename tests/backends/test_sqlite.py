@@ -3,8 +3,6 @@
 import os
 import signal
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -37,10 +35,9 @@ from contextdna.ports.database import Transaction
 from contextdna.values.record import Sealed
 from contextdna.values.search import Match, RecordFilter
 from tests.backends.samples import ANNA, NOW, PROJECT, audit_entry, audit_head, indexed, record
+from tests.forked import Forked
 
 pytestmark = pytest.mark.anyio
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -122,19 +119,11 @@ def put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def start(path: Path, name: str, records: int) -> subprocess.Popen[str]:
-    program = ROOT / "tests" / "backends" / "writing_process.py"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    return subprocess.Popen(
-        [sys.executable, str(program), str(path), name, str(records)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+def start(path: Path, name: str, records: int) -> Forked:
+    return Forked(Path(__file__).with_name("writing_process.py"), path, name, records)
 
 
-def finish(process: subprocess.Popen[str]) -> list[str]:
+def finish(process: Forked) -> list[str]:
     out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     return out.split()
@@ -678,7 +667,6 @@ class TestProcesses:
 
     async def test_a_killed_writer_loses_nothing_that_it_acknowledged(self, path: Path) -> None:
         process = start(path, "n", 100_000)
-        assert process.stdout is not None
         acknowledged = [process.stdout.readline().strip() for _ in range(120)][1:]
         process.send_signal(signal.SIGKILL)
         with process:  # not communicate, which passes over what the lines above were read ahead with

@@ -1,9 +1,6 @@
 """What the tests of the hub share: a clock to turn, callers, and a look past the door at what is stored."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -33,6 +30,7 @@ from contextdna import (
 )
 from contextdna.backends.sqlite.driver import library
 from contextdna.hub.opening import DATABASE_FILE
+from tests.forked import Forked
 
 DEFAULT: Final = ProjectId("default")
 OTHER: Final = ProjectId("other")
@@ -174,14 +172,6 @@ def settings_in(folder: Path | None, **changes: Any) -> HubSettings:
     return dataclasses.replace(plain, **changes)
 
 
-def start_program(name: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a program of this folder as a process of its own."""
-    here = Path(__file__)
-    path = os.pathsep.join(filter(None, (str(here.parents[2]), os.environ.get("PYTHONPATH", ""))))
-    return subprocess.Popen(
-        [sys.executable, str(here.with_name(name)), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+def start_program(name: str, *arguments: object) -> Forked:
+    """Run a program of this folder in a process of its own."""
+    return Forked(Path(__file__).with_name(name), *arguments)

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
@@ -43,6 +42,7 @@ from contextdna.backends.grouped_log import GroupedLog
 from contextdna.hub.replay import Replay
 from contextdna.values.audit import Outcome
 from contextdna.values.settings import PostgresSettings
+from tests.forked import Forked
 from tests.hub.rig import (
     ALICE,
     BOB,
@@ -583,11 +583,8 @@ async def test_a_process_killed_while_it_replays_stores_each_write_once(
     for delay in range(rounds):
         process = await anyio.to_thread.run_sync(replaying, settings)
         await anyio.sleep(0.03 * (delay + 1))  # somewhere in the midst of it
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            assert pipe is not None
-            pipe.close()
+        with process:
+            process.kill()
     async with open_hub(settings) as hub:
         await until_well(hub)
         assert await count_of(hub) == count + 1
@@ -627,9 +624,8 @@ async def test_what_a_killed_process_has_answered_is_stored_whatever_the_databas
         assert (await hub.bind(ROOT, project_id=DEFAULT).verify_audit()).intact
 
 
-def replaying(settings: HubSettings, *arguments: str) -> subprocess.Popen[str]:
+def replaying(settings: HubSettings, *arguments: str) -> Forked:
     """Start a process that opens the installation, and so replays what waits; it has begun when this returns."""
     process = start_program("replaying_process.py", settings.data_dir, settings.database, *arguments)
-    assert process.stdout is not None
     assert process.stdout.readline() == "opened\n"
     return process

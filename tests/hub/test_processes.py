@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ import pytest
 
 from contextdna import Hub, Principal, open_hub
 from contextdna.values.ids import AgentId
+from tests.forked import Forked
 from tests.hub.rig import DEFAULT, ROOT, raw_database, settings_in, start_program
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ ROUNDS: Final = 20
 ENDLESS: Final = 1_000_000
 
 
-def start(folder: Path, name: str, memories: int) -> subprocess.Popen[str]:
+def start(folder: Path, name: str, memories: int) -> Forked:
     return start_program("storing_process.py", folder, name, memories)
 
 
@@ -39,7 +39,6 @@ def store_and_finish(folder: Path) -> set[str]:
 def store_until_killed(folder: Path, number: int, after: int) -> set[str]:
     """Kill a storing process after so many answers; gives every id that it was told, those still in the pipe too."""
     process = start(folder, f"agent{number}", ENDLESS)
-    assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(after + 1)]
     process.send_signal(signal.SIGKILL)
     with process:  # not communicate, which passes over what the lines above were read ahead with

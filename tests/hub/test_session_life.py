@@ -347,7 +347,6 @@ class TestRecovery:
 
     async def test_a_new_process_goes_on_where_a_killed_one_was(self, folder: Path) -> None:
         process = start_program("resting_process.py", folder)
-        assert process.stdout is not None
         handle = process.stdout.readline().strip()
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate(timeout=30)

@@ -1,8 +1,5 @@
 """Processes that signal each other on one file: no signal is lost, none is acknowledged twice."""
 
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Final
@@ -10,7 +7,8 @@ from typing import Final
 import pytest
 
 from contextdna import AgentId, Principal, SignalDraft, open_hub
-from tests.hub.rig import DEFAULT, ROOT, raw_database, settings_in
+from tests.forked import Forked
+from tests.hub.rig import DEFAULT, ROOT, raw_database, settings_in, start_program
 
 pytestmark = pytest.mark.anyio
 
@@ -20,29 +18,17 @@ SHARED: Final = 20
 DEADLINE_S: Final = 120
 
 
-def start(folder: Path, number: int) -> subprocess.Popen[str]:
+def start(folder: Path, number: int) -> Forked:
     """Start a signalling process, which waits for the word to begin."""
-    here = Path(__file__)
-    arguments = [str(folder), str(number), str(PROCESSES), str(ROUNDS)]
-    path = os.pathsep.join(filter(None, (str(here.parents[2]), os.environ.get("PYTHONPATH", ""))))
-    return subprocess.Popen(
-        [sys.executable, str(here.with_name("signalling_process.py")), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    return start_program("signalling_process.py", folder, number, PROCESSES, ROUNDS)
 
 
 def run_all(folder: Path, shared: list[str]) -> dict[str, list[str]]:
     """Let all processes begin together; gives the ids that they told, by word."""
     processes = [start(folder, number) for number in range(PROCESSES)]
     for process in processes:
-        assert process.stdout is not None
         assert process.stdout.readline().split() == ["opened"], process.communicate(timeout=DEADLINE_S)
     for process in processes:
-        assert process.stdin is not None
         process.stdin.write(" ".join(shared) + "\n")
         process.stdin.flush()
     told: dict[str, list[str]] = defaultdict(list)
