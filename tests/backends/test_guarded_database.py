@@ -12,12 +12,18 @@ pytestmark = pytest.mark.anyio
 
 
 class Hung:
-    """A database that gives up each read at its deadline."""
+    """A database that gives up each call at its deadline."""
 
     def __init__(self) -> None:
         self.asked = 0
 
     async def read(self, _unit: Any, **_options: Any) -> Any:
+        await self.revision()
+
+    async def write(self, _unit: Any) -> Any:
+        await self.revision()
+
+    async def revision(self) -> int:
         self.asked += 1
         raise StorageUnavailable("no answer in time", code="storage_unreachable", retryable=True)
 
@@ -34,3 +40,20 @@ async def test_a_read_that_a_replica_may_answer_does_not_wait_for_a_primary_that
             await guarded.read(look, enough=(lambda _: True) if may_lag else None)
         assert (refused.value.code, refused.value.retryable) == ("storage_unreachable", True)
     assert hung.asked == 1
+
+
+@pytest.mark.parametrize("first", ["read", "write", "revision"])
+async def test_a_call_that_does_several_things_waits_once_for_a_server_that_hangs(first: str) -> None:
+    """Over HTTP each one reads first who bears its token."""
+    hung = Hung()
+    guarded = GuardedDatabase(cast(Database, hung))
+    calls = {
+        "read": lambda: guarded.read(look),
+        "write": lambda: guarded.write(look),
+        "revision": guarded.revision,
+    }
+    for name in (first, *calls):
+        with pytest.raises(StorageUnavailable, match="no answer in time"):
+            await calls[name]()
+    assert hung.asked == 1
+    assert not guarded.is_writable

@@ -246,6 +246,41 @@ async def test_a_commit_that_is_lost_leaves_the_outcome_open_for_all(
     assert stored is not other, "each adds where it was raised"
 
 
+@pytest.mark.parametrize("hangs_at", ["SAVEPOINT unit", "COMMIT"])
+async def test_a_server_that_hangs_is_waited_for_by_one_group(
+    opened: PostgresDatabase, url: str, monkeypatch: pytest.MonkeyPatch, hangs_at: str
+) -> None:
+    """Those behind it are told at once, and nobody is given another connection that hangs as well."""
+    script, hung = Link.script, set[Link]()
+    behind: list[asyncio.Task[None]] = []
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(opened.read, ids)
+    hung.update(opened._links._idle)
+    assert len(hung) == 2
+
+    async def hang(link: Link, text: str) -> str:
+        if link in hung and (text == hangs_at or behind):
+            for number in range(7, 9) if not behind else ():
+                behind.append(asyncio.create_task(opened.write(insert(f"mem_{number}"))))
+            await anyio.lowlevel.checkpoint()  # they queue
+            raise TimeoutError
+        return await script(link, text)
+
+    async def delete(tx: Transaction) -> None:
+        await tx.agents.is_retired(PROJECT, ALICE)
+        await tx.records.mark_deleted(PROJECT, [RecordId("mem_1")], deleted_at=NOW)
+
+    monkeypatch.setattr(Link, "script", hang)
+    found = await together(opened, url, [insert("mem_1"), delete])
+    met = {"COMMIT": "storage_outcome_unknown"}.get(hangs_at, "storage_unreachable")
+    assert [one.code for one in found] == [met] * 2
+    with anyio.fail_after(DEADLINE_S):
+        late = await asyncio.gather(*behind, return_exceptions=True)
+    assert [(type(one), getattr(one, "code", "")) for one in late] == [(StorageUnavailable, "storage_unreachable")] * 2
+    assert await opened.read(ids) == [], "on a new connection"
+
+
 async def test_a_lock_that_is_not_to_be_had_is_told_to_all_who_wait(url: str) -> None:
     async with open_postgres(url, statement_timeout_s=0.2) as slow:
         async with locked(url):

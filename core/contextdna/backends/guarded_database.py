@@ -22,7 +22,8 @@ AWAY: Final = "storage_unreachable"
 class GuardedDatabase:
     """``Database`` that does not let every caller wait for a server that is away.
 
-    Reads and writes have a breaker each, since their connections are apart: the one may fail without the other.
+    Reads and writes have a breaker each, since the one may be back without the other. Where one fails, both are left
+    alone until they were asked: a call that reads and then writes would wait for a server that hangs twice over.
 
     Args:
         inner: The database.
@@ -70,8 +71,7 @@ class GuardedDatabase:
         try:
             return await self._inner.write(unit)
         except StorageUnavailable as error:
-            if error.code == AWAY:
-                self._writes.trip(error)
+            self._note(error)
             raise
 
     async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search: bool = False) -> R:
@@ -91,8 +91,7 @@ class GuardedDatabase:
         try:
             return await self._inner.read(unit, enough=enough, search=search)
         except StorageUnavailable as error:
-            if error.code == AWAY:
-                self._reads.trip(error)
+            self._note(error)
             raise
 
     async def revision(self) -> int:
@@ -102,7 +101,11 @@ class GuardedDatabase:
             StorageUnavailable: The server is away.
         """
         self._reads.check()
-        return await self._inner.revision()
+        try:
+            return await self._inner.revision()
+        except StorageUnavailable as error:
+            self._note(error)
+            raise
 
     async def status(self, *, deep: bool = False) -> DatabaseStatus:
         """Report on the server, at once where it is known to be away."""
@@ -119,6 +122,10 @@ class GuardedDatabase:
         """
         self._writes.check()
         await self._inner.shred_remains()
+
+    def _note(self, error: StorageUnavailable) -> None:
+        if error.code == AWAY:
+            self.away(error)
 
     async def run(self) -> None:
         """Find out when it is back, until cancelled."""

@@ -127,6 +127,7 @@ class _Lane:
         self._writers = writers
         self._scopes: Scopes = frozenset({project_id})
         self._group: list[_Waiting] = []
+        self._is_hung = False
 
     async def run(self) -> None:
         """Commit groups until nobody waits."""
@@ -147,6 +148,9 @@ class _Lane:
             failures = 0
             for waiting in self._group:
                 waiting.answer()
+            if self._is_hung:  # those behind have waited for it, too, and would again
+                self._group = []
+                self._give_up(unavailable("storage_unreachable", "PostgreSQL does not answer"))
 
     def _give_up(self, error: ContextDnaError) -> None:
         """Tell all who wait why there is no transaction for them."""
@@ -164,23 +168,30 @@ class _Lane:
             ContextDnaError: No connection is to be had.
         """
         async with self._writers.take() as link:
-            executor = self._writers.writing_on(link, self._scopes)
             try:
-                await executor.enter()
-                if await self._run_units(executor):
-                    await executor.before_commit()
-                    await self._commit(link, executor)
-                    return None
-            except DRIVER_ERRORS as error:
-                await self._writers.roll_back(link, executor)
-                if not self._group:
-                    return error
-                self._scatter(error)
+                return await self._commit_on(link)
+            finally:
+                self._is_hung = link.is_hung
+
+    async def _commit_on(self, link: Link) -> BaseException | None:
+        executor = self._writers.writing_on(link, self._scopes)
+        try:
+            await executor.enter()
+            if await self._run_units(executor):
+                await executor.before_commit()
+                await self._commit(link, executor)
                 return None
-            except BaseException:
-                await self._writers.roll_back(link, executor)
-                raise
+        except DRIVER_ERRORS as error:
+            link.note(error)
             await self._writers.roll_back(link, executor)
+            if not self._group:
+                return error
+            self._scatter(error)
+            return None
+        except BaseException:
+            await self._writers.roll_back(link, executor)
+            raise
+        await self._writers.roll_back(link, executor)
         return None
 
     async def _run_units(self, executor: WritingExecutor) -> bool:

@@ -53,10 +53,12 @@ class Links:
                 yield link
             finally:
                 self._given.discard(link)
+                if link.is_hung:  # so are the others: whoever takes the next one would wait as long again
+                    self.forget_idle()
                 self._put_back(link)
 
     def forget_idle(self) -> None:
-        """Cut the connections that nobody uses: the server they led to is gone."""
+        """Cut the connections that nobody uses: the server they led to is gone, or hangs."""
         while self._idle:
             self._idle.pop().cut()
 
