@@ -240,9 +240,12 @@ def _s3(patient: Patient) -> Result:
 def _spool(patient: Patient) -> Result:
     slots = look_into_slots(patient.data)
     if broken := [slot for slot in slots if slot.problem]:
-        remedy = "See `contextdna spool`. Put the folders back from a backup, or keep them elsewhere; remove none."
+        remedy = (
+            "See `contextdna spool`; check the disk. Put them back from a backup, or keep them elsewhere; remove none."
+        )
         numbers = ", ".join(str(slot.number) for slot in broken)
-        return Verdict.FAIL, f"slots of queued writes are damaged: {numbers} [{broken[0].problem}]", remedy
+        detail = f"slots of queued writes cannot be read to their end: {numbers} [{broken[0].problem}]"
+        return Verdict.FAIL, detail, remedy
     found = [path.suffix for path in (patient.data / ARTIFACTS_SPOOL_FOLDER).glob("*/*/*")]
     damaged = found.count(DAMAGED_SUFFIX)
     waiting = len(found) - damaged

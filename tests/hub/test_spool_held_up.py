@@ -20,6 +20,7 @@ from contextdna import (
     StoreStatus,
     open_hub,
 )
+from contextdna.backends.segmented_log import look_into_log
 from contextdna.domain.queued_writes import unpacked
 from contextdna.hub.replay import Replay
 from contextdna.values.ids import RecordId
@@ -106,6 +107,40 @@ async def test_a_slot_that_is_damaged_under_its_owner_queues_no_more_and_holds_u
         await hub.bind(ANN).forget_memories(queued[:1])
         await relay.cut()
         await refused(hub.bind(ANN).store_memories([MemoryDraft("x")]), StorageUnavailable, "log_closed")
+
+
+async def test_a_slot_that_cannot_be_read_holds_up_no_other_and_all_that_waits_is_counted(
+    place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, settings = place
+    async with open_hub(settings) as one, open_hub(settings) as two, open_hub(settings) as three:
+        await relay.cut()
+        queued = [await remember(hub.bind(ALICE), f"of {place}") for place, hub in enumerate((one, two, three))]
+    assert settings.data_dir is not None
+    spool = settings.data_dir / "spool"
+    [segment] = (spool / "0").glob("*.wal")
+    segment.rename(segment.with_suffix(".kept"))
+    segment.mkdir()  # a read of it fails, as of a bad sector
+    await relay.open()
+    with monkeypatch.context() as locked:
+        locked.setattr("contextdna.hub.replay.Replay._replay", _times_out)
+        async with open_hub(settings) as hub:
+            unread = DegradedMode(ModeName.SPOOL_DAMAGED, "storage_io_error", 1)
+            held_up = DegradedMode(ModeName.DATABASE_REPLAY, "storage_timeout", 2)
+            await until(lambda: hub.modes == (held_up, unread))
+    monkeypatch.setattr("contextdna.hub.spool._LOOK_S", 0.01)
+    async with open_hub(settings) as hub:
+        await until(lambda: not any(look_into_log(spool / name).entries for name in ("1", "2")))
+        await until(lambda: hub.modes == (unread,))
+        assert await contents(hub, *queued[1:]) == ["of 1", "of 2"]
+        segment.rmdir()
+        segment.with_suffix(".kept").rename(segment)
+        await until(lambda: not hub.modes)
+        assert await contents(hub, queued[0]) == ["of 0"]
+
+
+async def _times_out(*_: object) -> None:
+    raise StorageUnavailable("injected", code="storage_timeout", retryable=True)
 
 
 async def test_a_project_that_cannot_be_written_holds_up_no_other(

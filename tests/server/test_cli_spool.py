@@ -72,10 +72,19 @@ def test_a_damaged_slot_is_told_of_with_what_can_be_read(data: Path) -> None:
     damaged = bytearray(segment.read_bytes())
     damaged[len(damaged) // 2] ^= 0xFF
     segment.write_bytes(damaged)
-    assert spool_check(data) == ("fail", "slots of queued writes are damaged: 0 [log_damaged]")
+    assert spool_check(data) == ("fail", "slots of queued writes cannot be read to their end: 0 [log_damaged]")
     [slot] = json.loads(call("spool", "--data", data, "--json").stdout)["slots"]
     assert (slot["number"], slot["problem"], 0 < slot["waiting"] < 4) == (0, "log_damaged", True)
     assert "Slot 0 is left as it is" in call("spool", "--data", data).stdout
+
+def test_a_slot_that_cannot_be_read_hides_no_other(data: Path) -> None:
+    queued(data, 2, meanwhile=lambda: None)
+    (data / SPOOL_FOLDER / "0").rename(data / SPOOL_FOLDER / "1")
+    (data / SPOOL_FOLDER / "0" / f"{1:020}.wal").mkdir(parents=True)
+    assert spool_check(data) == ("fail", "slots of queued writes cannot be read to their end: 0 [storage_io_error]")
+    slots = json.loads(call("spool", "--data", data, "--json").stdout)["slots"]
+    assert [(slot["problem"], slot["waiting"]) for slot in slots] == [("storage_io_error", 0), ("", 2)]
+
 
 
 def test_what_is_set_aside_is_listed_without_the_database_and_retry_excludes_drop(data: Path) -> None:

@@ -1,4 +1,7 @@
-"""Slots of the spool that cannot be opened: counted, told of once, read as far as they can be, and left as they are."""
+"""Slots of the spool that cannot be opened: counted, told of once, read as far as they can be, and left as they are.
+
+One is damaged, or its disk does not give it, or a newer version wrote it: none of these keeps the others waiting.
+"""
 
 import logging
 import os
@@ -11,7 +14,7 @@ import anyio.to_thread
 from contextdna.backends.folders import flush_folder
 from contextdna.backends.segmented_log import LogView, look_into_log
 from contextdna.backends.segmented_log.files import disk_errors, write_all
-from contextdna.errors import IntegrityFault
+from contextdna.errors import ContextDnaError, IntegrityFault
 from contextdna.ports.write_ahead_log import Sealer
 from contextdna.values.log_entry import LogEntry
 
@@ -22,7 +25,7 @@ _STORED: Final = "stored"
 
 
 class DamagedSlots:
-    """The slots that were found damaged.
+    """The slots that were found damaged, or could not be read.
 
     Args:
         folder: Of all slots.
@@ -44,17 +47,15 @@ class DamagedSlots:
         """Code of what is wrong with one of them; empty where there is none."""
         return next(iter(self._codes.values()), "")
 
-    def note(self, slot: int, fault: IntegrityFault) -> None:
+    def note(self, slot: int, fault: ContextDnaError) -> None:
         """Note that one cannot be opened; it is logged when that is new."""
         if self._codes.get(slot) == fault.code:
             return
         self._codes[slot] = fault.code
-        logger.error(
-            "slot %d of the spool is damaged: %s [%s]; what can be read of it is stored, and it is left as it is",
-            slot,
-            fault.message,
-            fault.code,
-        )
+        text = "slot %d of the spool cannot be read: %s [%s]; it is left as it is, and looked at again"
+        if isinstance(fault, IntegrityFault):
+            text = "slot %d of the spool is damaged: %s [%s]; what can be read of it is stored, and it is left as it is"
+        logger.error(text, slot, fault.message, fault.code)
 
     def clear(self, slot: int) -> None:
         """Note that one can be opened, or is gone."""

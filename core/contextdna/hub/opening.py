@@ -265,7 +265,15 @@ async def _open_spool(
 
 def _require_nothing_waits(data_dir: Path) -> None:
     """Refuse to leave queued writes behind that were promised to be stored."""
-    waiting = sum(slot.waiting for slot in look_into_slots(data_dir))
+    slots = look_into_slots(data_dir)
+    for slot in slots:
+        if not slot.is_readable:
+            raise StorageUnavailable(
+                f"slot {slot.number} of the spool may hold queued writes, and cannot be read: {slot.message}",
+                code=slot.problem,
+                hint="Check the disk and the rights of the folder `spool`; `contextdna doctor` tells more.",
+            )
+    waiting = sum(slot.waiting for slot in slots)
     if waiting:
         raise StorageUnavailable(
             f"{waiting} queued writes wait in the data folder, and storage.spool is off",

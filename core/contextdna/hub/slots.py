@@ -5,6 +5,7 @@ from pathlib import Path
 
 from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import look_into_log
+from contextdna.errors import StorageUnavailable
 from contextdna.hub.damaged_slots import is_read_up
 from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.hub.storages import open_ring
@@ -23,14 +24,12 @@ class Slot:
     problem: str = ""
     """Code of what is wrong with it; empty where nothing is."""
     message: str = ""
+    is_readable: bool = True
+    """Whether what it holds is known, up to its damage where there is one."""
 
 
 def look_into_slots(data_dir: Path) -> list[Slot]:
-    """Look into all slots of a data folder; nothing is changed.
-
-    Raises:
-        StorageUnavailable: One cannot be read, or ``log_newer``.
-    """
+    """Look into all slots of a data folder; nothing is changed."""
     folders = [path for path in (data_dir / SPOOL_FOLDER).glob("*") if path.name.isdecimal() and path.is_dir()]
     return [_look(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
 
@@ -56,8 +55,12 @@ async def read_aside(settings: HubSettings) -> list[AsideWrite]:
 
 
 def _look(folder: Path) -> Slot:
-    view = look_into_log(folder)
     number = int(folder.name)
+    try:
+        view = look_into_log(folder)
+        waiting = 0 if view.damage and is_read_up(folder, view) else view.entries
+    except StorageUnavailable as error:
+        return Slot(number, 0, error.code, error.message, is_readable=False)
     if view.damage is None:
-        return Slot(number, view.entries)
-    return Slot(number, 0 if is_read_up(folder, view) else view.entries, view.damage.code, view.damage.message)
+        return Slot(number, waiting)
+    return Slot(number, waiting, view.damage.code, view.damage.message)

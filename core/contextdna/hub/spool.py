@@ -1,6 +1,7 @@
 """Writes that wait in the data folder while the database is away, and are done, in order, when it is back."""
 
 import logging
+import os
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -89,6 +90,7 @@ class WriteSpool:
         self._reopening = anyio.Lock()
         self._slot = -1
         self._is_given_up = False
+        self._left: dict[int, int] = {}
         self._own = OwnWrites()
         self._arrived = anyio.Event()
         self.aside = WritesAside(folder / ASIDE_FOLDER, sealer)
@@ -97,8 +99,8 @@ class WriteSpool:
 
     @property
     def waiting(self) -> int:
-        """How many writes of this process, and of the one before it in its slot, wait."""
-        return self._own.turns.total
+        """How many writes wait: of this process, of the one before it in its slot, and of others that are gone."""
+        return self._own.turns.total + sum(self._left.values())
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Take a slot that no other process has, with what was left in it, until the stack is left.
@@ -112,16 +114,21 @@ class WriteSpool:
 
     async def _take_slot(self) -> None:
         for slot in range(SLOTS_MAX):
+            folder = self._folder / str(slot)
+            is_there = await anyio.to_thread.run_sync(os.path.lexists, folder)
             try:
-                log = open_segmented_log(self._folder / str(slot), sealer=self._sealer, size_bytes_max=self._bytes_max)
+                log = open_segmented_log(folder, sealer=self._sealer, size_bytes_max=self._bytes_max)
                 self._log = await self._stack.enter_async_context(log)
             except StorageUnavailable as error:
-                if error.code != "log_in_use":
+                if not is_there and error.code != "log_in_use":  # no other can be made either
                     raise
+                self._note_closed(slot, error)
             except IntegrityFault as error:
                 self.damaged.note(slot, error)
             else:
                 self._slot = slot
+                self.damaged.clear(slot)
+                self._left.pop(slot, None)
                 status = await self._log.status()
                 self._own.inherit(status)
                 if status.entries:
@@ -334,14 +341,13 @@ class WriteSpool:
         try:
             return await self.replay.go_through(log, is_own=True)
         except StorageUnavailable as error:
-            if not _has_closed(error):
+            if self._is_away(error):
                 raise
-            await self._reopen(log)
+            if _has_closed(error):
+                await self._reopen(log)
             return error.code
         except IntegrityFault as error:
-            if error.code != "log_damaged":
-                raise
-            return await self._give_up_slot(error)
+            return await self._give_up_slot(error) if error.code == "log_damaged" else error.code
 
     async def _give_up_slot(self, fault: IntegrityFault) -> str:
         """Store what can be read of the own slot, found damaged, and queue no more: nothing may be promised behind it.
@@ -353,7 +359,7 @@ class WriteSpool:
         self.damaged.note(self._slot, fault)
         held = await self.replay.go_through_damaged(self._slot)
         if not held:
-            self._log, self._slot = None, -1
+            self._log = None  # the slot stays this process's until it ends
             self._own.clear()
         return held
 
@@ -368,21 +374,47 @@ class WriteSpool:
             folder = self._folder / str(slot)
             if slot == self._slot:
                 continue
-            if not await anyio.Path(folder).is_dir():
+            if not await anyio.to_thread.run_sync(os.path.isdir, folder):
                 self.damaged.clear(slot)
                 continue
+                self._left.pop(slot, None)
             try:
-                async with open_segmented_log(folder, sealer=self._sealer) as log:
-                    held = await self.replay.go_through(log) or held
-                    self.damaged.clear(slot)
+                held = await self._adopt_slot(slot) or held
             except StorageUnavailable as error:
-                if error.code != "log_in_use":
+                if self._is_away(error):
                     raise
-            except IntegrityFault as error:
-                self.damaged.note(slot, error)
-                held = await self.replay.go_through_damaged(slot) or held
+                self._note_closed(slot, error)
         return held
 
+
+    async def _adopt_slot(self, slot: int) -> str:
+        """Replay what is left in a slot; gives the code of what holds some of it up.
+
+        Raises:
+            StorageUnavailable: It is another's, or cannot be read; or the database is away again.
+        """
+        try:
+            async with open_segmented_log(self._folder / str(slot), sealer=self._sealer) as log:
+                self._left[slot] = (await log.status()).entries
+                held = await self.replay.go_through(log)
+                self._left[slot] = (await log.status()).entries
+        except IntegrityFault as error:
+            self._left.pop(slot, None)
+            self.damaged.note(slot, error)
+            return await self.replay.go_through_damaged(slot)
+        self.damaged.clear(slot)
+        return held
+
+    def _note_closed(self, slot: int, error: StorageUnavailable) -> None:
+        """Note a slot that could not be opened: it is another process's, or it cannot be read now."""
+        self._left.pop(slot, None)
+        if error.code == "log_in_use":
+            self.damaged.clear(slot)
+        else:
+            self.damaged.note(slot, error)
+
+    def _is_away(self, error: StorageUnavailable) -> bool:
+        return error.code == AWAY or not self._database.is_writable
 
 def _has_closed(error: BaseException) -> bool:
     """Tell whether a log has closed itself: after a flush that failed nobody knows what is on the disk."""

@@ -55,10 +55,10 @@ def look_into_log(folder: Path) -> LogView:
     Raises:
         StorageUnavailable: It cannot be read, or ``log_newer``.
     """
-    for _ in range(_LOOKS_MAX - 1):
-        with suppress(FileNotFoundError):
-            return _look(folder)
     with files.disk_errors():
+        for _ in range(_LOOKS_MAX - 1):
+            with suppress(FileNotFoundError):
+                return _look(folder)
         return _look(folder)
 
 
