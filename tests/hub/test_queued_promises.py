@@ -209,3 +209,44 @@ async def test_what_is_older_than_what_is_remembered_does_not_come_back_by_itsel
         [aside] = await queue.aside()
         assert (aside.code, aside.record_ids) == ("queued_too_old", (queued,))
         assert await queue.retry(aside.id) == (queued,)
+
+
+async def test_what_is_queued_in_a_slot_that_was_put_back_is_no_write_that_was_stored_before(
+    place: tuple[Relay, HubSettings], tmp_path: Path
+) -> None:
+    relay, settings = place
+    assert settings.data_dir is not None
+    slot = settings.data_dir / SPOOL_FOLDER / "0"
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        queued = [await remember(hub.bind(ALICE), "in the backup")]
+    shutil.copytree(slot, tmp_path / "backup")
+    async with open_hub(settings) as hub:
+        queued.append(await remember(hub.bind(ALICE), "after it"))
+        await relay.open()
+        await until_well(hub)
+    shutil.rmtree(slot)
+    shutil.copytree(tmp_path / "backup", slot)
+    async with open_hub(settings) as hub:
+        await until_well(hub)
+        await relay.cut()
+        queued.append(await remember(hub.bind(ALICE), "after it was put back"))
+        await relay.open()
+        await until_well(hub)
+        contents = ["in the backup", "after it", "after it was put back"]
+        assert [one.content for one in await opened(hub, *queued)] == contents
+
+
+async def test_a_retry_that_comes_to_another_calls_records_removes_nothing(rig: Rig) -> None:
+    hub = rig.hub
+    stored = await keyed(hub)
+    await rig.relay.cut()
+    assert {one.status for one in await keyed(hub)} == {StoreStatus.QUEUED}
+    await rig.relay.open()
+    await until_well(hub, but=ASIDE)
+    queue = hub.bind(ROOT, project_id=DEFAULT).queue
+    for _ in range(2):
+        [aside] = await queue.aside()
+        assert aside.code == "stored_before"
+        error = await refused(queue.retry(aside.id), Conflict, "stored_before")
+        assert error.record_ids == tuple(one.id for one in stored)

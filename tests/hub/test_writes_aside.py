@@ -8,7 +8,6 @@ from contextdna import AccessDenied, IntegrityFault, NotFound
 from contextdna.backends.key_ring import create_key_file
 from contextdna.backends.sealing import RingSealer
 from contextdna.hub.writes_aside import WritesAside
-from contextdna.values.log_entry import LogEntry
 from tests.hub.rig import START, refused
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +19,7 @@ REFUSAL = AccessDenied("the agent is retired", code="agent_retired")
 async def test_a_file_that_cannot_be_read_hides_no_other_and_can_be_dropped(tmp_path: Path, kept: int) -> None:
     aside = WritesAside(tmp_path / "aside", RingSealer(create_key_file(tmp_path / "master.key"), "spool"))
     for number in range(3):
-        await aside.put(LogEntry(number, f"log.{number}", b"a write"), REFUSAL, at=START)
+        await aside.put(f"log.{number}", b"a write", error=REFUSAL, at=START)
     bad = tmp_path / "aside" / "log.1.sealed"
     bad.write_bytes(bad.read_bytes()[:kept])
     found = {one.id: one.code for one in await aside.all()}

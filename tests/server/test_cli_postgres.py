@@ -16,10 +16,11 @@ from contextdna.domain.access import Caller
 from contextdna.domain.queued_writes import QueuedWrite, StoreRequest, packed
 from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
-from contextdna.values.log_entry import LogEntry
 from contextdna_server.cli import main
 from tests.hub.rig import ALICE, DEFAULT, START, remember, settings_in
 from tests.servers.postgres import fresh_database_url
+
+ASIDE = "wrt_01m7zzzfrmr7gwp9rvz64"
 
 
 @pytest.fixture
@@ -99,18 +100,18 @@ def test_a_command_that_needs_an_installation_makes_none(data: Path) -> None:
 def test_writes_that_were_set_aside_are_listed_without_their_text_tried_again_and_dropped(data: Path) -> None:
     install(data, os.environ["CONTEXTDNA_STORAGE__DATABASE"])
     for number, project_id in enumerate((DEFAULT, ProjectId("gone")), start=1):
-        asyncio.run(set_aside(data, f"log.{number}", project_id))
+        asyncio.run(set_aside(data, f"{ASIDE}{number}", project_id))
     assert checks(data)["spool"] == "warn"
     listed = answer("spool", "--data", data)["aside"]
-    both = [(f"log.{number}", "agent_retired", "alice") for number in (1, 2)]
+    both = [(f"{ASIDE}{number}", "agent_retired", "alice") for number in (1, 2)]
     assert [(one["id"], one["code"], one["agent_id"]) for one in listed] == both
     only = answer("spool", "--data", data, "--project", "default")["aside"]
-    assert [one["id"] for one in only] == ["log.1"]
+    assert [one["id"] for one in only] == [f"{ASIDE}1"]
     assert "a secret" not in json.dumps(listed)
-    retried = answer("spool", "--data", data, "--retry", "log.1")
-    assert [one["id"] for one in retried["aside"]] == ["log.2"]
+    retried = answer("spool", "--data", data, "--retry", f"{ASIDE}1")
+    assert [one["id"] for one in retried["aside"]] == [f"{ASIDE}2"]
     assert retried["done"] == ["mem_01m7zzzfrmr7gwp9rvz64a"]
-    assert answer("spool", "--data", data, "--drop", "log.1", exit_code=1)["error"]["code"] == "queued_unknown"
+    assert answer("spool", "--data", data, "--drop", f"{ASIDE}1", exit_code=1)["error"]["code"] == "queued_unknown"
 
 
 def test_doctor_tells_of_a_damaged_artifact_that_had_waited(data: Path) -> None:
@@ -120,11 +121,11 @@ def test_doctor_tells_of_a_damaged_artifact_that_had_waited(data: Path) -> None:
     assert checks(data, exit_code=1)["spool"] == "fail"
 
 
-async def set_aside(data: Path, entry_id: str, project_id: ProjectId) -> None:
+async def set_aside(data: Path, name: str, project_id: ProjectId) -> None:
     """Leave a write as a replay does that is refused."""
     request = StoreRequest((MemoryDraft("a secret"),))
     ids = ("mem_01m7zzzfrmr7gwp9rvz64a",)
-    write = QueuedWrite(START, Caller(ALICE), request, ids, project_id, ALICE.agent_id)
+    write = QueuedWrite(START, Caller(ALICE), request, ids, project_id, ALICE.agent_id, name=name)
     aside = WritesAside(data / SPOOL_FOLDER / ASIDE_FOLDER, RingSealer(KeyFileRing(data / "master.key"), "spool"))
     refusal = AccessDenied("the agent is retired", code="agent_retired")
-    await aside.put(LogEntry(1, entry_id, packed(write)), refusal, at=START)
+    await aside.put(name, packed(write), error=refusal, at=START)

@@ -15,7 +15,6 @@ from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import open_segmented_log
 from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
-from contextdna.values.log_entry import LogEntry
 from contextdna_server.cli import main
 from tests.hub.rig import START
 
@@ -90,7 +89,7 @@ def test_a_slot_that_cannot_be_read_hides_no_other(data: Path) -> None:
 def test_what_is_set_aside_is_listed_without_the_database_and_retry_excludes_drop(data: Path) -> None:
     aside = WritesAside(data / SPOOL_FOLDER / ASIDE_FOLDER, RingSealer(KeyFileRing(data / "master.key"), "spool"))
     refusal = AccessDenied("the agent is retired", code="agent_retired")
-    asyncio.run(aside.put(LogEntry(1, "log.1", b"of another version"), refusal, at=START))
+    asyncio.run(aside.put("log.1", b"of another version", error=refusal, at=START))
     [one] = json.loads(call("spool", "--data", data, "--json").stdout)["aside"]
     assert (one["id"], one["code"]) == ("log.1", "agent_retired")
     assert call("spool", "--data", data, "--retry", "log.1", "--drop", "log.1").exit_code == 2

@@ -19,7 +19,7 @@ from contextdna.domain.packing import compact_json
 from contextdna.domain.scopes import require_scopes
 from contextdna.domain.validation import check_change, check_count, check_name
 from contextdna.errors import Conflict, IntegrityFault, InvalidInput
-from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, TokenId, derived_id, new_id
+from contextdna.values.ids import AgentId, IdPrefix, ProjectId, RecordId, TokenId, derived_id, is_id, new_id
 from contextdna.values.level import Level
 from contextdna.values.memory import MemoryChange, MemoryDraft, OnDuplicate
 from contextdna.values.principal import Actor, Principal, Role, Scope
@@ -191,7 +191,9 @@ class QueuedWrite:
     agent_id: AgentId = AgentId("")
     """Where and as whom it was taken."""
     after: str = ""
-    """The entry of the queued update whose promised version it names: without that one it would hit another's."""
+    """The name of the queued update whose promised version it names: without that one it would hit another's."""
+    name: str = ""
+    """Names it for ever, by chance: a place in a log is given anew where the log was put back from a backup."""
 
     @property
     def action(self) -> Action:
@@ -203,20 +205,19 @@ class QueuedWrite:
         """Whether it was asked for under an idempotency key."""
         return isinstance(self.request, StoreRequest) and bool(self.request.idempotency_key)
 
-    async def replay(self, op: Operation, vault: Vault, entry_id: str, *, is_review: bool = False) -> tuple[str, ...]:
-        """Do it once, however often it comes: what was done is known by the entry's id, kept in the same transaction.
+    async def replay(self, op: Operation, vault: Vault, *, is_review: bool = False) -> tuple[str, ...]:
+        """Do it once, however often it comes: what was done is known by its name, kept in the same transaction.
 
         Args:
             op: The operation.
             vault: Knows what rows of tokens are sealed with.
-            entry_id: Names the write for ever.
             is_review: Whether an operator has looked at it: then it may be of any age.
 
         Raises:
             Conflict: ``queued_too_old``: that it was done, and purged since, would not be known any more.
             ContextDnaError: What refused it; nothing was changed.
         """
-        key = f"spool:{entry_id}"
+        key = _done(self.name)
         earlier = await op.tx.requests.answer(op.project_id, op.actor.agent_id, key)
         if earlier is not None:
             op.note(repeated=1)
@@ -232,7 +233,7 @@ class QueuedWrite:
             raise _unseen(self.ids, unseen)
         await _keep(op, key, compact_json(list(ids)))
         if isinstance(self.request, UpdateRequest):
-            await _keep(op, _led_to(self.request.record_id, self.request.expected_version + 1), entry_id)
+            await _keep(op, _led_to(self.request.record_id, self.request.expected_version + 1), self.name)
         op.note(queued_ms=int(self.at.timestamp() * 1000))
         return ids
 
@@ -256,9 +257,17 @@ async def _keep(op: Operation, key: str, answer: str) -> None:
     await op.tx.requests.keep_answer(IdempotentResult(op.project_id, op.actor.agent_id, key, b"", answer, op.now))
 
 
+# No idempotency key of a caller holds a slash.
+
+
+def _done(name: str) -> str:
+    """Name the note that a queued write was done."""
+    return f"spool/{name}"
+
+
 def _led_to(record_id: RecordId, version: int) -> str:
     """Name the note of which queued update led to a version of a memory."""
-    return f"spool/{record_id}.{version}"  # no idempotency key of a caller holds a slash
+    return f"spool/{record_id}.{version}"
 
 
 def _too_old() -> Conflict:
@@ -321,6 +330,7 @@ def packed(write: QueuedWrite) -> bytes:
         "project_id": write.project_id,
         "agent_id": write.agent_id,
         "after": write.after,
+        "name": write.name,
         "caller": {**asdict(replace(write.caller, principal=None)), "principal": None},  # type: ignore[arg-type]
         "principal": {**asdict(principal), "scopes": sorted(principal.scopes)},
         "request": asdict(write.request),  # type: ignore[call-overload]
@@ -356,7 +366,10 @@ def unpacked(data: bytes) -> QueuedWrite:
         request = _REQUESTS[document["action"]](document["request"])
         at, ids = datetime.fromisoformat(document["at"]), tuple(document["ids"])
         project_id, agent_id = ProjectId(document["project_id"]), AgentId(document["agent_id"])
-        return QueuedWrite(at, caller, request, ids, project_id, agent_id, document.get("after", ""))
+        after, name = document["after"], document["name"]
+        if not is_id(name):
+            raise ValueError("without a name")
+        return QueuedWrite(at, caller, request, ids, project_id, agent_id, after, name)
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityFault(
             "a queued write cannot be read",

@@ -13,7 +13,7 @@ from contextdna.errors import IntegrityFault
 from contextdna.hub.turns import Turns
 from contextdna.hub.waiting_writes import Promise, WaitingWrites
 from contextdna.values.ids import ProjectId
-from contextdna.values.log_entry import LogEntry, LogStatus, entry_id
+from contextdna.values.log_entry import LogEntry, LogStatus
 
 _NO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -26,7 +26,6 @@ class OwnWrites:
         """Which projects have writes that wait."""
         self.waiting = WaitingWrites()
         """What was promised, and what was refused of it."""
-        self._log_id = ""
         self._inherited_seq = 0
         self._read_seq = 0
 
@@ -36,8 +35,8 @@ class OwnWrites:
         self._read_seq = 0
 
     def inherit(self, status: LogStatus) -> None:
-        """Note which log it is, and how much an earlier process has left in it."""
-        self._log_id, self._inherited_seq = status.log_id, status.last_seq
+        """Note how much an earlier process has left in the log."""
+        self._inherited_seq = status.last_seq
         self.turns.inherit(status.entries)
 
     def promised(self, write: QueuedWrite) -> Promise | None:
@@ -48,8 +47,7 @@ class OwnWrites:
         """Remember a write at a place of the log; gives what its caller is promised."""
         promise = Promise(write.ids, write.agent_id)
         version = write.request.expected_version + 1 if isinstance(write.request, UpdateRequest) else 0
-        name = entry_id(self._log_id, seq)
-        self.waiting.add(seq, promise, _fingerprint(write), version=version, entry_id=name)
+        self.waiting.add(seq, promise, _fingerprint(write), version=version, name=write.name)
         return promise
 
     def note_read(self, seq: int, project_id: ProjectId) -> None:
@@ -72,7 +70,15 @@ def project_of(entry: LogEntry) -> ProjectId:
         return ProjectId("")
 
 
+def name_of(entry: LogEntry) -> str:
+    """Give what names a write wherever it lies; of what cannot be read, its place and a digest."""
+    try:
+        return unpacked(entry.data).name
+    except IntegrityFault:
+        return f"{entry.id}.{hashlib.blake2b(entry.data, digest_size=16).hexdigest()}"
+
+
 def _fingerprint(write: QueuedWrite) -> bytes:
     caller = replace(write.caller, request_id="", trace_id="")
-    data = packed(replace(write, at=_NO_TIME, caller=caller, ids=(), after=""))
+    data = packed(replace(write, at=_NO_TIME, caller=caller, ids=(), after="", name=""))
     return hashlib.blake2b(data, digest_size=16).digest()

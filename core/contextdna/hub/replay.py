@@ -18,7 +18,7 @@ from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest, unpacked
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
 from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.door import Door
-from contextdna.hub.own_writes import OwnWrites, project_of
+from contextdna.hub.own_writes import OwnWrites, name_of, project_of
 from contextdna.hub.writes_aside import WritesAside
 from contextdna.ports.write_ahead_log import WriteAheadLog
 from contextdna.values.ids import ProjectId
@@ -88,17 +88,17 @@ class Replay:
         count = 0
         try:
             async for entry in log.recover():
-                project_id = project_of(entry)
+                name, project_id = name_of(entry), project_of(entry)
                 if is_own:
                     self._own.note_read(entry.seq, project_id)
-                if entry.id not in self._ahead:
+                if name not in self._ahead:
                     if project_id in held or not await self._is_done(entry, project_id, held):
                         continue
                     count += 1
                 if not held:
                     done.append(entry)
-                elif entry.id not in self._ahead:
-                    self._ahead.add(entry.id)
+                elif name not in self._ahead:
+                    self._ahead.add(name)
                     if is_own:
                         self._own.leave(entry)
                 if len(done) == _FORGOTTEN_AT_ONCE:
@@ -122,26 +122,29 @@ class Replay:
             if view is None:
                 return ""
             async for entry in self._damaged.readable(view):
-                project_id = project_of(entry)
-                is_over = project_id in held or entry.id in self._ahead
+                name, project_id = name_of(entry), project_of(entry)
+                is_over = project_id in held or name in self._ahead
                 if not is_over and await self._is_done(entry, project_id, held):
-                    self._ahead.add(entry.id)
+                    self._ahead.add(name)
             if not held:
                 await self._damaged.all_stored(slot, view)
         except IntegrityFault as error:
             self._damaged.note(slot, error)
         return next(iter(held.values()), "")
 
-    async def retry(self, entry_id: str) -> tuple[str, ...]:
+    async def retry(self, name: str) -> tuple[str, ...]:
         """Do a write that was set aside, as the same principal; gives the ids of its records.
 
         Raises:
             NotFound: ``queued_unknown``.
+            Conflict: ``stored_before``: what was done under its idempotency key is another call's.
             ContextDnaError: It was refused again, and stays aside.
         """
-        write = unpacked(await self._aside.get(entry_id))
-        ids = await self._do(write, entry_id, is_review=True)
-        await self._aside.drop(entry_id)
+        write = unpacked(await self._aside.get(name))
+        ids = await self._do(write, is_review=True)
+        if ids != write.ids:
+            raise _stored_before(ids)
+        await self._aside.drop(name)
         return ids
 
     async def _is_done(self, entry: LogEntry, project_id: ProjectId, held: dict[ProjectId, str]) -> bool:
@@ -167,8 +170,8 @@ class Replay:
             return
         await log.forget(done[-1].seq)
         for entry in done:
-            if entry.id in self._ahead:
-                self._ahead.remove(entry.id)
+            if (name := name_of(entry)) in self._ahead:
+                self._ahead.remove(name)
             elif is_own:
                 self._own.leave(entry)
         done.clear()
@@ -182,10 +185,10 @@ class Replay:
         try:
             write = unpacked(entry.data)
         except IntegrityFault as error:
-            await self._aside.put(entry, error, at=self._door.clock())
+            await self._put_aside(entry, error)
             return
         try:
-            ids = await self._do(write, entry.id)
+            ids = await self._do(write)
         except ContextDnaError as error:
             await self._refused(entry, write, error)
         except Exception as error:  # noqa: BLE001 - one that cannot be done must not stop the others for ever
@@ -194,12 +197,15 @@ class Replay:
             await self._refused(entry, write, unforeseen)
         else:
             if ids != write.ids:  # its idempotency key was answered by a call that came through before
-                await self._aside.put(entry, _stored_before(ids), at=self._door.clock())
-        self._failures.pop(entry.id, None)
+                await self._put_aside(entry, _stored_before(ids))
+        self._failures.pop(write.name, None)
 
-    async def _do(self, write: QueuedWrite, entry_id: str, *, is_review: bool = False) -> tuple[str, ...]:
+    async def _put_aside(self, entry: LogEntry, error: ContextDnaError) -> None:
+        await self._aside.put(name_of(entry), entry.data, error=error, at=self._door.clock())
+
+    async def _do(self, write: QueuedWrite, *, is_review: bool = False) -> tuple[str, ...]:
         async def run(op: Operation) -> tuple[str, ...]:
-            return await write.replay(op, self._door.vault, entry_id, is_review=is_review)
+            return await write.replay(op, self._door.vault, is_review=is_review)
 
         try:
             return await self._door.write(write.caller, write.action, run)
@@ -212,18 +218,18 @@ class Replay:
     async def _refused(self, entry: LogEntry, write: QueuedWrite, error: ContextDnaError) -> None:
         if isinstance(error, StorageUnavailable):
             is_lasting = not error.retryable and error.code not in _PASSING
-            self._failures[entry.id] = failures = self._failures.get(entry.id, 0) + is_lasting
+            self._failures[write.name] = failures = self._failures.get(write.name, 0) + is_lasting
             if failures < _ATTEMPTS_MAX:
                 raise error
         if error.code == "already_exists":
             # Its records are there: it was done, and what said so has aged out.
             if write.has_key:  # or this was, under its key, long before
-                await self._aside.put(entry, _stored_before(write.ids), at=self._door.clock())
+                await self._put_aside(entry, _stored_before(write.ids))
             return
         if isinstance(error, InvalidInput):  # the door has audited all others
             await self._door.note_refusal(write.caller, write.action, error)
         logger.warning("a queued write was refused when it was replayed, and is set aside [%s]", error.code)
-        await self._aside.put(entry, error, at=self._door.clock())
+        await self._put_aside(entry, error)
         if isinstance(write.request, UpdateRequest):
             self._own.waiting.refuse(write.agent_id, write.request)
 

@@ -33,7 +33,7 @@ from contextdna.hub.replay import Replay
 from contextdna.hub.waiting_writes import Promise
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
-from contextdna.values.ids import ProjectId
+from contextdna.values.ids import IdPrefix, ProjectId, new_id
 from contextdna.values.principal import Actor, Role
 
 logger = logging.getLogger(__name__)
@@ -238,8 +238,9 @@ class WriteSpool:
         write = QueuedWrite(now, caller, request, (), actor.project_id, actor.agent_id)
         if request.repeats and (earlier := self._own.promised(write)) is not None:
             return earlier
-        after = self._own.waiting.entry_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
-        write = replace(write, ids=promised_ids(request, actor, self._door.vault, now=now), after=after)
+        after = self._own.waiting.name_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
+        ids = promised_ids(request, actor, self._door.vault, now=now)
+        write = replace(write, ids=ids, after=after, name=new_id(IdPrefix.WRITE, now))
         with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
             seq = await self._append(packed(write), actor.project_id)
         self._arrived.set()

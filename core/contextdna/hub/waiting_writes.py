@@ -26,7 +26,7 @@ class _Waiting:
     promise: Promise
     fingerprint: bytes
     version: int
-    entry_id: str
+    name: str
 
 
 class WaitingWrites:
@@ -43,8 +43,8 @@ class WaitingWrites:
         """Give what the same request was promised, if one waits."""
         return self._promises.get(fingerprint)
 
-    def entry_before(self, agent_id: AgentId, request: UpdateRequest) -> str:
-        """Give the entry of the update that an update builds upon; empty where none of its agent waits.
+    def name_before(self, agent_id: AgentId, request: UpdateRequest) -> str:
+        """Give the name of the update that an update builds upon; empty where none of its agent waits.
 
         Raises:
             Conflict: ``version_conflict``: one of the same agent that waits leads to another version than it expects.
@@ -61,14 +61,14 @@ class WaitingWrites:
                 current_version=latest.version,
                 expected_version=request.expected_version,
             )
-        return latest.entry_id
+        return latest.name
 
-    def add(self, seq: int, promise: Promise, fingerprint: bytes, *, version: int, entry_id: str) -> None:
+    def add(self, seq: int, promise: Promise, fingerprint: bytes, *, version: int, name: str) -> None:
         """Remember a write at a place; ``version`` is what an update leads to, 0 for what is none."""
         if seq in self._gone:
             self._gone.remove(seq)
             return  # it was done before its caller could be told
-        self._waiting[seq] = waiting = _Waiting(promise, fingerprint, version, entry_id)
+        self._waiting[seq] = waiting = _Waiting(promise, fingerprint, version, name)
         self._promises[fingerprint] = promise
         if version:
             self._latest[promise.ids[0], promise.agent_id] = waiting

@@ -15,7 +15,6 @@ from contextdna.domain.queued_writes import unpacked
 from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
 from contextdna.ports.write_ahead_log import Sealer
 from contextdna.values.aside_write import AsideWrite
-from contextdna.values.log_entry import LogEntry
 
 ASIDE_FOLDER: Final = "aside"
 ASIDE_SUFFIX: Final = ".sealed"
@@ -43,8 +42,14 @@ class WritesAside:
         """
         self.count = len(await anyio.to_thread.run_sync(self._paths))
 
-    async def put(self, entry: LogEntry, error: ContextDnaError, *, at: datetime) -> None:
+    async def put(self, name: str, data: bytes, *, error: ContextDnaError, at: datetime) -> None:
         """Keep a write that was refused, durably; the same one again takes its own place.
+
+        Args:
+            name: Names the write, and no other ever.
+            data: What was queued.
+            error: What refused it.
+            at: When.
 
         Raises:
             StorageUnavailable: The folder cannot take it.
@@ -53,10 +58,10 @@ class WritesAside:
             "at": at.isoformat(),
             "code": error.code,
             "message": error.message,
-            "data": base64.b64encode(entry.data).decode(),
+            "data": base64.b64encode(data).decode(),
         }
-        sealed = self._sealer.seal(json.dumps(document).encode(), entry.id.encode())
-        await anyio.to_thread.run_sync(self._put, entry.id, sealed)
+        sealed = self._sealer.seal(json.dumps(document).encode(), name.encode())
+        await anyio.to_thread.run_sync(self._put, name, sealed)
         await self.open()
 
     async def all(self) -> list[AsideWrite]:
@@ -69,17 +74,17 @@ class WritesAside:
         self.count = len(found)
         return sorted(found, key=lambda one: (one.at, one.id))
 
-    async def drop(self, entry_id: str) -> None:
+    async def drop(self, name: str) -> None:
         """Remove one for good.
 
         Raises:
             NotFound: ``queued_unknown``.
             StorageUnavailable: The folder cannot be written.
         """
-        await anyio.to_thread.run_sync(self._drop, entry_id)
+        await anyio.to_thread.run_sync(self._drop, name)
         await self.open()
 
-    async def get(self, entry_id: str) -> bytes:
+    async def get(self, name: str) -> bytes:
         """Give what was queued.
 
         Raises:
@@ -87,7 +92,7 @@ class WritesAside:
             IntegrityFault: ``queued_unreadable``.
             StorageUnavailable: The folder cannot be read.
         """
-        return await anyio.to_thread.run_sync(self._get, entry_id)
+        return await anyio.to_thread.run_sync(self._get, name)
 
     def _get(self, name: str) -> bytes:
         try:

@@ -59,6 +59,7 @@ class IdPrefix(StrEnum):
     AGENT_ENTRY = "aen"
     CONFLICT = "cfl"
     KEY = "key"
+    WRITE = "wrt"
     TOKEN = "tok"  # noqa: S105 - opens nothing
 
 
