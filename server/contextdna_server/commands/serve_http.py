@@ -17,11 +17,9 @@ from contextdna import Hub, HubSettings, SettingsInvalid, WhenUnusable, open_hub
 from contextdna_server.app import build_server
 from contextdna_server.http.app import build_app, caller, check_http
 from contextdna_server.http.peer_folder import socket_path
-from contextdna_server.http.serving import (
-    bound_socket,
+from contextdna_server.http.serving import bound_socket, peer_socket, serve_app
+from contextdna_server.http.workers import (
     inherited_socket,
-    peer_socket,
-    serve_app,
     supervise,
     supervisor_line,
     tell_ready,

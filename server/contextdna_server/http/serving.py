@@ -1,21 +1,17 @@
-"""Running the remote server: sockets, TLS, an end that lets calls finish, and several processes on one port."""
+"""Running the remote server: sockets, and an end that lets calls finish."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import anyio
 import uvicorn
@@ -33,12 +29,9 @@ BACKLOG: Final = 2048
 _ACCEPT_AT_ONCE: Final = 32
 """Connections are taken in such parts: all that wait at once would use up the files before any is closed."""
 
-_RESTART_S: Final = 1.0
 _OTHER_FILES: Final = 200 + SPARE_CONNECTIONS + 4 * _ACCEPT_AT_ONCE
 """Files that are not connections with a place: the database, peers, the log, connections that come or go."""
 
-_STOP_POLL_S: Final = 0.1
-_READY: Final = b"1"
 _UNFINISHED: Final = ".new"
 
 logger = logging.getLogger(__name__)
@@ -265,109 +258,6 @@ def _config(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """A server process, and the line to it: it ends where that does, however the supervisor ended."""
-
-    process: subprocess.Popen[bytes]
-    line: socket.socket
-
-    @classmethod
-    def start(cls, command: Sequence[str], descriptor: int) -> Self:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            own = [*command, "--socket", str(descriptor)]
-            process = subprocess.Popen(own, stdin=theirs.fileno(), pass_fds=[descriptor])  # noqa: S603 - ours
-        return cls(process, ours)
-
-    def is_ready(self) -> bool:
-        """Tell whether it said so since this was asked."""
-        try:
-            return self.line.recv(1) == _READY
-        except OSError:  # nothing yet, or it is gone
-            return False
-
-
-def supervisor_line() -> socket.socket | None:
-    """Take a worker's line to its supervisor, which is its standard input; None where that is no such."""
-    try:
-        return socket.socket(fileno=os.dup(0))
-    except OSError:
-        return None
-
-
-def tell_ready(supervisor: socket.socket) -> None:
-    """Tell the supervisor that this worker serves."""
-    with contextlib.suppress(OSError):  # it is gone, which is noticed elsewhere
-        supervisor.send(_READY)
-
-
-def supervise(
-    command: Sequence[str],
-    workers: int,
-    listening: socket.socket,
-    *,
-    drain_s: float,
-    on_ready: Callable[[], None],
-) -> int:
-    """Run several server processes on one listening socket; one that ends by itself is started again.
-
-    Args:
-        command: The command of one worker, without the option that names its socket.
-        workers: How many.
-        listening: The public socket, which they share.
-        drain_s: How long they may take to end, in seconds.
-        on_ready: Told when the first one serves.
-
-    Returns:
-        The exit code: that of a worker that could not start, else 0.
-    """
-    descriptor = listening.fileno()
-    stopping = False
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal stopping
-        stopping = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-
-    started = [_Worker.start(command, descriptor) for _ in range(workers)]
-    began = time.monotonic()
-    code = 0
-    is_ready = False
-    while not stopping and not code:
-        time.sleep(_STOP_POLL_S)
-        if not is_ready and any(worker.is_ready() for worker in started):
-            is_ready = True
-            on_ready()
-        for index, worker in enumerate(started):
-            process = worker.process
-            if process.poll() is None or stopping:
-                continue
-            if time.monotonic() - began < _RESTART_S * 5 and process.returncode > 0:
-                code = process.returncode  # it cannot start, and would not the next time
-                break
-            logger.warning("a worker ended with %s: starting another", process.returncode)
-            time.sleep(_RESTART_S)
-            worker.line.close()
-            started[index] = _Worker.start(command, descriptor)
-    _end([worker.process for worker in started], drain_s)
-    return code
-
-
-def _end(processes: Sequence[subprocess.Popen[bytes]], drain_s: float) -> None:
-    for process in processes:
-        process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + drain_s + 5
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
 def allow_connections(wanted: int) -> int:
     """Let this process have as many open files as its connections take, as far as the system lets it.
 
@@ -392,15 +282,3 @@ def allow_connections(wanted: int) -> int:
     places = max(files - _OTHER_FILES, files // 2)
     logger.warning("the system gives %d files, which is enough for %d connections of %d", files, places, wanted)
     return places
-
-
-def worker_command() -> list[str]:
-    """Give this process's own command, for a worker."""
-    return [sys.executable, "-m", "contextdna_server", *sys.argv[1:]]
-
-
-def inherited_socket(descriptor: int) -> socket.socket:
-    """Take the listening socket that a supervisor handed down."""
-    listening = socket.socket(fileno=descriptor)
-    os.set_inheritable(descriptor, False)
-    return listening
