@@ -76,6 +76,11 @@ class Hub:
         """What the server does without at the moment; empty where all is well."""
         return self._modes.current()
 
+    @property
+    def queues_writes(self) -> bool:
+        """Whether writes are taken and kept near the server while the database is away."""
+        return self._rooms.spool is not None
+
     def bind(
         self,
         principal: Principal,

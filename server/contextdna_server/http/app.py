@@ -44,6 +44,8 @@ from contextdna_server.settings import Settings
 _MESSAGES_PURPOSE: Final = "messages"
 _READY_S: Final = 1.0
 _READY_WITHIN_S: Final = 5.0
+_QUEUED_FOR: Final = ("storage_unreachable", "storage_timeout")
+"""What a database answers, or we for it, that writes are queued for."""
 
 
 @dataclass(slots=True)
@@ -249,7 +251,10 @@ class _Readiness:
         await _say(send, 200, {"status": "ok"})
 
     async def serve_ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer whether calls can be served now; the database is asked at most once a second."""
+        """Answer whether calls can be served now; the database is asked at most once a second.
+
+        A server that queues writes while the database is away serves: were it out of turn, nobody would queue any.
+        """
         problem = "draining" if self.draining else await self._ask()
         degraded = [str(mode.name) for mode in self._hub.modes]
         document = {"status": problem or "ready", **({"degraded": degraded} if degraded else {})}
@@ -265,6 +270,8 @@ class _Readiness:
                         self._problem = ""
                 except ContextDnaError as error:
                     self._problem = error.code
+                if self._problem in _QUEUED_FOR and self._hub.queues_writes:
+                    self._problem = ""
                 self._asked_at = anyio.current_time()
             return self._problem
 
