@@ -14,7 +14,7 @@ import pytest
 
 from contextdna.backends.postgres import PostgresDatabase, open_postgres, replicas
 from contextdna.backends.postgres.driver import _OF_READS
-from contextdna.backends.postgres.places import Places
+from contextdna.backends.postgres.places import STANDBY_PLACE, STATEMENTS, Places, Stand
 from contextdna.backends.relational.statements import load_statements
 from contextdna.errors import NotFound, StorageUnavailable
 from contextdna.hub.opening import open_hub
@@ -282,6 +282,48 @@ async def test_another_replica_answers_for_one_that_is_away(standby: str) -> Non
         assert (away.sound, back.sound) == (False, True)
 
 
+async def test_a_standby_is_left_out_until_it_has_what_the_primarys_present_run_began_with(standby: str) -> None:
+    async with opened(standby) as world:
+        await world.here.write(storing(1))
+        await world.until_it_answers(total)
+        await world.pause()
+        # So a server that was promoted, restored or restarted finds it.
+        await run_at(world.elsewhere, "UPDATE histories SET server_start = 'of another'")
+        assert await world.look(total) == (1, False)
+        [behind] = (await world.here.status()).replicas
+        assert (behind.sound, behind.problem) == (False, "storage_other_history")
+        assert world.here._replicas is not None
+        [replica] = world.here._replicas._replicas
+        await replica.breaker.probe()
+        assert replica.breaker.problem is not None
+        await world.go_on()
+        assert await world.until_it_answers(total) == 1
+        [back] = (await world.here.status()).replicas
+        assert back.sound
+
+
+async def test_a_standby_that_is_further_on_another_way_does_not_answer_without_the_last_change_of_rights(
+    standby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = STATEMENTS[STANDBY_PLACE].replace("(pg_last_wal_replay_lsn()", "('F/0'::pg_lsn")
+    monkeypatch.setattr(replicas, "STATEMENTS", {**STATEMENTS, STANDBY_PLACE: further})
+    async with opened(standby) as world:
+        await world.here.write(prepare)
+        await world.until_it_answers(total)
+        await world.pause()
+        await world.elsewhere.write(storing(2))
+        assert (await world.look(total))[1]
+        await world.elsewhere.write(CHANGES["a grant is revoked"])
+        assert await world.look(total) == (2, False)
+        await world.go_on()
+        assert await world.until_it_answers(total) == 2
+
+
+async def run_at(database: PostgresDatabase, statement: str) -> None:
+    async with database._links.take() as link:
+        await link.script(statement)
+
+
 @pytest.mark.parametrize("where", ["nowhere", "the primary itself"])
 async def test_a_replica_that_is_none_is_left_out(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas, "_CONNECT_S", 0.5)
@@ -311,14 +353,18 @@ class Primary:
     def __init__(self) -> None:
         self.place = 100
         self.marks: dict[str, str] = {}
+        self.history = "first"
         self.asked = 0
         self.is_away = False
         self.wait = anyio.Event()
         self.wait.set()
 
-    async def ask(self, projects: Iterable[ProjectId]) -> list[Any]:
+    async def ask(self, projects: Iterable[ProjectId], *, anew: bool = False) -> list[Any]:
         self.asked += 1
-        told = [("", str(self.place)), *((one, self.marks[one]) for one in projects if one in self.marks)]
+        if anew:
+            self.history += " anew"
+        marks = [(one, self.marks[one], "") for one in projects if one in self.marks]
+        told = [("", str(self.place), self.history), *marks]
         await self.wait.wait()
         if self.is_away:
             raise StorageUnavailable("it is away", code="storage_unreachable", retryable=True)
@@ -346,7 +392,7 @@ async def test_calls_that_come_together_ask_once_and_later_ones_again(primary: P
 
 async def test_a_write_during_a_question_is_not_taken_as_answered(primary: Primary) -> None:
     places = Places(primary.ask, lag_max_s=3600)
-    assert await places.least(PROJECT) == 100
+    assert (await places.least(PROJECT)).place == 100
     primary.wait = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(places.least, PROJECT)
@@ -354,23 +400,23 @@ async def test_a_write_during_a_question_is_not_taken_as_answered(primary: Prima
         primary.place = 200
         places.note_write([PROJECT])
         primary.wait.set()
-    assert await places.least(PROJECT) == 200
+    assert (await places.least(PROJECT)).place == 200
     primary.place = 300
-    assert await places.least(PROJECT) == 200
+    assert (await places.least(PROJECT)).place == 200
     places.note_write(None)
-    assert await places.least(PROJECT) == 300
-    assert await places.least(OTHER_PROJECT) == 300
+    assert (await places.least(PROJECT)).place == 300
+    assert (await places.least(OTHER_PROJECT)).place == 300
 
 
 async def test_a_question_that_failed_leaves_what_was_written_to_be_asked(primary: Primary) -> None:
     places = Places(primary.ask, lag_max_s=3600)
-    assert await places.least(PROJECT) == 100
+    assert (await places.least(PROJECT)).place == 100
     places.note_write([PROJECT])
     primary.place, primary.is_away = 200, True
     with pytest.raises(StorageUnavailable):
         await places.least(PROJECT)
     primary.is_away = False
-    assert await places.least(PROJECT) == 200
+    assert (await places.least(PROJECT)).place == 200
 
 
 async def test_what_is_older_than_tolerated_must_be_there(primary: Primary) -> None:
@@ -378,32 +424,56 @@ async def test_what_is_older_than_tolerated_must_be_there(primary: Primary) -> N
     places = Places(primary.ask, lag_max_s=8, clock=lambda: now)
     for second in range(20):
         now, primary.place = float(second), 100 + second
-        assert await places.least(PROJECT) == max(100, 100 + second - 8)
+        assert (await places.least(PROJECT)).place == max(100, 100 + second - 8)
     assert places.lag_s(119) == 0.0
     assert places.lag_s(115) == 4.0
     now, primary.place = 100.0, 500
-    assert await places.least(PROJECT) == 500
+    assert (await places.least(PROJECT)).place == 500
 
 
-async def test_a_primary_that_is_not_as_far_is_another_one(primary: Primary) -> None:
+async def test_a_primary_that_is_not_as_far_is_another_one_and_another_history_begins(primary: Primary) -> None:
     places = Places(primary.ask, lag_max_s=3600)
     primary.place = 1000
-    assert await places.least(PROJECT) == 1000
+    assert (await places.least(PROJECT)).place == 1000
     primary.place = 50
-    assert await places.least(PROJECT) == 50
-    assert await places.least(OTHER_PROJECT) == 50
+    assert (await places.least(PROJECT)).place == 50
+    assert await places.least(OTHER_PROJECT) == Stand(50, "first anew", "")
+
+
+async def test_another_history_further_on_forgets_what_was_known_of_the_first(primary: Primary) -> None:
+    places = Places(primary.ask, lag_max_s=3600)
+    assert await places.least(PROJECT) == Stand(100, "first", "")
+    primary.place, primary.history = 900, "second"
+    assert await places.least(PROJECT) == Stand(900, "second", "")
+
+
+@pytest.mark.parametrize(
+    ("stand", "has_all"),
+    [
+        (Stand(100, "run", "mark"), True),
+        (Stand(101, "run", "mark"), True),
+        (Stand(99, "run", "mark"), False),
+        (Stand(10**12, "run", "older mark"), False),
+        (Stand(10**12, "run", ""), False),
+        (Stand(10**12, "other run", "mark"), False),
+        (Stand(10**12, "", "mark"), False),
+    ],
+)
+def test_a_standby_has_what_is_needed_by_its_marks_and_not_by_its_place_alone(stand: Stand, has_all: bool) -> None:
+    assert stand.covers(Stand(100, "run", "mark")) is has_all
+    assert not Stand(100, "", "").covers(Stand(100, "", ""))
 
 
 async def test_each_change_of_rights_raises_what_is_needed(primary: Primary) -> None:
     places = Places(primary.ask, lag_max_s=3600)
-    assert await places.least(PROJECT) == 100
+    assert (await places.least(PROJECT)).place == 100
     primary.place = 200
-    assert await places.least(PROJECT) == 100
+    assert (await places.least(PROJECT)).place == 100
     primary.marks[PROJECT] = "7"
-    assert await places.least(PROJECT) == 200
+    assert (await places.least(PROJECT)).place == 200
     primary.place = 300
-    assert await places.least(PROJECT) == 200
-    assert await places.least(OTHER_PROJECT) == 300
+    assert (await places.least(PROJECT)).place == 200
+    assert (await places.least(OTHER_PROJECT)).place == 300
 
 
 # Through the door

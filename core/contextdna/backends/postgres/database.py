@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final, Self, TypeVar
@@ -26,7 +26,7 @@ from contextdna.backends.postgres.driver import (
 )
 from contextdna.backends.postgres.lanes import Alone, Lanes
 from contextdna.backends.postgres.links import Links
-from contextdna.backends.postgres.places import PRIMARY_PLACE, Places, Written
+from contextdna.backends.postgres.places import BEGIN_HISTORY, PRIMARY_PLACE, Places, Written
 from contextdna.backends.postgres.places import STATEMENTS as PLACES
 from contextdna.backends.postgres.replicas import Replicas, open_replicas
 from contextdna.backends.postgres.schema import migrate
@@ -147,8 +147,12 @@ class PostgresDatabase:
             failures += 1
             await self.get_over(failure, failures)
 
-    async def places(self, projects: Iterable[ProjectId]) -> list[Row]:
-        """Ask how far this server is, and what the last changes of rights in projects were.
+    async def places(self, projects: Iterable[ProjectId], *, anew: bool = False) -> list[Row]:
+        """Ask how far this server is, what the mark of its history is, and those of the last changes of rights.
+
+        Args:
+            projects: Of which projects.
+            anew: Whether another history begins first; it does, too, where the server was started since the last one.
 
         Raises:
             StorageUnavailable: It is away or busy.
@@ -156,7 +160,12 @@ class PostgresDatabase:
         failure: ContextDnaError
         async with self._links.take() as link:
             try:
-                return await link.rows(PRIMARY_PLACE, (json_list(projects),))
+                asked = (json_list(projects),)
+                rows = [] if anew else await link.rows(PRIMARY_PLACE, asked)
+                if not rows or not rows[0][2]:
+                    await link.rows(BEGIN_HISTORY, ())
+                    rows = await link.rows(PRIMARY_PLACE, asked)
+                return rows
             except DRIVER_ERRORS as error:
                 link.note(error)
                 if is_cut_off(error):
@@ -174,6 +183,8 @@ class PostgresDatabase:
             pool_max: Connections to each at most.
         """
         places = self._written.places = Places(self.places, lag_max_s=lag_max_s)
+        with suppress(ContextDnaError):
+            await places.refresh()
         opening = open_replicas(replicas, places, self._catalogue, sessions=self._sessions, pool_max=pool_max)
         async with opening as opened:
             self._replicas = opened

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import asyncpg
 
+from contextdna.backends.postgres.places import Stand
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, LimitExceeded, StorageUnavailable
 from contextdna.values.ids import ProjectId
@@ -146,8 +147,8 @@ class Link:
         self.idle_since = 0.0
         self.is_hung = False
         """Whether the server did not even give up a statement here."""
-        self.place = 0
-        """How far the server at the other end has come at least, where it is a standby."""
+        self.stands: dict[ProjectId, Stand] = {}
+        """How far the server at the other end has come at least in projects, where it is a standby."""
         self._statements = statements
         self._prepared: dict[str, tuple[Any, _Fitting]] = {}
 
@@ -270,6 +271,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "storage_no_memory": "Give the server more memory or work_mem, and try again.",
     "storage_read_only": "Name the primary server in storage.database, not a standby.",
     "storage_not_standby": "Name only standbys of storage.database in storage.postgres.replicas.",
+    "storage_other_history": "If it stays so, make that standby anew from the primary: pg_basebackup.",
     "storage_io_error": "Check the disk and the log of the server.",
     "storage_interrupted": "Try again.",
     "storage_closed": "Open it again.",

@@ -25,13 +25,13 @@ from contextdna.backends.postgres.driver import (
     unavailable,
 )
 from contextdna.backends.postgres.links import Links
-from contextdna.backends.postgres.places import STANDBY_PLACE, STATEMENTS, Places
+from contextdna.backends.postgres.places import STANDBY_PLACE, STATEMENTS, Places, Stand
 from contextdna.backends.postgres.scopes import Catalogue, Scope
 from contextdna.backends.postgres.units import KnownSessions, ReadingExecutor, Watched
 from contextdna.backends.relational.statements import Params, Row
 from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.ports.database import ReplicaStatus, Unit
-from contextdna.values.ids import ProjectId
+from contextdna.values.ids import INSTALLATION, ProjectId
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +40,20 @@ R = TypeVar("R")
 _CONNECT_S: Final = 2.0
 _ANSWER_S: Final = 1.0
 """How long a standby may take to say how far it is."""
+_STANDS_MAX: Final = 1_000
 _READ_S: Final = 5.0
 """How long a call waits for a standby, before the primary is asked."""
 
 
 _OF_THE_STANDBY: Final = frozenset(
-    {"storage_unreachable", "storage_not_standby", "storage_login_refused", "storage_insecure", "storage_no_permission"}
+    {
+        "storage_unreachable",
+        "storage_not_standby",
+        "storage_other_history",
+        "storage_login_refused",
+        "storage_insecure",
+        "storage_no_permission",
+    }
 )
 """What is so for the next call, too."""
 
@@ -56,6 +64,27 @@ class PassedOver(BaseException):
 
 def _no_standby() -> StorageUnavailable:
     return unavailable("storage_not_standby", "the server of a replica is no standby")
+
+
+def _other_history() -> StorageUnavailable:
+    return unavailable("storage_other_history", "a replica does not have what the primary began with")
+
+
+async def _stand_of(link: Link, project_id: ProjectId) -> Stand:
+    """Ask how far a standby is in a project; what it has shown once it has on this connection.
+
+    Raises:
+        StorageUnavailable: It is none.
+    """
+    with anyio.fail_after(_ANSWER_S):
+        [row] = await link.rows(STANDBY_PLACE, (project_id,))
+    stand = Stand(*row)
+    if stand.place < 0:
+        raise _no_standby()
+    if len(link.stands) >= _STANDS_MAX:
+        link.stands.clear()
+    link.stands[project_id] = stand
+    return stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +115,14 @@ class StandbyExecutor(ReadingExecutor):
         """See that the standby is far enough, before the snapshot is taken."""
         if not isinstance(scope, str):
             raise PassedOver
-        least = await self._need.of(scope)
-        if self._link.place >= least:
+        need = await self._need.of(scope)
+        known = self._link.stands.get(scope)
+        if known is not None and known.covers(need):
             return
-        with anyio.fail_after(_ANSWER_S):
-            [(place,)] = await self._link.rows(STANDBY_PLACE, ())
-        if place < 0:
-            raise _no_standby()
-        self._link.place = place
-        if place < least:
+        stand = await _stand_of(self._link, scope)
+        if stand.history != need.history:
+            raise _other_history()
+        if not stand.covers(need):
             raise PassedOver
 
 
@@ -104,11 +132,11 @@ class Need:
     def __init__(self, places: Places) -> None:
         self.project_id: ProjectId | None = None
         self._places = places
-        self._least = 0
+        self._least: Stand | None = None
 
-    async def of(self, project_id: ProjectId) -> int:
-        """Give the least place for the call's project; nobody answers but the primary where that cannot be asked."""
-        if self.project_id != project_id:
+    async def of(self, project_id: ProjectId) -> Stand:
+        """Tell how far it must be in the call's project; nobody answers but the primary where that cannot be asked."""
+        if self._least is None or self.project_id != project_id:
             try:
                 self._least = await self._places.least(project_id)
             except ContextDnaError:
@@ -123,16 +151,18 @@ class Replica:
     Args:
         server: Where it is.
         catalogue: The statements.
+        places: What is known of the primary.
         pool_max: Connections at most.
         number: Which one it is in the settings, from 1.
     """
 
-    def __init__(self, server: Server, catalogue: Catalogue, *, pool_max: int, number: int) -> None:
+    def __init__(self, server: Server, catalogue: Catalogue, *, places: Places, pool_max: int, number: int) -> None:
         self.name = f"{number} ({urlsplit(server.url).hostname or 'local socket'})"
         self.passed_over = 0
         """Calls that it could not answer as far as it was."""
         self.answered = 0
         self._is_told = False
+        self._places = places
         texts = {**catalogue.texts, **STATEMENTS}
 
         async def open_link() -> Link:
@@ -146,21 +176,24 @@ class Replica:
         """Ask how far it is.
 
         Raises:
-            StorageUnavailable: It is away, hangs, or is no standby.
+            StorageUnavailable: It is away, hangs, is no standby, or follows another history than the primary's.
         """
+        stand = await self._stand()
+        if stand.history != self._places.history:  # what is known of it may be old
+            with suppress(ContextDnaError):
+                await self._places.refresh()
+        if not stand.history or stand.history != self._places.history:
+            raise _other_history()
+        return stand.place
+
+    async def _stand(self) -> Stand:
         failure: ContextDnaError
         async with self.links.take() as link:
             try:
-                with anyio.fail_after(_ANSWER_S):
-                    [(place,)] = await link.rows(STANDBY_PLACE, ())
+                return await _stand_of(link, INSTALLATION)
             except DRIVER_ERRORS as error:
                 link.cut()
                 failure = mapped_error(error)
-            else:
-                if place >= 0:
-                    link.place = place
-                    return int(place)
-                failure = _no_standby()
         raise failure
 
     async def _probe(self) -> None:
@@ -270,7 +303,7 @@ async def open_replicas(
 ) -> AsyncIterator[Replicas]:
     """Open what reads from standbys; those that are away are looked for in the background."""
     found = [
-        Replica(_hurried(server), catalogue, pool_max=pool_max, number=number)
+        Replica(_hurried(server), catalogue, places=places, pool_max=pool_max, number=number)
         for number, server in enumerate(servers, start=1)
     ]
     replicas = Replicas(found, places, catalogue, sessions)

@@ -525,21 +525,41 @@ BEGIN
 END
 $$;
 
--- The transaction that last changed who may read what in a project. A standby that has not come as far answers nobody, so a right
--- that was taken away is taken away there, too. One row a project, and no secret: no policy stands before it.
+-- The transaction that last changed who may read what in a project, and a mark of its own, drawn at random. A standby that does
+-- not hold this very mark answers nobody, so a right that was taken away is taken away there, too, whatever history it follows.
+-- One row a project, and no secret: no policy stands before it. A transaction is told from those of other servers by when its
+-- server was started: numbers come again after a failover or a restore.
 CREATE TABLE access_changes (
   project_id text COLLATE "C" NOT NULL PRIMARY KEY,
-  changed_by xid8 NOT NULL
+  changed_by text COLLATE "C" NOT NULL,
+  mark uuid NOT NULL
 );
+
+CREATE FUNCTION server_start() RETURNS text LANGUAGE sql STABLE AS $$
+SELECT extract(epoch FROM pg_postmaster_start_time())::text
+$$;
 
 CREATE FUNCTION note_access_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO access_changes AS noted (project_id, changed_by)
-  VALUES (CASE TG_OP WHEN 'DELETE' THEN OLD.project_id ELSE NEW.project_id END, pg_current_xact_id())
-  ON CONFLICT (project_id) DO UPDATE SET changed_by = excluded.changed_by WHERE noted.changed_by <> excluded.changed_by;
+  INSERT INTO access_changes AS noted (project_id, changed_by, mark)
+  VALUES (
+    CASE TG_OP WHEN 'DELETE' THEN OLD.project_id ELSE NEW.project_id END,
+    server_start() || ' ' || pg_current_xact_id(),
+    gen_random_uuid()
+  )
+  ON CONFLICT (project_id) DO UPDATE SET changed_by = excluded.changed_by, mark = excluded.mark
+  WHERE noted.changed_by <> excluded.changed_by;
   RETURN NULL;
 END
 $$;
+
+-- One row: when the primary was started that wrote it, and a mark drawn at random. A standby that holds the mark of the primary's
+-- present run follows its history; one that was left behind by a failover or a restore never comes to hold it.
+CREATE TABLE histories (
+  single boolean NOT NULL PRIMARY KEY DEFAULT true CHECK (single),
+  server_start text COLLATE "C" NOT NULL,
+  mark uuid NOT NULL
+);
 
 CREATE TRIGGER records_change_access AFTER UPDATE ON records FOR EACH ROW
 WHEN (
