@@ -28,7 +28,7 @@ async def parts(caller: Caller, **asked: Any) -> list[dict[str, Any]]:
 
 
 async def test_a_text_is_read_whole_in_parts_that_cut_no_character(alice: Caller) -> None:
-    text = "".join(f"{number} €\n" for number in range(100))
+    text = "".join(f"{number} €\n" for number in range(30))
     attached = await alice.ok("attach_artifact", name="prices.txt", text=text, metadata={"from": "shop"})
     for max_bytes in (1, 2, 7, 100, 100_000):
         found = await parts(alice, id=attached["id"], max_bytes=max_bytes)
