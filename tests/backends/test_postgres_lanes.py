@@ -251,7 +251,7 @@ async def test_a_server_that_hangs_is_waited_for_by_one_group(
     opened: PostgresDatabase, url: str, monkeypatch: pytest.MonkeyPatch, hangs_at: str
 ) -> None:
     """Those behind it are told at once, and nobody is given another connection that hangs as well."""
-    script, hung = Link.script, set[Link]()
+    script, hung, waited = Link.script, set[Link](), []
     behind: list[asyncio.Task[None]] = []
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
@@ -264,6 +264,7 @@ async def test_a_server_that_hangs_is_waited_for_by_one_group(
             for number in range(7, 9) if not behind else ():
                 behind.append(asyncio.create_task(opened.write(insert(f"mem_{number}"))))
             await anyio.lowlevel.checkpoint()  # they queue
+            waited.extend([text] * (text != "ROLLBACK"))
             raise TimeoutError
         return await script(link, text)
 
@@ -278,7 +279,9 @@ async def test_a_server_that_hangs_is_waited_for_by_one_group(
     with anyio.fail_after(DEADLINE_S):
         late = await asyncio.gather(*behind, return_exceptions=True)
     assert [(type(one), getattr(one, "code", "")) for one in late] == [(StorageUnavailable, "storage_unreachable")] * 2
+    assert waited == [hangs_at]
     assert await opened.read(ids) == [], "on a new connection"
+    assert waited == [hangs_at]
 
 
 async def test_a_lock_that_is_not_to_be_had_is_told_to_all_who_wait(url: str) -> None:
