@@ -113,8 +113,12 @@ async def test_a_key_promises_the_same_ids_in_every_process(place: tuple[Relay, 
         first = await keyed(one)
         assert [is_id(stored.id) for stored in first] == [True] * 2
         async with open_hub(settings) as other:  # which has not met the database
+            async with open_hub(settings) as third:
+                assert {one.id for one in await keyed(third, "else")}.isdisjoint(stored.id for stored in first)
             assert await keyed(other) == first
-            assert {stored.id for stored in await keyed(other, "else")}.isdisjoint(stored.id for stored in first)
+            await refused(keyed(other, "else"), Conflict, "idempotency_key_reused")
+        async with open_hub(settings) as after:
+            await refused(keyed(after, "else"), Conflict, "idempotency_key_reused")
         with anyio.fail_after(LATE_S):
             await relay.open()
             while [mode.name for mode in one.modes] != list(ASIDE):  # noqa: ASYNC110

@@ -479,13 +479,18 @@ def _fingerprint(op: Operation, drafts: Sequence[MemoryDraft], on_duplicate: OnD
     return hashlib.blake2b(text.encode(), key=op.keys.hash_key, digest_size=16).digest()
 
 
+def idempotency_key_reused() -> Conflict:
+    """Make the refusal of another request under a key that was used."""
+    return Conflict(
+        "this idempotency_key was used for another request",
+        code="idempotency_key_reused",
+        hint="Use a new key for a new request.",
+    )
+
+
 async def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tuple[StoredMemory, ...]:
     if earlier.fingerprint != fingerprint:
-        raise Conflict(
-            "this idempotency_key was used for another request",
-            code="idempotency_key_reused",
-            hint="Use a new key for a new request.",
-        )
+        raise idempotency_key_reused()
     answer = tuple(
         StoredMemory(RecordId(item[0]), item[1], StoreStatus(item[2]), op.actor.agent_id)
         for item in json.loads(earlier.answer)

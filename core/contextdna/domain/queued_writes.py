@@ -201,9 +201,9 @@ class QueuedWrite:
         return self.request.action
 
     @property
-    def has_key(self) -> bool:
-        """Whether it was asked for under an idempotency key."""
-        return isinstance(self.request, StoreRequest) and bool(self.request.idempotency_key)
+    def idempotency_key(self) -> str:
+        """The key that it was asked for under; empty without one."""
+        return self.request.idempotency_key if isinstance(self.request, StoreRequest) else ""
 
     async def replay(self, op: Operation, vault: Vault, *, is_review: bool = False) -> tuple[str, ...]:
         """Do it once, however often it comes: what was done is known by its name, kept in the same transaction.
@@ -300,7 +300,8 @@ def promised_ids(request: Request, actor: Actor, vault: Vault, *, now: datetime)
     """
     if not isinstance(request, StoreRequest) or not request.idempotency_key:
         return request.new_ids(now)
-    text = json.dumps(asdict(request), default=_plain, sort_keys=True)
+    reader = actor.reader  # its circles are a part of the request, as they are where the answer is kept
+    text = json.dumps([reader.team_id, reader.swarm_id, asdict(request)], default=_plain, sort_keys=True)
     return tuple(
         derived_id(IdPrefix.MEMORY, vault.digest("queued id", actor.project_id, actor.agent_id, text, str(place)))
         for place in range(len(request.drafts))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest, packed, unpacked
+from contextdna.domain.queued_writes import QueuedWrite, packed, unpacked
 from contextdna.errors import IntegrityFault
 from contextdna.hub.turns import Turns
 from contextdna.hub.waiting_writes import Promise, WaitingWrites
@@ -45,10 +45,7 @@ class OwnWrites:
 
     def note(self, seq: int, write: QueuedWrite) -> Promise:
         """Remember a write at a place of the log; gives what its caller is promised."""
-        promise = Promise(write.ids, write.agent_id)
-        version = write.request.expected_version + 1 if isinstance(write.request, UpdateRequest) else 0
-        self.waiting.add(seq, promise, _fingerprint(write), version=version, name=write.name)
-        return promise
+        return self.waiting.add(seq, write, _fingerprint(write))
 
     def note_read(self, seq: int, project_id: ProjectId) -> None:
         """Note whose a write is, where an earlier process left it and it was not read before."""

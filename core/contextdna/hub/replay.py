@@ -223,7 +223,7 @@ class Replay:
                 raise error
         if error.code == "already_exists":
             # Its records are there: it was done, and what said so has aged out.
-            if write.has_key:  # or this was, under its key, long before
+            if write.idempotency_key:  # or this was, under its key, long before
                 await self._put_aside(entry, _stored_before(write.ids))
             return
         if isinstance(error, InvalidInput):  # the door has audited all others

@@ -241,6 +241,7 @@ class WriteSpool:
         after = self._own.waiting.name_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
         ids = promised_ids(request, actor, self._door.vault, now=now)
         write = replace(write, ids=ids, after=after, name=new_id(IdPrefix.WRITE, now))
+        self._own.waiting.require_same(write)
         with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
             seq = await self._append(packed(write), actor.project_id)
         self._arrived.set()

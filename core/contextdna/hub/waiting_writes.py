@@ -4,13 +4,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from contextdna.domain.queued_writes import UpdateRequest
+from contextdna.domain.memories import idempotency_key_reused
+from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest
 from contextdna.errors import Conflict
-from contextdna.values.ids import AgentId, RecordId
+from contextdna.values.ids import AgentId, ProjectId, RecordId
 
 _REFUSED_MAX: Final = 10_000
 
 _Key = tuple[str, AgentId]
+_UnderKey = tuple[ProjectId, AgentId, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class _Waiting:
     fingerprint: bytes
     version: int
     name: str
+    key: _UnderKey | None
 
 
 class WaitingWrites:
@@ -36,6 +39,7 @@ class WaitingWrites:
         self._waiting: dict[int, _Waiting] = {}
         self._promises: dict[bytes, Promise] = {}
         self._latest: dict[_Key, _Waiting] = {}
+        self._under_key: dict[_UnderKey, _Waiting] = {}
         self._refused: OrderedDict[_Key, set[int]] = OrderedDict()
         self._gone: set[int] = set()
 
@@ -63,15 +67,31 @@ class WaitingWrites:
             )
         return latest.name
 
-    def add(self, seq: int, promise: Promise, fingerprint: bytes, *, version: int, name: str) -> None:
-        """Remember a write at a place; ``version`` is what an update leads to, 0 for what is none."""
+    def require_same(self, write: QueuedWrite) -> None:
+        """Refuse another request under the idempotency key of one that waits; the same one makes the same ids.
+
+        Raises:
+            Conflict: ``idempotency_key_reused``.
+        """
+        key = _key_of(write)
+        earlier = self._under_key.get(key) if key else None
+        if earlier is not None and earlier.promise.ids != write.ids:
+            raise idempotency_key_reused()
+
+    def add(self, seq: int, write: QueuedWrite, fingerprint: bytes) -> Promise:
+        """Remember a write at a place; gives what its caller is promised."""
+        promise = Promise(write.ids, write.agent_id)
         if seq in self._gone:
             self._gone.remove(seq)
-            return  # it was done before its caller could be told
-        self._waiting[seq] = waiting = _Waiting(promise, fingerprint, version, name)
+            return promise  # it was done before its caller could be told
+        version = write.request.expected_version + 1 if isinstance(write.request, UpdateRequest) else 0
+        self._waiting[seq] = waiting = _Waiting(promise, fingerprint, version, write.name, _key_of(write))
         self._promises[fingerprint] = promise
         if version:
             self._latest[promise.ids[0], promise.agent_id] = waiting
+        if waiting.key:
+            self._under_key[waiting.key] = waiting
+        return promise
 
     def remove(self, seq: int) -> None:
         """Forget a write of this process: it waits no longer."""
@@ -84,6 +104,8 @@ class WaitingWrites:
             del self._promises[waiting.fingerprint]
         if self._latest.get(key) is waiting:
             del self._latest[key]
+        if waiting.key and self._under_key.get(waiting.key) is waiting:
+            del self._under_key[waiting.key]
 
     def refuse(self, agent_id: AgentId, request: UpdateRequest) -> None:
         """Note that an update was set aside, and so will not lead to the version that its caller was promised."""
@@ -110,3 +132,7 @@ class WaitingWrites:
             current_version=request.expected_version,
             expected_version=request.expected_version,
         )
+
+
+def _key_of(write: QueuedWrite) -> _UnderKey | None:
+    return (write.project_id, write.agent_id, write.idempotency_key) if write.idempotency_key else None
