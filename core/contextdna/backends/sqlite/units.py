@@ -324,7 +324,7 @@ class GroupWriter:
 
     def _commit(self, group: Sequence[_Waiting]) -> None:
         try:
-            self._begin()
+            self._begin(group)
         except StorageUnavailable as error:
             for waiting in group:
                 waiting.error = copy(error)
@@ -355,7 +355,7 @@ class GroupWriter:
         finally:
             self._executor.clear()
 
-    def _begin(self) -> None:
+    def _begin(self, group: Sequence[_Waiting]) -> None:
         self._executor.clear()
         if self._contended_until and time.monotonic() < self._contended_until:
             time.sleep(_COURTESY_S)
@@ -366,7 +366,13 @@ class GroupWriter:
             if not is_busy(error):
                 raise mapped_error(error) from error
         self._contended_until = time.monotonic() + 1.0
-        retry_while_busy(lambda: self._execute("BEGIN IMMEDIATE"), time.monotonic() + self._busy_timeout_s)
+
+        def attempt() -> None:
+            if all(waiting.future.cancelled() for waiting in group):
+                raise StorageUnavailable("nobody waits for the write any more")  # a server that ends would
+            self._execute("BEGIN IMMEDIATE")
+
+        retry_while_busy(attempt, time.monotonic() + self._busy_timeout_s)
 
     def _run_in_savepoint(self, waiting: _Waiting) -> None:
         mark = self._executor.mark()
