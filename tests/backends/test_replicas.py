@@ -38,7 +38,7 @@ from tests.builders import (
 )
 from tests.hub.rig import ALICE, BOB, remember, settings_in
 from tests.servers.postgres import EVERYWHERE, empty_database_url, run_elsewhere
-from tests.servers.standby import at_standby, own_pair, standby_url
+from tests.servers.standby import Pair, at_standby, own_pair, standby_url
 
 pytestmark = pytest.mark.anyio
 
@@ -528,13 +528,80 @@ async def test_a_replica_that_is_killed_comes_back_and_one_that_is_promoted_is_t
             with pytest.raises(StorageUnavailable):
                 await one.read(total, enough=lambda _: True)
             await world._run("SELECT pg_promote()")
-            with anyio.fail_after(DEADLINE_S):
-                while True:
-                    try:
-                        await one.write(storing(4))
-                        break
-                    except StorageUnavailable:
-                        await anyio.sleep(0.05)
+            await until_written(one, storing(4))
             assert await world.look(total) == (3, False)
             [promoted] = (await one.status()).replicas
             assert promoted.problem in ("storage_not_standby", "storage_unreachable")
+
+
+async def get_ahead(pair: Pair, standby: str) -> None:
+    """Let the log of the first server go on, and a standby follow it to the end."""
+    for _ in range(2):
+        run_elsewhere(pair.url("one"), ["SELECT pg_logical_emit_message(false, '', 'on')", "SELECT pg_switch_wal()"])
+    primary = await asyncpg.connect(pair.url("one"))
+    copy = await asyncpg.connect(pair.url(standby))
+    end = await primary.fetchval("SELECT pg_current_wal_lsn()::text")
+    with anyio.fail_after(DEADLINE_S):
+        while not await copy.fetchval("SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", end):
+            await anyio.lowlevel.checkpoint()
+    await primary.close()
+    await copy.close()
+
+
+async def until_written(database: PostgresDatabase, unit: Unit[Any]) -> None:
+    """Write as soon as a server is found that takes it."""
+    with anyio.fail_after(DEADLINE_S):
+        while True:
+            try:
+                return await database.write(unit)
+            except StorageUnavailable:
+                await anyio.sleep(0.05)
+
+
+async def require_left_behind(world: World) -> None:
+    """See that a replica answers nothing more, and that it is told why."""
+    for _ in range(20):
+        assert not (await world.look(total))[1]
+        await anyio.sleep(0.01)
+    [behind] = (await world.here.status()).replicas
+    assert (behind.sound, behind.problem) == (False, "storage_other_history")
+
+
+@pytest.mark.skipif(not EVERYWHERE, reason="starts servers of its own; CONTEXTDNA_TEST_EVERYWHERE=1 runs it")
+async def test_a_replica_that_is_further_than_the_standby_that_was_promoted_answers_nothing_more() -> None:
+    with own_pair() as pair:
+        pair.add_standby("three")
+        there = pair.url("three")
+        async with open_postgres(pair.url("one", "two"), replicas=[there], replica_lag_max_s=3600) as here:
+            world = World(here, here, there)
+            await here.write(prepare)
+            await world.until_it_answers(total)
+            pair.kill("two")
+            await get_ahead(pair, "three")
+            pair.kill("one")
+            pair.start("two")
+            run_elsewhere(pair.url("two"), ["SELECT pg_promote()"])
+            await until_written(here, CHANGES["a grant is revoked"])
+            await require_left_behind(world)
+
+
+@pytest.mark.skipif(not EVERYWHERE, reason="starts servers of its own; CONTEXTDNA_TEST_EVERYWHERE=1 runs it")
+async def test_a_replica_that_is_further_than_a_restored_primary_answers_nothing_more() -> None:
+    with own_pair() as pair:
+        there = pair.url("two")
+        async with open_postgres(pair.url("one"), replicas=[there], replica_lag_max_s=3600) as here:
+            world = World(here, here, there)
+            await here.write(prepare)
+            await world.until_it_answers(total)
+            pair.kill("one")
+            copy = pair.keep_copy("one")
+            pair.start("one")
+            await until_written(here, storing(2))
+            assert await world.until_it_answers(total) == 2  # it follows the server that was started again
+            await get_ahead(pair, "two")
+            pair.kill("one")
+            pair.put_back("one", copy)
+            pair.start("one")
+            await until_written(here, CHANGES["a grant is revoked"])
+            await require_left_behind(world)
+            assert await world.look(total) == (1, False)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -87,6 +88,25 @@ class Pair:
         self.start("one")
         two.run("pg_basebackup", "-h", one.folder, *_COPY)
         self.start("two")
+
+    def add_standby(self, name: str) -> None:
+        """Make and start another standby of the first."""
+        one = self._clusters["one"]
+        another = self._clusters[name] = make_cluster(self.folder / name, like=one)
+        another.run("pg_basebackup", "-h", one.folder, *_COPY)
+        self.start(name)
+
+    def keep_copy(self, name: str) -> Path:
+        """Copy the data of one that does not run."""
+        copy = self.folder / f"copy of {name}"
+        subprocess.run(["cp", "-a", self._clusters[name].data, copy], check=True)  # noqa: S607 - it keeps owners
+        return copy
+
+    def put_back(self, name: str, copy: Path) -> None:
+        """Give one that does not run the data of a copy."""
+        data = self._clusters[name].data
+        shutil.rmtree(data)
+        copy.rename(data)
 
     def url(self, *names: str) -> str:
         """Give the URL of one of them, or of whichever is the primary of several."""
