@@ -26,6 +26,7 @@ from contextdna.hub.blob_stores import ARTIFACTS_FOLDER
 from contextdna.hub.blob_stores import SPOOL_FOLDER as ARTIFACTS_SPOOL_FOLDER
 from contextdna.hub.opening import DATABASE_FILE, KEY_FILE, MEMORY_FOLDER
 from contextdna.hub.slots import count_aside, look_into_slots
+from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.ports.database import Transaction
 from contextdna.ports.storage import KeyRing
 from contextdna.values.audit import AuditReport
@@ -96,6 +97,11 @@ class Patient:
         return bool(self.settings.storage.artifacts)
 
     @property
+    def has_spool(self) -> bool:
+        """Whether writes or artifacts may wait in the data folder, or did once."""
+        return self.on_server or self.on_s3 or (self.data / SPOOL_FOLDER).is_dir()
+
+    @property
     def on_redis(self) -> bool:
         """Whether servers share Redis."""
         return bool(self.settings.storage.cache.get_secret_value())
@@ -116,7 +122,11 @@ def examine(settings: Settings, *, deep: bool = False, now: datetime | None = No
     patient = Patient(settings, now or datetime.now(UTC))
     causes: dict[str, str] = {}
     for name, check in checks(
-        deep=deep, on_server=patient.on_server, on_s3=patient.on_s3, on_redis=patient.on_redis
+        deep=deep,
+        on_server=patient.on_server,
+        on_s3=patient.on_s3,
+        on_redis=patient.on_redis,
+        has_spool=patient.has_spool,
     ).items():
         finding = _run(name, check, patient)
         cause = causes.setdefault(finding.detail, name) if finding.verdict is Verdict.FAIL else name
@@ -124,7 +134,12 @@ def examine(settings: Settings, *, deep: bool = False, now: datetime | None = No
 
 
 def checks(
-    *, deep: bool = False, on_server: bool = False, on_s3: bool = False, on_redis: bool = False
+    *,
+    deep: bool = False,
+    on_server: bool = False,
+    on_s3: bool = False,
+    on_redis: bool = False,
+    has_spool: bool = False,
 ) -> dict[str, Check]:
     """Give the checks by name."""
     thorough: dict[str, Check] = {"database": _database_deep, "audit": _audit} if deep else {"database": _database}
@@ -135,7 +150,7 @@ def checks(
         **engine,
         **({"s3": _s3} if on_s3 else {}),
         **({"redis": _redis} if on_redis else {}),
-        **({"spool": _spool} if on_server or on_s3 else {}),
+        **({"spool": _spool} if has_spool else {}),
         "folder": _folder,
         "disk": _disk,
         "schema": _schema,
@@ -240,9 +255,7 @@ def _s3(patient: Patient) -> Result:
 def _spool(patient: Patient) -> Result:
     slots = look_into_slots(patient.data)
     if broken := [slot for slot in slots if slot.problem]:
-        remedy = (
-            "See `contextdna spool`; check the disk. Put them back from a backup, or keep them elsewhere; remove none."
-        )
+        remedy = "See `contextdna spool`; check the disk. Restore the folders, or keep them elsewhere; remove none."
         numbers = ", ".join(str(slot.number) for slot in broken)
         detail = f"slots of queued writes cannot be read to their end: {numbers} [{broken[0].problem}]"
         return Verdict.FAIL, detail, remedy
@@ -253,6 +266,9 @@ def _spool(patient: Patient) -> Result:
         remedy = "Attach the same bytes anew, or restore the files from a backup."
         return Verdict.FAIL, f"{damaged} artifacts that waited for S3 were damaged on the disk", remedy
     aside, queued = count_aside(patient.data), sum(slot.waiting for slot in slots)
+    if queued and not patient.on_server:
+        remedy = "Set storage.database back and let a server run until they are stored; without it none starts."
+        return Verdict.FAIL, f"{queued} queued writes wait for PostgreSQL, and storage.database names none", remedy
     told = [
         (aside, "queued writes were refused when PostgreSQL was back", "See `contextdna spool`: retry or drop them."),
         (queued, "queued writes wait for PostgreSQL", "Let a server run: it stores them when PostgreSQL is there."),

@@ -57,7 +57,7 @@ from tests.hub.rig import (
     start_program,
 )
 from tests.servers.own_postgres import own_postgres
-from tests.servers.postgres import EVERYWHERE, empty_database_url
+from tests.servers.postgres import EVERYWHERE, empty_database_url, fresh_database_url
 from tests.servers.relay import Relay, relayed
 from tests.tools.calling import calling
 
@@ -150,11 +150,43 @@ async def test_queued_writes_are_not_left_behind_where_the_spool_is_turned_off(
         async with open_hub(replace(settings, spool=False)):
             pass
     assert left.value.code == "spool_not_empty"
+    with pytest.raises(StorageUnavailable) as left:
+        async with open_hub(replace(settings, database="")):
+            pass
+    assert left.value.code == "spool_not_empty"
     async with open_hub(settings) as hub:
         await until_well(hub)
         assert [one.content for one in await opened(hub, queued)] == ["queued"]
     async with open_hub(replace(settings, spool=False)):
         pass
+
+
+async def test_what_waits_for_one_database_is_stored_in_no_other(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        queued = await remember(hub.bind(ALICE), "queued")
+    async with relayed(fresh_database_url()) as (away, url):
+        elsewhere = replace(settings, database=url)
+        await away.cut()
+        async with open_hub(elsewhere) as hub:
+            await away.open()
+            with anyio.fail_after(LATE_S):
+                while "another database" not in (await hub.bind(ALICE).health()).database.problem:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+        with pytest.raises(StorageUnavailable) as refusal:
+            async with open_hub(elsewhere):
+                pass
+        assert refusal.value.code == "spool_of_another"
+        await relay.open()
+        async with open_hub(settings) as hub:
+            await until_well(hub)
+            assert [one.content for one in await opened(hub, queued)] == ["queued"]
+            with pytest.raises(StorageUnavailable):
+                async with open_hub(elsewhere):
+                    pass  # while the other one may queue
+        async with open_hub(elsewhere):
+            pass
 
 
 async def test_writes_that_keep_coming_do_not_outrun_the_replay(rig: Rig) -> None:

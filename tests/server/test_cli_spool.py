@@ -65,6 +65,14 @@ def test_what_waits_is_counted_while_its_owner_works_and_the_database_is_away(da
     queued(data, 8, meanwhile=look)
 
 
+def test_what_waits_is_told_of_though_the_settings_name_no_postgresql_any_more(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(data, 2, meanwhile=lambda: None)
+    monkeypatch.delenv("CONTEXTDNA_STORAGE__DATABASE")
+    assert spool_check(data) == ("fail", "2 queued writes wait for PostgreSQL, and storage.database names none")
+
+
 def test_a_damaged_slot_is_told_of_with_what_can_be_read(data: Path) -> None:
     queued(data, 4, meanwhile=lambda: None)
     [segment] = (data / SPOOL_FOLDER / "0").glob("*.wal")
@@ -76,6 +84,7 @@ def test_a_damaged_slot_is_told_of_with_what_can_be_read(data: Path) -> None:
     assert (slot["number"], slot["problem"], 0 < slot["waiting"] < 4) == (0, "log_damaged", True)
     assert "Slot 0 is left as it is" in call("spool", "--data", data).stdout
 
+
 def test_a_slot_that_cannot_be_read_hides_no_other(data: Path) -> None:
     queued(data, 2, meanwhile=lambda: None)
     (data / SPOOL_FOLDER / "0").rename(data / SPOOL_FOLDER / "1")
@@ -83,7 +92,6 @@ def test_a_slot_that_cannot_be_read_hides_no_other(data: Path) -> None:
     assert spool_check(data) == ("fail", "slots of queued writes cannot be read to their end: 0 [storage_io_error]")
     slots = json.loads(call("spool", "--data", data, "--json").stdout)["slots"]
     assert [(slot["problem"], slot["waiting"]) for slot in slots] == [("storage_io_error", 0), ("", 2)]
-
 
 
 def test_what_is_set_aside_is_listed_without_the_database_and_retry_excludes_drop(data: Path) -> None:

@@ -30,7 +30,7 @@ from contextdna.hub.remains import Remains
 from contextdna.hub.semantics import Semantics
 from contextdna.hub.slots import look_into_slots
 from contextdna.hub.spool import SPOOL_FOLDER, WriteSpool
-from contextdna.hub.spool_key import note_key, require_key
+from contextdna.hub.spool_key import note_key, require_key, root_key_id
 from contextdna.hub.storages import (
     DATABASE_FILE,
     KEY_FILE,
@@ -240,21 +240,25 @@ async def _open_spool(
 
     Raises:
         IntegrityFault: ``wrong_key``: the database is away, and what waits for it is under another key.
-        StorageUnavailable: ``spool_not_empty``, or what opening the spool raises.
+        StorageUnavailable: ``spool_not_empty``, ``spool_of_another``, or what opening the spool raises.
     """
     sealer = RingSealer(ring, "spool")
     guarded, late = storage.guarded, storage.late
     queued_in = settings.data_dir / SPOOL_FOLDER if guarded and settings.spool and settings.data_dir else None
-    if guarded and settings.data_dir and queued_in is None:
+    if settings.data_dir and queued_in is None:
         await anyio.to_thread.run_sync(_require_nothing_waits, settings.data_dir)
+
+    async def prepare_both(database: Database) -> None:
+        await prepare(database)
+        if queued_in is not None:
+            await anyio.to_thread.run_sync(note_key, queued_in, sealer, await database.read(root_key_id))
+
     if late is not None:
         if queued_in is not None:
             await anyio.to_thread.run_sync(require_key, queued_in, sealer)
-        await stack.enter_async_context(late.opening(prepare))
+        await stack.enter_async_context(late.opening(prepare_both))
     else:
-        await prepare(storage.database)
-        if queued_in is not None:
-            await anyio.to_thread.run_sync(note_key, queued_in, sealer)
+        await prepare_both(storage.database)
     if guarded is None or actors is None or queued_in is None:
         return None
     spool = WriteSpool(
@@ -277,9 +281,9 @@ def _require_nothing_waits(data_dir: Path) -> None:
     waiting = sum(slot.waiting for slot in slots)
     if waiting:
         raise StorageUnavailable(
-            f"{waiting} queued writes wait in the data folder, and storage.spool is off",
+            f"{waiting} queued writes wait in the data folder for PostgreSQL, and this server would not store them",
             code="spool_not_empty",
-            hint="Start a server with storage.spool on until `contextdna doctor` says that nothing waits.",
+            hint="Start one with storage.database as it was and storage.spool on, until contextdna doctor finds none.",
         )
 
 
