@@ -32,6 +32,7 @@ class Links:
         self._writers = anyio.Semaphore(max(1, most - max(1, most // 4)), fast_acquire=True)
         self._idle: list[Link] = []
         self._given: set[Link] = set()
+        self._hangs = 0
         self._closed = False
 
     async def fill(self) -> None:
@@ -44,9 +45,13 @@ class Links:
         """Give a connection for a while; one that was cut meanwhile is forgotten.
 
         Raises:
-            StorageUnavailable: None is to be had in time, the server is away, or all was closed.
+            StorageUnavailable: None is to be had in time, the server is away, or hung while this waited, or all was
+                closed.
         """
+        hangs = self._hangs
         async with self._seat(writing=writing):
+            if self._hangs != hangs:
+                raise unavailable("storage_unreachable", "PostgreSQL does not answer")
             link = self._next_idle() or await self._open_link()
             self._given.add(link)
             try:
@@ -54,6 +59,7 @@ class Links:
             finally:
                 self._given.discard(link)
                 if link.is_hung:  # so are the others: whoever takes the next one would wait as long again
+                    self._hangs += 1
                     self.forget_idle()
                 self._put_back(link)
 
@@ -67,8 +73,9 @@ class Links:
         self._closed = True
         for link in self._given:
             link.cut()
-        while self._idle:
-            await self._idle.pop().close()
+        async with anyio.create_task_group() as tasks:  # each may wait for the server's answer
+            while self._idle:
+                tasks.start_soon(self._idle.pop().close)
 
     @asynccontextmanager
     async def _seat(self, *, writing: bool) -> AsyncIterator[None]:
