@@ -3,8 +3,9 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -18,12 +19,14 @@ from contextdna import (
     IntegrityFault,
     Level,
     ModeName,
+    SettingsInvalid,
     StorageUnavailable,
     open_hub,
 )
 from contextdna.backends.local_files import LocalBlobStore
 from contextdna.backends.s3 import BLOBS, S3BlobStore
 from contextdna.backends.spooled_blobs import SpooledBlobStore
+from contextdna.hub.artifacts_bucket import NOTE_FILE
 from contextdna.hub.blob_stores import SPOOL_FOLDER
 from contextdna.values.object_place import ObjectStore
 from contextdna.values.settings import S3Settings
@@ -86,7 +89,7 @@ def spooled(spooling: HubSettings) -> dict[str, bytes]:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != NOTE_FILE}
 
 
 async def until_well(hub: Hub) -> None:
@@ -192,7 +195,7 @@ async def test_a_copy_that_was_changed_on_the_disk_is_not_put_into_s3(
     async with open_hub(spooling) as hub:
         held = await hub.bind(ALICE).attach_artifact(ArtifactDraft("a.txt", DATA))
         assert spooling.data_dir is not None
-        [path] = [path for path in (spooling.data_dir / SPOOL_FOLDER).rglob("*") if path.is_file()]
+        [path] = [path for path in (spooling.data_dir / SPOOL_FOLDER).rglob("*/*/*") if path.is_file()]
         path.write_bytes(b"another")
         for _ in range(2):
             await refused(hub.bind(ALICE).read_artifact(held.record.id), IntegrityFault, "blob_changed")
@@ -239,7 +242,7 @@ async def test_a_damaged_copy_goes_when_its_artifact_is_purged(spooling: HubSett
     async with open_hub(spooling) as hub:
         held = await hub.bind(ROOT).attach_artifact(ArtifactDraft("a.txt", DATA))
         assert spooling.data_dir is not None
-        [path] = [path for path in (spooling.data_dir / SPOOL_FOLDER).rglob("*") if path.is_file()]
+        [path] = [path for path in (spooling.data_dir / SPOOL_FOLDER).rglob("*/*/*") if path.is_file()]
         path.write_bytes(b"another")
         s3.come()
         await until_damage_is_all(hub)
@@ -297,6 +300,36 @@ async def test_young_bytes_that_are_nowhere_may_wait_at_another_server(
             assert error.retryable
         clock.advance(days=1)
         await refused(hub.bind(ALICE).read_artifact(artifact.record.id), IntegrityFault, "artifact_missing")
+
+
+@pytest.mark.parametrize("change", [{"spool": False}, {"artifacts": ""}, {"artifacts": "elsewhere"}], ids=str)
+async def test_no_other_settings_leave_behind_what_waits(
+    spooling: HubSettings, place: ObjectStore, s3: Away, change: dict[str, Any]
+) -> None:
+    if change.get("artifacts"):
+        change = {"artifacts": store_url(replace(place, prefix=f"{place.prefix}elsewhere/"))}
+    s3.go()
+    async with open_hub(spooling) as hub:
+        held = await hub.bind(ALICE).attach_artifact(ArtifactDraft("report.txt", DATA))
+    with pytest.raises(SettingsInvalid) as raised:
+        async with open_hub(replace(spooling, **change)):
+            pass
+    assert (raised.value.code, place.place in raised.value.message) == ("artifacts_waiting", True)
+    s3.come()
+    async with open_hub(spooling) as hub:
+        await until_well(hub)
+    async with open_hub(replace(spooling, **change)) as hub:
+        if "spool" in change:
+            assert (await hub.bind(ALICE).read_artifact(held.record.id))[1] == DATA
+
+
+async def test_a_server_without_a_spool_knows_that_another_one_may_hold_the_bytes(
+    spooling: HubSettings, place: ObjectStore
+) -> None:
+    async with open_hub(replace(spooling, spool=False)) as hub:
+        artifact = await hub.bind(ALICE).attach_artifact(ArtifactDraft("report.txt", DATA))
+        raw_client().delete_object(Bucket=place.bucket, Key=f"{place.prefix}{BLOBS}{artifact.record.blob_key}")
+        await refused(hub.bind(ALICE).read_artifact(artifact.record.id), StorageUnavailable, "artifact_waits")
 
 
 async def test_two_processes_may_give_the_same_blob(place: ObjectStore, tmp_path: Path, s3: Away) -> None:

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import anyio
 
+from contextdna.backends.guarded_blobs import GuardedBlobStore
 from contextdna.backends.spooled_blobs import SpooledBlobStore
 from contextdna.errors import ContextDnaError, IntegrityFault, InvalidInput, NotFound, StorageUnavailable
 from contextdna.hub.refusals import Refusals
@@ -40,7 +41,7 @@ class BlobRoom:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._clock = clock
-        self._others_may_hold = isinstance(store, SpooledBlobStore)
+        self._others_may_hold = isinstance(store, SpooledBlobStore | GuardedBlobStore)
         self.refusals = Refusals(clock)
         """Of the store, met by what was to be kept."""
         self._store = store

@@ -17,6 +17,7 @@ from contextdna.backends.late_database import LateDatabase
 from contextdna.backends.os_keyring import read_os_keyring
 from contextdna.backends.sqlite import open_sqlite
 from contextdna.errors import IntegrityFault, SettingsInvalid, StorageUnavailable
+from contextdna.hub.artifacts_bucket import require_bucket
 from contextdna.hub.blob_stores import Shelves, open_shelves
 from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.ports.database import Database
@@ -86,6 +87,7 @@ async def _open_storage(stack: AsyncExitStack, settings: HubSettings, clock: Cal
     guarded: GuardedDatabase | None = None
     late: LateDatabase | None = None
     database: Database
+    await require_bucket(settings)
     if settings.database:
         if folder is not None:
             _make_folder(folder)
