@@ -232,7 +232,7 @@ def replica_problems(settings: Settings) -> list[str]:
     from contextdna.backends.postgres import standby_problem
 
     urls = settings.storage.postgres.to_postgres_settings().replicas
-    return [_finished(standby_problem(replace(primary, url=url))) for url in urls]
+    return [_finished(standby_problem(replace(primary, url=url), primary=primary)) for url in urls]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import anyio
 import asyncpg
 import pytest
 
-from contextdna.backends.postgres import PostgresDatabase, open_postgres, replicas
-from contextdna.backends.postgres.driver import _OF_READS
+from contextdna.backends.postgres import PostgresDatabase, open_postgres, replicas, standby_problem
+from contextdna.backends.postgres.driver import _OF_READS, Server
 from contextdna.backends.postgres.places import STANDBY_PLACE, STATEMENTS, Places, Stand
 from contextdna.backends.relational.statements import load_statements
 from contextdna.errors import NotFound, StorageUnavailable
@@ -107,8 +107,8 @@ def prompt_database_url() -> str:
 
 
 @asynccontextmanager
-async def opened(standby: str, *, replica: str = "", lag_max_s: float = 3600.0) -> AsyncIterator[World]:
-    url = prompt_database_url()
+async def opened(standby: str, *, url: str = "", replica: str = "", lag_max_s: float = 3600.0) -> AsyncIterator[World]:
+    url = url or prompt_database_url()
     there = replica or at_standby(url, standby)
     async with (
         open_postgres(url, pool_max=4, replicas=[there], replica_lag_max_s=lag_max_s) as here,
@@ -283,7 +283,8 @@ async def test_another_replica_answers_for_one_that_is_away(standby: str) -> Non
 
 
 async def test_a_standby_is_left_out_until_it_has_what_the_primarys_present_run_began_with(standby: str) -> None:
-    async with opened(standby) as world:
+    url = prompt_database_url()
+    async with opened(standby, url=url) as world:
         await world.here.write(storing(1))
         await world.until_it_answers(total)
         await world.pause()
@@ -296,10 +297,14 @@ async def test_a_standby_is_left_out_until_it_has_what_the_primarys_present_run_
         [replica] = world.here._replicas._replicas
         await replica.breaker.probe()
         assert replica.breaker.problem is not None
+        primary, copy = (Server(one, 5, 5) for one in (url, at_standby(url, standby)))
+        assert await standby_problem(copy, primary=primary) == "storage_other_history"
+        assert await standby_problem(primary, primary=primary) == "storage_not_standby"
         await world.go_on()
         assert await world.until_it_answers(total) == 1
         [back] = (await world.here.status()).replicas
         assert back.sound
+        assert await standby_problem(copy, primary=primary) == ""
 
 
 async def test_a_standby_that_is_further_on_another_way_does_not_answer_without_the_last_change_of_rights(

@@ -15,6 +15,7 @@ SELECT
   coalesce((SELECT checksum_failures FROM pg_stat_database WHERE datname = current_database()), 0),
   pg_database_size(current_database())
 """
+_MARK: Final = "SELECT mark::text FROM histories WHERE $1 OR server_start = server_start()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +33,36 @@ class ServerFacts:
     size_bytes: int
 
 
-async def standby_problem(server: Server) -> str:
-    """Give the code of what keeps a server from answering reads as a standby; empty where nothing does."""
+async def standby_problem(server: Server, *, primary: Server) -> str:
+    """Give the code of what keeps a server from answering reads as a standby of another; empty where nothing does."""
     try:
-        connection = await connect(server)
+        is_primary, mark = await _history(server)
+        _, present = await _history(primary)
     except ContextDnaError as error:
         return error.code
+    if is_primary:
+        return "storage_not_standby"
+    return "storage_other_history" if present and mark != present else ""
+
+
+async def _history(server: Server) -> tuple[bool, str]:
+    """Tell whether a server is a primary, and its mark, of a primary that of its present run; empty where it has none.
+
+    Raises:
+        StorageUnavailable: It cannot be reached, or refuses us.
+    """
+    failure: ContextDnaError
+    connection = await connect(server)
     try:
-        is_standby = await connection.fetchval("SELECT pg_is_in_recovery()")
+        is_primary = not await connection.fetchval("SELECT pg_is_in_recovery()")
+        if await connection.fetchval("SELECT to_regclass('histories') IS NULL"):
+            return is_primary, ""  # nothing was ever stored there
+        return is_primary, await connection.fetchval(_MARK, not is_primary) or ""
     except DRIVER_ERRORS as error:
-        return mapped_error(error).code
+        failure = mapped_error(error)
     finally:
         await connection.close()
-    return "" if is_standby else "storage_not_standby"
+    raise failure
 
 
 async def server_facts(server: Server) -> ServerFacts:
