@@ -131,7 +131,8 @@ class SessionInvalid(ContextDnaError):
 class Conflict(ContextDnaError):
     """The state moved on since the caller looked.
 
-    ``current_version`` is set when a version was stale.
+    ``current_version`` is set when a version was stale. ``told_key`` names a kept answer that it follows from and that
+    goes with it: it is said once.
     """
 
     code = "conflict"
@@ -145,11 +146,13 @@ class Conflict(ContextDnaError):
         record_ids: tuple[str, ...] = (),
         current_version: int = 0,
         expected_version: int = 0,
+        told_key: str = "",
     ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.record_ids = record_ids
         self.current_version = current_version
         self.expected_version = expected_version
+        self.told_key = told_key
 
 
 class IntegrityFault(ContextDnaError):

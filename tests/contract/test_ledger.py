@@ -245,6 +245,21 @@ async def test_the_first_answer_to_a_key_stays(database: Database) -> None:
     assert await database.read(lambda tx: tx.requests.answer(PROJECT, AgentId("carol"), "once")) is None
 
 
+async def test_an_answer_that_is_forgotten_is_forgotten_alone(database: Database) -> None:
+    others = [make_answer(agent_id=BOB), make_answer(project_id=OTHER_PROJECT), make_answer("twice")]
+
+    async def unit(tx: Transaction) -> None:
+        for answer in (make_answer(), *others):
+            await tx.requests.keep_answer(answer)
+        for _ in range(2):
+            await tx.requests.forget_answer(PROJECT, ALICE, "once")
+
+    await database.write(unit)
+    assert await database.read(lambda tx: tx.requests.answer(PROJECT, ALICE, "once")) is None
+    for one in others:
+        assert await database.read(lambda tx, a=one: tx.requests.answer(a.project_id, a.agent_id, a.key)) == one  # type: ignore[misc]
+
+
 async def test_old_answers_are_forgotten_oldest_first(database: Database) -> None:
     ages = {"new": 0, "old": -1, "older": -2, "oldest": -3}
 

@@ -232,6 +232,7 @@ async def test_a_read_unit_sees_one_snapshot_while_others_write(database: Databa
         pytest.param(lambda tx: tx.keys.add(make_key("key_9")), id="keys.add"),
         pytest.param(lambda tx: tx.keys.rewrap(make_key()), id="rewrap"),
         pytest.param(lambda tx: tx.requests.keep_answer(make_answer("twice")), id="keep_answer"),
+        pytest.param(lambda tx: tx.requests.forget_answer(PROJECT, ALICE, "once"), id="forget_answer"),
         pytest.param(lambda tx: tx.requests.delete_answers_before(NOW, limit=1), id="delete_answers_before"),
         pytest.param(lambda tx: tx.requests.add_conflict(make_conflict("cfl_9")), id="add_conflict"),
     ],

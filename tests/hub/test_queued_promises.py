@@ -254,3 +254,28 @@ async def test_a_retry_that_comes_to_another_calls_records_removes_nothing(rig: 
         assert aside.code == "stored_before"
         error = await refused(queue.retry(aside.id), Conflict, "stored_before")
         assert error.record_ids == tuple(one.id for one in stored)
+
+
+async def test_a_promise_that_was_broken_is_told_of_by_whichever_server_its_agent_comes_to(
+    rig: Rig, tmp_path: Path
+) -> None:
+    hub = rig.hub
+    memory = await remember(hub.bind(ALICE), "one")
+    elsewhere = replace(rig.settings, database=empty_url_of(rig), data_dir=tmp_path / "other", master_key=key_of(rig))
+    async with open_hub(elsewhere) as other:
+        await rig.relay.cut()
+        await update(hub, ROOT, memory, "of root", 1)
+        await other.bind(ALICE).update_memory(memory, MemoryChange(content="of alice"), expected_version=1)
+        await rig.relay.open()
+        await until_well(hub, but=ASIDE)
+        await rig.relay.cut()
+        await update(hub, ROOT, memory, "of root, upon what it was promised", 2)
+        await rig.relay.open()
+        await until_well(hub, but=ASIDE)
+        root = other.bind(ROOT, project_id=DEFAULT)
+        assert [one.code for one in await hub.bind(ROOT, project_id=DEFAULT).queue.aside()] == ["version_conflict"] * 2
+        again = MemoryChange(content="of root, again")
+        await refused(root.update_memory(memory, again, expected_version=2), Conflict, "version_conflict")
+        assert [one.content for one in await opened(other, memory)] == ["of alice"]
+        assert (await root.update_memory(memory, again, expected_version=2)).version == 3
+        assert (await root.update_memory(memory, again, expected_version=3)).version == 4

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Protocol
 
-from contextdna.domain import access, access_tokens, conversations, memories
+from contextdna.domain import access, access_tokens, broken_promises, conversations, memories
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.encryption import Vault
 from contextdna.domain.operation import Operation
@@ -248,6 +248,8 @@ class QueuedWrite:
         led = await op.tx.requests.answer(op.project_id, op.actor.agent_id, _led_to(self.request.record_id, version))
         if self.after:
             return version if led is None or led.answer != self.after else 0
+        if led is None and await broken_promises.is_broken(op, self.request.record_id, version):
+            return version
         taken = await op.tx.records.take(op.project_id, [self.request.record_id])
         is_later = any(record.updated_at > self.at for record in taken)
         return version if is_later and led is None else 0

@@ -291,6 +291,8 @@ class Door:
             await audit.append(tx, await self.vault.keys(tx, chain), [draft])
             if isinstance(error, Conflict) and error.current_version:
                 await tx.requests.add_conflict(_conflict(chain, now, draft.agent_id, error))
+            if isinstance(error, Conflict) and error.told_key:
+                await tx.requests.forget_answer(chain, draft.agent_id, error.told_key)
 
         with anyio.CancelScope(shield=True):  # a denial is told of, even where its caller has gone
             await self.database.write(unit)

@@ -25,7 +25,7 @@ class OwnWrites:
         self.turns = Turns()
         """Which projects have writes that wait."""
         self.waiting = WaitingWrites()
-        """What was promised, and what was refused of it."""
+        """What was promised."""
         self._inherited_seq = 0
         self._read_seq = 0
 

@@ -13,6 +13,7 @@ from typing import Final
 import anyio
 
 from contextdna.backends.guarded_database import AWAY, GuardedDatabase
+from contextdna.domain import broken_promises
 from contextdna.domain.operation import Operation
 from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest, unpacked
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
@@ -20,6 +21,7 @@ from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.door import Door
 from contextdna.hub.own_writes import OwnWrites, name_of, project_of
 from contextdna.hub.writes_aside import WritesAside
+from contextdna.ports.database import Transaction
 from contextdna.ports.write_ahead_log import WriteAheadLog
 from contextdna.values.ids import ProjectId
 from contextdna.values.log_entry import LogEntry
@@ -229,9 +231,22 @@ class Replay:
         if isinstance(error, InvalidInput):  # the door has audited all others
             await self._door.note_refusal(write.caller, write.action, error)
         logger.warning("a queued write was refused when it was replayed, and is set aside [%s]", error.code)
-        await self._put_aside(entry, error)
         if isinstance(write.request, UpdateRequest):
-            self._own.waiting.refuse(write.agent_id, write.request)
+            await self._note_broken(write, write.request)
+        await self._put_aside(entry, error)
+
+    async def _note_broken(self, write: QueuedWrite, request: UpdateRequest) -> None:
+        async def unit(tx: Transaction) -> None:
+            await broken_promises.note(
+                tx,
+                write.project_id,
+                agent_id=write.agent_id,
+                record_id=request.record_id,
+                version=request.expected_version + 1,
+                now=self._door.clock(),
+            )
+
+        await self._door.database.write(unit)
 
 
 def _place(error: BaseException) -> str:

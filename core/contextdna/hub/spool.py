@@ -163,8 +163,6 @@ class WriteSpool:
         """
         if not request.may_wait:
             return await do()
-        if isinstance(request, UpdateRequest):
-            self._require_kept(caller, request)
         project_id = self._project(caller, request.action)
         if (
             self._own.turns.is_behind(project_id)
@@ -246,10 +244,6 @@ class WriteSpool:
             seq = await self._append(packed(write), actor.project_id)
         self._arrived.set()
         return self._own.note(seq, write)
-
-    def _require_kept(self, caller: Caller, request: UpdateRequest) -> None:
-        actor = self._actors.of(caller) if caller.handle else None
-        self._own.waiting.require_kept(actor.agent_id if actor else caller.principal.agent_id, request)
 
     def _project(self, caller: Caller, action: Action) -> ProjectId | None:
         """Give the project that a call is about; None where this process cannot tell."""

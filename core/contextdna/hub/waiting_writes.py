@@ -1,15 +1,11 @@
 """What a process remembers of its writes that wait: to know a repeated one, and one that contradicts another."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
 
 from contextdna.domain.memories import idempotency_key_reused
 from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest
 from contextdna.errors import Conflict
 from contextdna.values.ids import AgentId, ProjectId, RecordId
-
-_REFUSED_MAX: Final = 10_000
 
 _Key = tuple[str, AgentId]
 _UnderKey = tuple[ProjectId, AgentId, str]
@@ -40,7 +36,6 @@ class WaitingWrites:
         self._promises: dict[bytes, Promise] = {}
         self._latest: dict[_Key, _Waiting] = {}
         self._under_key: dict[_UnderKey, _Waiting] = {}
-        self._refused: OrderedDict[_Key, set[int]] = OrderedDict()
         self._gone: set[int] = set()
 
     def promise_of(self, fingerprint: bytes) -> Promise | None:
@@ -106,32 +101,6 @@ class WaitingWrites:
             del self._latest[key]
         if waiting.key and self._under_key.get(waiting.key) is waiting:
             del self._under_key[waiting.key]
-
-    def refuse(self, agent_id: AgentId, request: UpdateRequest) -> None:
-        """Note that an update was set aside, and so will not lead to the version that its caller was promised."""
-        key = (request.record_id, agent_id)
-        self._refused.setdefault(key, set()).add(request.expected_version + 1)
-        if len(self._refused) > _REFUSED_MAX:
-            self._refused.popitem(last=False)
-
-    def require_kept(self, agent_id: AgentId, request: UpdateRequest) -> None:
-        """Tell an agent, once, that a version that it was promised is not its own.
-
-        Raises:
-            Conflict: ``version_conflict``.
-        """
-        key = (request.record_id, agent_id)
-        if request.expected_version not in self._refused.get(key, ()):
-            return
-        del self._refused[key]
-        raise Conflict(
-            f"version {request.expected_version} of the memory was promised to a queued update that was refused",
-            code="version_conflict",
-            hint="Read the memory again with get_memory, then update with its version.",
-            record_ids=(RecordId(request.record_id),),
-            current_version=request.expected_version,
-            expected_version=request.expected_version,
-        )
 
 
 def _key_of(write: QueuedWrite) -> _UnderKey | None:

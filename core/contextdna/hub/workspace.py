@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from contextdna.domain import (
     artifacts,
     audit,
+    broken_promises,
     contracts,
     conversations,
     delegation,
@@ -210,12 +211,12 @@ class Workspace:
             Conflict: ``version_conflict``, with ``current_version``.
         """
 
+        async def run(op: Operation) -> tuple[StoredMemory, bool]:
+            await broken_promises.require_kept(op, record_id, expected_version)
+            return await memories.update(op, record_id, change, expected_version=expected_version)
+
         async def update() -> tuple[StoredMemory, bool]:
-            return await self._door.write(
-                self._caller,
-                Action.UPDATE_MEMORY,
-                lambda op: memories.update(op, record_id, change, expected_version=expected_version),
-            )
+            return await self._door.write(self._caller, Action.UPDATE_MEMORY, run)
 
         answer = await self._or_queued(UpdateRequest(record_id, change, expected_version), update)
         if isinstance(answer, Promise):

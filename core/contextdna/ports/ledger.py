@@ -100,6 +100,10 @@ class RequestTable(Protocol):
         """Keep the first answer to an idempotency key."""
         ...
 
+    async def forget_answer(self, project_id: ProjectId, agent_id: AgentId, key: str) -> None:
+        """Forget the answer to an idempotency key, if there is one."""
+        ...
+
     async def delete_answers_before(self, at: datetime, *, limit: int) -> int:
         """Forget answers older than a time."""
         ...

@@ -163,6 +163,11 @@ class InMemoryRequests:
         """Keep the first answer to an idempotency key; a later one changes nothing."""
         self._sheets.answers.change().setdefault((result.project_id, result.agent_id, result.key), result)
 
+    async def forget_answer(self, project_id: ProjectId, agent_id: AgentId, key: str) -> None:
+        """Forget the answer to an idempotency key, if there is one."""
+        if (project_id, agent_id, key) in self._sheets.answers.rows:
+            del self._sheets.answers.change()[project_id, agent_id, key]
+
     async def delete_answers_before(self, at: datetime, *, limit: int) -> int:
         """Forget answers older than a time, oldest first."""
         rows = self._sheets.answers.change()

@@ -170,6 +170,10 @@ class Requests:
             ),
         )
 
+    async def forget_answer(self, project_id: ProjectId, agent_id: AgentId, key: str) -> None:
+        """Forget the answer to an idempotency key, if there is one."""
+        await self._run("answer_forget", (project_id, agent_id, key))
+
     async def delete_answers_before(self, at: datetime, *, limit: int) -> int:
         """Forget answers older than a time."""
         return await self._run("answers_delete_before", (micros(at), limit))

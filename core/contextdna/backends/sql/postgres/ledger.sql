@@ -87,6 +87,9 @@ WHERE project_id = $1 AND agent_id = $2 AND key = $3
 INSERT INTO idempotent_answers (project_id, agent_id, key, fingerprint, answer, created_at) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 
+-- name: answer_forget
+DELETE FROM idempotent_answers WHERE project_id = $1 AND agent_id = $2 AND key = $3
+
 -- name: answers_delete_before
 DELETE FROM idempotent_answers WHERE (project_id, agent_id, key) IN (
   SELECT project_id, agent_id, key FROM idempotent_answers WHERE created_at < $1 ORDER BY created_at LIMIT $2
