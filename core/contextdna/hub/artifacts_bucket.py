@@ -35,8 +35,9 @@ def _require(settings: HubSettings, folder: Path) -> None:
             raise SettingsInvalid(
                 f"{waiting} artifacts in the data folder wait for {noted or 'a bucket'}, and would be left behind",
                 code="artifacts_waiting",
-                hint="Start a server with that bucket in storage.artifacts and storage.spool on, until `contextdna doctor` "
-                f"says that none waits. Where only its address is another one now, remove {SPOOL_FOLDER}/{NOTE_FILE}.",
+                hint="Start a server with that bucket in storage.artifacts and storage.spool on, until "
+                "`contextdna doctor` says that none waits. Where only its address is another one now, remove "
+                f"{SPOOL_FOLDER}/{NOTE_FILE}.",
             )
         if place and noted != place:
             make_folder(folder)
