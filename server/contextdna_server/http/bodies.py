@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from contextdna import ContextDnaError, InvalidInput, StorageUnavailable
+from contextdna import ContextDnaError, InvalidInput, LimitExceeded, StorageUnavailable
 from contextdna_server.http.headers import header_values
+from contextdna_server.http.message_sizes import check_size
 from contextdna_server.http.messages import MessageRefused, call_id_in, read_message
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.lines import HEAD_BYTES
@@ -38,8 +39,8 @@ class _Gone(Exception):
 class BodyLayer:
     """Passes requests on whose body is one JSON-RPC message of a fair size, or that have none.
 
-    The message stands in ``scope["state"]["message"]`` for what comes after. A refusal tells the id of the request
-    where it can be made out, and is audited.
+    What the message asks for stands in ``scope["state"]["message"]`` for what comes after: its members but the result,
+    and of its params the name. A refusal tells the id of the request where it can be made out, and is audited.
 
     Args:
         app: What serves the requests.
@@ -82,10 +83,7 @@ class BodyLayer:
         if (_header(scope, b"content-length") or 0) > self._settings.body_bytes_max:
             raise self._too_large()
         body = await self._read(receive)
-        try:
-            scope.setdefault("state", {})["message"] = read_message(body)
-        except MessageRefused as refused:
-            raise _Refused(Refusal(refused.error, 400, rpc_code=refused.rpc_code), refused.call_id) from None
+        scope.setdefault("state", {})["message"] = _outline(body)
         return replayed(body, receive)
 
     async def _read(self, receive: Receive) -> bytes:
@@ -123,6 +121,21 @@ class BodyLayer:
     def _too_large(self, call_id: int | str | None = None) -> _Refused:
         error = too_large(f"more than {self._settings.body_bytes_max} bytes, the limit")
         return _Refused(Refusal(error, 413), call_id)  # RFC 9110, 15.5.14
+
+
+def _outline(body: bytes) -> dict[str, Any]:
+    """Read a message, and give what the layers look at; the rest would be held beside what the SDK reads."""
+    try:
+        message = read_message(body)
+    except MessageRefused as refused:
+        raise _Refused(Refusal(refused.error, 400, rpc_code=refused.rpc_code), refused.call_id) from None
+    try:
+        check_size(message, len(body))
+    except LimitExceeded as error:
+        raise _Refused(Refusal(error, 413), message.get("id")) from None
+    outline = {name: message[name] for name in ("jsonrpc", "id", "method") if name in message}
+    name = (message.get("params") or {}).get("name")
+    return {**outline, "params": {"name": name}} if isinstance(name, str) else outline
 
 
 def _busy() -> _Refused:
