@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -429,6 +430,25 @@ async def test_a_server_that_starts_meanwhile_queues_too_where_one_has_run_befor
     with pytest.raises(StorageUnavailable):
         async with open_hub(replace(settings, data_dir=tmp_path / "new")):
             pass  # nothing tells that these settings were ever good
+
+
+async def test_nothing_is_queued_for_a_database_that_is_there_and_refuses_the_login(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    async with open_hub(settings):
+        await relay.cut()
+    parts = urlsplit(settings.database)
+    async with open_hub(replace(settings, database=parts._replace(path="/nobodys").geturl())) as hub:
+        assert (await hub.bind(ALICE).store_memories([MemoryDraft("x")]))[0].status is StoreStatus.QUEUED
+        await relay.open()
+        with anyio.fail_after(LATE_S):
+            while hub.modes[0].problem != "storage_login_refused":  # noqa: ASYNC110 - nothing tells of it
+                await anyio.sleep(0.005)
+        for agent in (ALICE, BOB):
+            stored = hub.bind(agent).store_memories([MemoryDraft("y")])
+            assert not (await refused(stored, StorageUnavailable, "storage_login_refused")).retryable
+        assert hub.modes[0].waiting == 1
 
 
 async def test_what_was_done_and_not_noted_is_not_done_again(

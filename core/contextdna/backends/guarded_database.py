@@ -56,6 +56,16 @@ class GuardedDatabase:
         """Whether it takes writes, as far as is known."""
         return self._writes.problem is None
 
+    def require_not_refused(self) -> None:
+        """Refuse what would wait for a server that is there and refuses us: by itself that does not end.
+
+        Raises:
+            StorageUnavailable: It does, as far as is known.
+        """
+        problem = self._writes.problem
+        if problem is not None and not problem.retryable:
+            self._writes.check()
+
     async def until_writable(self) -> None:
         """Wait until it takes writes."""
         await self._writes.until_back()

@@ -40,7 +40,8 @@ class LateDatabase:
         """Run a unit alone and answer once it is durable.
 
         Raises:
-            StorageUnavailable: It could not be opened yet. So do all the others.
+            StorageUnavailable: It could not be opened yet: ``storage_unreachable``, or what refuses it for good. So do
+                all the others.
         """
         return await self._opened().write(unit)
 
@@ -96,4 +97,5 @@ class LateDatabase:
             return self._database
         self._asked.set()
         known = self._problem
-        raise StorageUnavailable(known.message, code="storage_unreachable", hint=known.hint, retryable=True)
+        code = "storage_unreachable" if known.retryable else known.code
+        raise StorageUnavailable(known.message, code=code, hint=known.hint, retryable=known.retryable)

@@ -172,6 +172,7 @@ class WriteSpool:
             # Else what keeps arriving, quicker than it is replayed, would never be done.
             await self._turn_comes(project_id)
         if self._own.turns.is_behind(project_id):
+            self._database.require_not_refused()
             away = StorageUnavailable("writes wait", code=AWAY, hint="Try again later.", retryable=True)
         else:
             try:
