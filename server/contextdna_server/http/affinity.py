@@ -10,7 +10,6 @@ not missed: its calls are served one by one. Only its notifications are gone wit
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,13 +31,14 @@ SESSION_HEADER: Final = b"mcp-session-id"
 FORWARDED_HEADER: Final = b"x-contextdna-forwarded"
 _PURPOSE: Final = "transport session"
 _CONNECT_S: Final = 1.0
+_UNUSED_S: Final = 60.0
+"""After this long without a request the connections to a server are closed, when those to another are made."""
+
 _NAME_CHARS_MAX: Final = 1024
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection"}
 )
 """Headers that concern one connection only. Source: RFC 9110, 7.6.1."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class PeerGone(Exception):
 
 
 class PeerLost(Exception):
-    """The server that a connection belongs to ended before it answered; what it did is not known."""
+    """The server that a connection belongs to ended before it had answered; what it did is not known."""
 
 
 class Peers:
@@ -94,7 +94,7 @@ class Peers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._clients: dict[str, httpx2.AsyncClient] = {}
+        self._lines: dict[str, _Line] = {}
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -102,57 +102,110 @@ class Peers:
         try:
             yield
         finally:
-            for client in self._clients.values():
-                await client.aclose()
+            for line in list(self._lines.values()):
+                await line.client.aclose()
 
     async def forward(self, server: str, scope: Scope, send: Send, *, body: bytes) -> None:
         """Hand a request to the server that it belongs to, and its answer to the client.
 
         Raises:
             PeerGone: The server does not answer, or its socket may be another user's; nothing was sent.
-            PeerLost: It ended before it answered.
+            PeerLost: It ended before it answered, or in the middle of that.
         """
         import httpx2
 
         if not _is_address(server) and not is_own_socket(socket_path(self._folder, server)):
+            await self._leave(server)
             raise PeerGone(server)
-        client = self._client(server)
-        headers = [(name, value) for name, value in scope["headers"] if name not in _HOP_BY_HOP]
-        request = client.build_request(
-            scope["method"],
-            _url(server, scope),
-            headers=[*headers, (FORWARDED_HEADER, b"1")],
-            content=body if scope["method"] == "POST" else None,
-        )
+        line = await self._line(server)
+        async with line.in_use() as client:
+            try:
+                response = await client.send(_request(client, server, scope, body=body), stream=True)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                await self._leave(server, line)
+                raise PeerGone(server) from error
+            except httpx2.TransportError as error:
+                raise PeerLost(server) from error
+            try:
+                await send(_start_of(response))
+                async for chunk in response.aiter_raw():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+            except httpx2.TransportError as error:
+                raise PeerLost(server) from error
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+
+    async def _line(self, server: str) -> _Line:
+        if server not in self._lines:
+            for other, line in list(self._lines.items()):
+                if line.is_unused():
+                    await self._leave(other, line)
+        if server not in self._lines:  # made meanwhile, maybe
+            self._lines[server] = _Line(_client(None if _is_address(server) else socket_path(self._folder, server)))
+        return self._lines[server]
+
+    async def _leave(self, server: str, line: _Line | None = None) -> None:
+        """Have no more to do with a server; another line to it than the one that is meant stays."""
+        found = self._lines.get(server)
+        if found is not None and line in (None, found):
+            del self._lines[server]
+            await found.leave()
+
+
+class _Line:
+    """The connections to one other server. Calls share them: they are closed when it is left and no call is on them."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self.client = client
+        self._uses = 0
+        self._used_at = anyio.current_time()
+        self._is_left = False
+
+    def is_unused(self) -> bool:
+        """Tell whether no request used it for long."""
+        return not self._uses and anyio.current_time() - self._used_at > _UNUSED_S
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """Keep it open for a request."""
+        self._uses += 1
         try:
-            response = await client.send(request, stream=True)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            self._clients.pop(server, None)
-            await client.aclose()
-            raise PeerGone(server) from error
-        except httpx2.TransportError as error:
-            raise PeerLost(server) from error
-        try:
-            await send(_start_of(response))
-            async for chunk in response.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except httpx2.TransportError as error:
-            logger.info("a server ended while it answered: %s", type(error).__name__)  # as the client is about to see
+            yield self.client
         finally:
+            self._uses -= 1
+            self._used_at = anyio.current_time()
+            await self._settle()
+
+    async def leave(self) -> None:
+        """Close it, now or after the last request on it."""
+        self._is_left = True
+        await self._settle()
+
+    async def _settle(self) -> None:
+        if self._is_left and not self._uses:
             with anyio.CancelScope(shield=True):
-                await response.aclose()
+                await self.client.aclose()
 
-    def _client(self, server: str) -> httpx2.AsyncClient:
-        import httpx2
 
-        if server not in self._clients:
-            socket = None if _is_address(server) else str(socket_path(self._folder, server))
-            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-            transport = httpx2.AsyncHTTPTransport(uds=socket, limits=limits, trust_env=False)
-            timeout = httpx2.Timeout(None, connect=_CONNECT_S)
-            self._clients[server] = httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
-        return self._clients[server]
+def _client(socket: Path | None) -> httpx2.AsyncClient:
+    import httpx2
+
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket) if socket else None, limits=limits, trust_env=False)
+    timeout = httpx2.Timeout(None, connect=_CONNECT_S)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+
+
+def _request(client: httpx2.AsyncClient, server: str, scope: Scope, *, body: bytes) -> httpx2.Request:
+    headers = [(name, value) for name, value in scope["headers"] if name not in _HOP_BY_HOP]
+    return client.build_request(
+        scope["method"],
+        _url(server, scope),
+        headers=[*headers, (FORWARDED_HEADER, b"1")],
+        content=body if scope["method"] == "POST" else None,
+    )
 
 
 def new_server_name() -> str:
