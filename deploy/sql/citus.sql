@@ -46,6 +46,7 @@ SELECT create_reference_table('access_tokens');
 -- Of the coordinator alone. The outbox is read across projects in the order of commit, which one node has to give, and what is
 -- in it is gone after days.
 SELECT citus_add_local_table_to_metadata('events');
+SELECT citus_add_local_table_to_metadata('histories');
 SELECT citus_add_local_table_to_metadata('moves');
 SELECT citus_add_local_table_to_metadata('move_tallies');
 SELECT citus_add_local_table_to_metadata('schema_migrations');

@@ -19,7 +19,9 @@ from tests.servers.postgres import fresh_database_url, postgres_url
 
 pytestmark = pytest.mark.anyio
 
-EVERYWHERE: Final = frozenset({"projects", "access_tokens", "events", "moves", "move_tallies", "schema_migrations"})
+EVERYWHERE: Final = frozenset(
+    {"projects", "access_tokens", "events", "histories", "moves", "move_tallies", "schema_migrations"}
+)
 """Tables that a distributed installation does not cut into shards."""
 
 BY_ID: Final = "found by an unguessable id alone; of sessions a server remembers the project once it has seen them"
