@@ -20,7 +20,9 @@ PACE_S = 0.08
 OK, QUEUED = "ok", "queued"
 LOST = "connection_lost"
 NO_ANSWER = "no_answer"
-_UNSURE = frozenset({LOST, NO_ANSWER, "storage_outcome_unknown", "call_timed_out", "peer_lost", "internal_error"})
+_UNSURE = frozenset(
+    {LOST, NO_ANSWER, "storage_outcome_unknown", "call_timed_out", "peer_lost", "server_ended", "internal_error"}
+)
 """What leaves open whether a write was done."""
 _WEIGHTS = {"store": 5, "update": 3, "get": 3, "search": 2, "say": 2, "keep": 2, "recall": 2, "attach": 2, "fetch": 1}
 _FINISHING_S = 20.0

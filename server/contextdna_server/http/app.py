@@ -62,6 +62,7 @@ class HttpApp:
     _running_calls: RunningCalls
     _readiness: _Readiness
     _notes: RefusalNotes
+    _slow_clients: SlowClientLayer
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -81,11 +82,12 @@ class HttpApp:
         return self._open_requests.most() + self._streamable.most() + self._sse.most()
 
     def drain(self) -> None:
-        """Begin to end: streams end, calls go on, and load balancers are told to send no more."""
+        """Begin to end: streams end, calls go on for a while, and load balancers are told to send no more."""
         self._readiness.draining = True
         self._running_calls.drain()
         self._open_requests.drain()
         self._sse.drain()
+        self._slow_clients.drain()
 
 
 def caller() -> Principal:
@@ -182,8 +184,10 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = MetadataLayer(app, settings)
     app = HostLayer(app, check_hosts(settings.http, host))
     app = PublicPathLayer(_HealthRoutes(app, readiness), public_path(settings.http))
-    app = SlowClientLayer(BoundaryLayer(app), settings.http)
-    return HttpApp(app, name, streamable, sse, peers, open_requests, running_calls, readiness, note)
+    slow_clients = SlowClientLayer(BoundaryLayer(app), settings.http)
+    return HttpApp(
+        slow_clients, name, streamable, sse, peers, open_requests, running_calls, readiness, note, slow_clients
+    )
 
 
 class _HealthRoutes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 import ssl
@@ -23,6 +24,7 @@ from contextdna_server.http.connections import gated_protocol
 from contextdna_server.http.peer_folder import make_private
 from contextdna_server.http.room import SPARE_CONNECTIONS, out_of_files_handler
 from contextdna_server.http.slow_clients import HEAD_BYTES_MAX
+from contextdna_server.http.tls import tls_of
 from contextdna_server.settings import HttpSection
 
 BACKLOG: Final = 2048
@@ -31,6 +33,9 @@ _ACCEPT_AT_ONCE: Final = 32
 
 _OTHER_FILES: Final = 200 + SPARE_CONNECTIONS + 4 * _ACCEPT_AT_ONCE
 """Files that are not connections with a place: the database, peers, the log, connections that come or go."""
+
+_CUT_OFF_S: Final = 3
+"""How long calls that the application cuts off after ``http.drain_s`` may take to stop and to be answered."""
 
 _UNFINISHED: Final = ".new"
 
@@ -183,7 +188,7 @@ async def serve_app(
         supervisor: The line to the process that started this worker; its end ends the server, too.
     """
     AppStatus.enable_automatic_graceful_drain = False  # it would end streams that calls are still to be answered on
-    config = _config(app, settings, places=allow_connections(settings.connections_max), tls=_tls(settings))
+    config = _config(app, settings, places=allow_connections(settings.connections_max), tls=tls_of(settings))
     main = DrainingServer(config, on_drain=on_drain, with_signals=stopping is None, on_ready=on_ready)
     others = []
     if peer is not None:
@@ -219,14 +224,6 @@ async def _stop_without(supervisor: socket.socket, server: uvicorn.Server) -> No
     server.should_exit = True
 
 
-def _tls(settings: HttpSection) -> ssl.SSLContext | None:
-    if not settings.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    return context
-
-
 @contextlib.asynccontextmanager
 async def _quiet_accepting() -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
@@ -254,7 +251,7 @@ def _config(
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=round(settings.keep_alive_s),
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        timeout_graceful_shutdown=math.ceil(settings.drain_s) + _CUT_OFF_S,
     )
 
 

@@ -25,6 +25,9 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 TARGET_BYTES_MAX: Final = 8192
 """Path and query of a request. Source: RFC 9110, 4.1 asks for 8000 at least."""
 
+TOLD_S: Final = 0.5
+"""How much later than ``http.drain_s`` calls are cut off, so that what ends by itself just then can tell of it."""
+
 LINGER_S: Final = 1.0
 """How long the rest of a body is taken, and thrown away, so that its sender reads the answer. Source: RFC 9112, 9.6."""
 
@@ -34,7 +37,7 @@ LINGER_BYTES_MAX: Final = 16 * 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class CallTime:
     """How long a request may take, in ``scope["state"]["call_time"]`` for what knows the request better.
 
@@ -44,18 +47,33 @@ class CallTime:
 
     _scope: anyio.CancelScope
     call_id: int | str | None = None
+    _end: float = math.inf
 
     def lift(self) -> None:
         """Let it take any time: it is a stream."""
-        self._scope.deadline = math.inf
+        self._scope.deadline = self._end
 
     def extend(self, seconds: float) -> None:
         """Let it take longer."""
-        self._scope.deadline += seconds
+        self._scope.deadline = min(self._scope.deadline + seconds, self._end)
+
+    def end_at(self, end: float) -> None:
+        """Let it take no longer than the server is there, by the event loop's clock."""
+        self._end = end
+        self._scope.deadline = min(self._scope.deadline, end)
+
+    @property
+    def refusal(self) -> Refusal:
+        """What its client is told when time is up."""
+        if self._scope.deadline < self._end:
+            return Refusal(call_timed_out(), 504)  # RFC 9110, 15.6.5
+        return Refusal(_server_ended(), 503, (("Retry-After", "1"),))
 
 
 class SlowClientLayer:
-    """Ends calls that take too long, and closes connections whose request was answered before it was read.
+    """Ends calls that take too long, or longer than the server is there; closes connections with half a request.
+
+    Such is one that was answered before it was read.
 
     Args:
         app: What serves the requests.
@@ -67,6 +85,15 @@ class SlowClientLayer:
         self._app = app
         self._settings = settings
         self._linger_s = linger_s
+        self._times: set[CallTime] = set()
+        self._end = math.inf
+
+    def drain(self) -> None:
+        """Give calls ``http.drain_s`` from now on."""
+        if self._end == math.inf:  # servers that share this are each told of the end
+            self._end = anyio.current_time() + self._settings.drain_s + TOLD_S
+            for call_time in self._times:
+                call_time.end_at(self._end)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
@@ -79,10 +106,15 @@ class SlowClientLayer:
             return
         with anyio.move_on_after(self._settings.call_timeout_s) as cancel_scope:
             call_time = scope.setdefault("state", {})["call_time"] = CallTime(cancel_scope)
-            await self._app(scope, exchange.receive, exchange.send)
+            call_time.end_at(self._end)
+            self._times.add(call_time)
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            finally:
+                self._times.discard(call_time)
         if cancel_scope.cancelled_caught:
             logger.info("a call was ended, its time is up")
-            await exchange.time_out(Refusal(call_timed_out(), 504), call_time.call_id)  # RFC 9110, 15.6.5
+            await exchange.time_out(call_time.refusal, call_time.call_id)
 
 
 class _Exchange:
@@ -168,6 +200,15 @@ def call_timed_out() -> StorageUnavailable:
     return StorageUnavailable(
         "the call took too long and was ended",
         code="call_timed_out",
+        hint="What it was to change may be changed or not: look, then retry, with an idempotency_key.",
+        retryable=True,
+    )
+
+
+def _server_ended() -> StorageUnavailable:
+    return StorageUnavailable(
+        "the server ended before the call was done",
+        code="server_ended",
         hint="What it was to change may be changed or not: look, then retry, with an idempotency_key.",
         retryable=True,
     )
