@@ -38,6 +38,7 @@ from contextdna_server.http.scope_checks import ScopeLayer
 from contextdna_server.http.slow_clients import SlowClientLayer
 from contextdna_server.http.streamable_http import MCP_PATH, StreamableHttp
 from contextdna_server.http.streams import StreamLayer
+from contextdna_server.http.tls import tls_of
 from contextdna_server.open_calls import WAITING_TOOLS
 from contextdna_server.settings import Settings
 
@@ -103,7 +104,8 @@ def check_http(settings: Settings, host: str) -> None:
         host: The name or address to listen on.
 
     Raises:
-        SettingsInvalid: ``anonymous_exposed``, ``tls_incomplete``, ``hosts_missing`` or ``setting_invalid``.
+        SettingsInvalid: ``anonymous_exposed``, ``tls_incomplete``, ``tls_unusable``, ``hosts_missing`` or
+            ``setting_invalid``.
     """
     http = settings.http
     check_hosts(http, host)
@@ -113,12 +115,7 @@ def check_http(settings: Settings, host: str) -> None:
             code="anonymous_exposed",
             hint="Listen on 127.0.0.1, or leave anonymous out and make tokens with `contextdna token create`.",
         )
-    if (http.tls_certificate is None) is not (http.tls_key is None):
-        raise SettingsInvalid(
-            "of the TLS certificate and its key only one is set",
-            code="tls_incomplete",
-            hint="Set http.tls_certificate and http.tls_key, or neither.",
-        )
+    tls_of(http)
 
 
 def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, run_folder: Path) -> HttpApp:
