@@ -145,6 +145,21 @@ async def test_a_server_that_ends_while_hands_are_shaken_is_away(home: Path) -> 
     assert (error.code, error.retryable) == ("storage_unreachable", True)
 
 
+@pytest.mark.parametrize("query", ["connect_timeout=3", "sslmode=disable&connect_timeout=3", "work_mem=x"])
+async def test_a_parameter_that_the_server_does_not_take_is_named(query: str) -> None:
+    error = await refusal(f"{database_url()}&{query}")
+    assert (error.code, error.retryable) == ("storage_url_invalid", False)
+    assert error.message.endswith(query.rpartition("&")[2].partition("=")[0])
+
+
+async def test_a_schema_that_is_not_there_and_a_port_that_cannot_be_are_of_the_url() -> None:
+    assert (await refusal("postgresql://user@127.0.0.1:99999/none")).code == "storage_url_invalid"
+    with pytest.raises(StorageUnavailable) as caught:
+        async with open_postgres(f"{fresh_database_url()}&search_path=nowhere"):
+            pass
+    assert caught.value.code == "storage_url_invalid"
+
+
 def test_an_at_sign_in_a_password_is_told_of() -> None:
     error = connecting_error(socket.gaierror(), Server("postgresql://user:pass@word@db.example.org/none", 10, 10))
     assert (error.code, error.retryable) == ("storage_url_invalid", False)

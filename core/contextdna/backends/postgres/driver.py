@@ -73,7 +73,7 @@ async def connect(server: Server) -> Any:
                 "standard_conforming_strings": "on",
             },
         )
-    except (*DRIVER_ERRORS, ValueError) as error:
+    except (*DRIVER_ERRORS, ValueError, OverflowError) as error:
         failure = connecting_error(error, server)
     else:
         try:
@@ -294,6 +294,7 @@ _UNAVAILABLE: Final[Mapping[str, tuple[str, str]]] = {
     "53300": ("storage_busy", "PostgreSQL has no connection to spare"),
     "28": ("storage_login_refused", "PostgreSQL refused the login"),
     "3D000": ("storage_login_refused", "PostgreSQL has no such database"),
+    "3F000": ("storage_url_invalid", "PostgreSQL has no schema of the search_path"),
     "42501": ("storage_no_permission", "PostgreSQL refused a permission"),
     "40": ("storage_busy", "the transaction lost against another one"),
     "55P03": ("storage_busy", "a lock was not to be had in time"),
@@ -380,7 +381,7 @@ def _why_unconnected(error: BaseException, url: str) -> ContextDnaError:
     if isinstance(error, TimeoutError):
         return unavailable(_LOST, "PostgreSQL did not answer in time")
     if isinstance(error, asyncpg.PostgresError):
-        return mapped_error(error)
+        return _unknown_parameter(url) if sqlstate_of(error) in _NO_PARAMETER else mapped_error(error)
     if isinstance(error, socket.gaierror):
         if url.partition("?")[0].count("@") > 1:  # the driver took what follows the first one for the host
             return unavailable("storage_url_invalid", "storage.database has an @ that belongs to no host")
@@ -389,6 +390,27 @@ def _why_unconnected(error: BaseException, url: str) -> ContextDnaError:
     if isinstance(error, OSError | asyncpg.InternalClientError):
         return unavailable(_LOST, f"PostgreSQL cannot be reached ({type(error).__name__})")
     return unavailable("storage_url_invalid", "storage.database is no URL of a PostgreSQL database")
+
+
+_NO_PARAMETER: Final = ("42704", "22023", "55P02")
+_DRIVERS_OWN: Final = frozenset(
+    {
+        *("host", "port", "dbname", "database", "user", "password", "passfile", "service", "servicefile", "options"),
+        *("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib"),
+    }
+)
+"""What the driver reads of a URL; all else it sends to the server as settings. Source: asyncpg.connect()."""
+
+
+def _unknown_parameter(url: str) -> ContextDnaError:
+    """Name what a URL says behind its question mark that the server does not take; never its values."""
+    named = sorted(set(parse_qs(urlsplit(url).query, keep_blank_values=True)) - _DRIVERS_OWN)
+    return unavailable(
+        "storage_url_invalid",
+        f"PostgreSQL does not take a parameter of storage.database: {', '.join(named) or 'options'}",
+        "Behind ? it may have the TLS options of libpq and settings of the server; deadlines are in storage.postgres.",
+    )
 
 
 _OTHER_HOST: Final = (62, 64)  # Source: X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h
