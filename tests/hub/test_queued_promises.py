@@ -101,6 +101,39 @@ async def test_updates_of_one_agent_at_two_servers_hit_nobody_elses(rig: Rig, tm
     assert [one.content for one in await opened(hub, memory)] == ["of alice"]
 
 
+async def test_updates_of_one_agent_at_two_servers_are_stored_in_their_order(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    async with open_hub(settings) as one:
+        memory = await remember(one.bind(ALICE), "one")
+        async with open_hub(settings) as other:
+            await relay.cut()
+            await update(other, ALICE, memory, "two", 1)
+            await update(one, ALICE, memory, "three", 2)
+            fresh = await remember(other.bind(ALICE), "fresh")
+            await update(one, ALICE, fresh, "changed", 1)
+    await relay.open()
+    async with open_hub(settings) as hub:  # in the slot of the first
+        await until_both(hub, [(memory, "three", 3), (fresh, "changed", 2)])
+        async with open_hub(settings) as other:
+            await relay.cut()
+            await update(other, ALICE, memory, "four", 3)
+            await update(hub, ALICE, memory, "five", 4)
+            await update(other, ALICE, fresh, "again", 2)
+            await relay.open()
+            await until_both(hub, [(memory, "five", 5), (fresh, "again", 3)])
+            assert not await hub.bind(ROOT, project_id=DEFAULT).queue.aside()
+
+
+async def until_both(hub: Hub, expected: list[tuple[RecordId, str, int]]) -> None:
+    with anyio.fail_after(LATE_S):
+        while True:
+            await until_well(hub)
+            found = await hub.bind(ALICE).get_memories([one[0] for one in expected])
+            if [(one.record.id, one.content, one.record.version) for one in found[0]] == expected:
+                return
+            await anyio.sleep(0.01)
+
+
 async def keyed(hub: Hub, content: str = "keyed") -> tuple[StoredMemory, ...]:
     drafts = [MemoryDraft(content), MemoryDraft(f"{content}, too")]
     return await hub.bind(ALICE).store_memories(drafts, idempotency_key="k")

@@ -251,7 +251,8 @@ async def _open_spool(
     async def prepare_both(database: Database) -> None:
         await prepare(database)
         if queued_in is not None:
-            await anyio.to_thread.run_sync(note_key, queued_in, sealer, await database.read(root_key_id))
+            root = await database.write(root_key_id)  # a replica may not have it yet
+            await anyio.to_thread.run_sync(note_key, queued_in, sealer, root)
 
     if late is not None:
         if queued_in is not None:

@@ -20,6 +20,7 @@ from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, Invalid
 from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.door import Door
 from contextdna.hub.own_writes import OwnWrites, name_of, project_of
+from contextdna.hub.predecessors import EARLY, Predecessors
 from contextdna.hub.writes_aside import WritesAside
 from contextdna.ports.database import Transaction
 from contextdna.ports.write_ahead_log import WriteAheadLog
@@ -49,16 +50,25 @@ class Replay:
         own: The writes of this process, which wait no longer once they are done.
         aside: Takes those that are refused.
         damaged: The slots of which not all can be read.
+        predecessors: What updates wait for in other slots.
     """
 
     def __init__(
-        self, door: Door, *, database: GuardedDatabase, own: OwnWrites, aside: WritesAside, damaged: DamagedSlots
+        self,
+        door: Door,
+        *,
+        database: GuardedDatabase,
+        own: OwnWrites,
+        aside: WritesAside,
+        damaged: DamagedSlots,
+        predecessors: Predecessors,
     ) -> None:
         self._door = door
         self._database = database
         self._own = own
         self._aside = aside
         self._damaged = damaged
+        self._predecessors = predecessors
         self._ahead: set[str] = set()
         self._held_up: set[ProjectId] = set()
         self._failures: dict[str, int] = {}
@@ -160,7 +170,11 @@ class Replay:
         except StorageUnavailable as error:
             if error.code == AWAY or not self._database.is_writable:
                 raise
-            held[project_id] = self.problem = error.code
+            self.problem = error.code
+            if error.code == EARLY:  # it alone waits, as what it waits for may stand behind its project's others
+                held[ProjectId(name_of(entry))] = error.code
+                return False
+            held[project_id] = error.code
             self._held_up.add(project_id)
             return False
         self._held_up.discard(project_id)
@@ -182,13 +196,14 @@ class Replay:
         """Do a queued write, or set it aside where it is refused.
 
         Raises:
-            StorageUnavailable: The database cannot do it now.
+            StorageUnavailable: The database cannot do it now, or it is early.
         """
         try:
             write = unpacked(entry.data)
         except IntegrityFault as error:
             await self._put_aside(entry, error)
             return
+        await self._predecessors.require_none(entry, write)
         try:
             ids = await self._do(write)
         except ContextDnaError as error:

@@ -29,6 +29,7 @@ from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
 from contextdna.hub.own_writes import OwnWrites
+from contextdna.hub.predecessors import Predecessors
 from contextdna.hub.replay import Replay
 from contextdna.hub.waiting_writes import Promise
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
@@ -95,7 +96,15 @@ class WriteSpool:
         self._arrived = anyio.Event()
         self.aside = WritesAside(folder / ASIDE_FOLDER, sealer)
         self.damaged = DamagedSlots(folder, sealer)
-        self.replay = Replay(door, database=database, own=self._own, aside=self.aside, damaged=self.damaged)
+        self._predecessors = Predecessors(folder, sealer, database=database, aside=self.aside, clock=door.clock)
+        self.replay = Replay(
+            door,
+            database=database,
+            own=self._own,
+            aside=self.aside,
+            damaged=self.damaged,
+            predecessors=self._predecessors,
+        )
 
     @property
     def waiting(self) -> int:
@@ -214,6 +223,7 @@ class WriteSpool:
         while True:
             await self._database.until_writable()
             self._arrived = anyio.Event()
+            self._predecessors.look_again()
             held = ""
             try:
                 held = await self._drain()
@@ -373,8 +383,8 @@ class WriteSpool:
                 continue
             if not await anyio.to_thread.run_sync(os.path.isdir, folder):
                 self.damaged.clear(slot)
-                continue
                 self._left.pop(slot, None)
+                continue
             try:
                 held = await self._adopt_slot(slot) or held
             except StorageUnavailable as error:
@@ -382,7 +392,6 @@ class WriteSpool:
                     raise
                 self._note_closed(slot, error)
         return held
-
 
     async def _adopt_slot(self, slot: int) -> str:
         """Replay what is left in a slot; gives the code of what holds some of it up.
@@ -412,6 +421,7 @@ class WriteSpool:
 
     def _is_away(self, error: StorageUnavailable) -> bool:
         return error.code == AWAY or not self._database.is_writable
+
 
 def _has_closed(error: BaseException) -> bool:
     """Tell whether a log has closed itself: after a flush that failed nobody knows what is on the disk."""

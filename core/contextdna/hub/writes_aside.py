@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -63,6 +64,10 @@ class WritesAside:
         sealed = self._sealer.seal(json.dumps(document).encode(), name.encode())
         await anyio.to_thread.run_sync(self._put, name, sealed)
         await self.open()
+
+    async def holds(self, name: str) -> bool:
+        """Tell whether a write is here."""
+        return await anyio.to_thread.run_sync(os.path.exists, self._folder / f"{name}{ASIDE_SUFFIX}")
 
     async def all(self) -> list[AsideWrite]:
         """Give all, the oldest first; of one that cannot be read, what is known of it.
