@@ -227,7 +227,7 @@ class HttpSection(Section):
     body_bytes_max: Bytes = 4 * 1024 * 1024
     """Largest body; the default is the SDK's."""
     bodies_bytes_max: Bytes = 256 * 1024 * 1024
-    """Bodies that are read at the same time, together."""
+    """Bodies that are read or at work at the same time, together; of one caller a quarter."""
     write_timeout_s: Seconds = 30.0
     call_timeout_s: Seconds = 300.0
     connections_max: Count = 2000

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from contextdna import AgentId, ContextDnaError, Principal, ProjectId
 from contextdna_server.http.connections import gated_protocol
 from contextdna_server.http.identity import Credential
+from contextdna_server.http.limits import Callers, LimitLayer
 from contextdna_server.settings import HttpSection
 
 Headers = dict[str, str]
@@ -121,6 +122,11 @@ def signed_in(app: ASGIApp, caller: Credential | None = None) -> ASGIApp:
         await app(scope, receive, send)
 
     return serve
+
+
+def admitted(app: ASGIApp, settings: HttpSection, callers: Callers | None = None) -> ASGIApp:
+    """Put a layer where authentication and the limits of callers would be."""
+    return signed_in(LimitLayer(app, settings, callers=callers or Callers(settings), note=Notes()))
 
 
 @dataclass

@@ -5,12 +5,24 @@ from typing import Any
 
 import anyio
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contextdna_server.http.bodies import BodyLayer
+from contextdna_server.http.limits import Callers, LimitLayer, Slot
 from contextdna_server.http.slow_clients import SlowClientLayer
 from contextdna_server.settings import HttpSection
-from tests.http.asgi import Answer, Notes, call, respond, say_ok, scope_of, serving, signed_in
+from tests.http.asgi import (
+    Answer,
+    Notes,
+    admitted,
+    call,
+    credential,
+    respond,
+    say_ok,
+    scope_of,
+    serving,
+    signed_in,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -19,10 +31,17 @@ _PING = b'{"jsonrpc":"2.0","id":7,"method":"ping"}'
 
 
 async def posted(body: bytes | list[bytes], *, notes: Notes | None = None, **settings: Any) -> Answer:
-    layer = BodyLayer(say_ok, HttpSection(**settings), note=notes or Notes())
-    answer = await call(signed_in(layer), headers=JSON, body=body)
-    assert layer.held_bytes == 0
+    section = HttpSection(**settings)
+    callers = Callers(section)
+    layer = admitted(BodyLayer(say_ok, section, note=notes or Notes()), section, callers)
+    answer = await call(layer, headers=JSON, body=body)
+    assert callers.body_bytes == callers.of(credential()).body_bytes == 0
     return answer
+
+
+def layered(app: ASGIApp, settings: HttpSection | None = None) -> ASGIApp:
+    settings = settings or HttpSection()
+    return admitted(BodyLayer(app, settings, note=Notes()), settings)
 
 
 async def test_a_message_in_parts_is_passed_on_whole_and_read() -> None:
@@ -35,8 +54,7 @@ async def test_a_message_in_parts_is_passed_on_whole_and_read() -> None:
         assert (await receive())["type"] == "http.disconnect"
         await respond(send)
 
-    layer = BodyLayer(app, HttpSection(), note=Notes())
-    assert (await call(layer, headers=JSON, body=[_PING[:9], b"", _PING[9:]])).status == 200
+    assert (await call(layered(app), headers=JSON, body=[_PING[:9], b"", _PING[9:]])).status == 200
     assert seen == json.loads(_PING)
 
 
@@ -48,8 +66,8 @@ async def test_a_body_over_the_limit_is_refused_with_its_id_and_audited() -> Non
 
 
 async def test_a_declared_body_over_the_limit_is_refused_before_it_comes() -> None:
-    layer = BodyLayer(say_ok, HttpSection(body_bytes_max=100), note=Notes())
-    answer = await call(signed_in(layer), headers={**JSON, "content-length": "101"}, body=[])
+    layer = layered(say_ok, HttpSection(body_bytes_max=100))
+    answer = await call(layer, headers={**JSON, "content-length": "101"}, body=[])
     assert (answer.status, answer.code) == (413, "message_too_large")
 
 
@@ -63,7 +81,7 @@ async def test_a_body_that_comes_slowly_is_refused() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    layer = signed_in(BodyLayer(say_ok, HttpSection(body_timeout_s=0.01), note=Notes()))
+    layer = layered(say_ok, HttpSection(body_timeout_s=0.01))
     await layer(scope_of(headers=list(JSON.items())), never, send)
     assert sent[0]["status"] == 408
     assert b'"body_timeout"' in sent[1]["body"]
@@ -72,6 +90,52 @@ async def test_a_body_that_comes_slowly_is_refused() -> None:
 async def test_bodies_together_have_a_bound() -> None:
     answer = await posted([b" " * 60, b" " * 60], body_bytes_max=200, bodies_bytes_max=100)
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "server_busy", "1")
+
+
+async def test_a_caller_has_a_share_of_the_room_for_bodies_until_its_calls_are_done() -> None:
+    over = anyio.Event()
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await over.wait()
+        await respond(send)
+
+    settings = HttpSection(body_bytes_max=100, bodies_bytes_max=800)
+    callers = Callers(settings)
+    layer = LimitLayer(BodyLayer(app, settings, note=Notes()), settings, callers=callers, note=Notes())
+    statuses: dict[str, list[int]] = {"ann": [], "bob": []}
+
+    async def ask(who: str, body: bytes | list[bytes] = _PING + b" " * 60) -> None:
+        statuses[who].append((await call(signed_in(layer, credential(who)), headers=JSON, body=body)).status)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(ask, "ann")
+        await anyio.wait_all_tasks_blocked()
+        assert statuses == {"ann": [503], "bob": []}  # with two of them, and 200 bytes, it has its share
+        assert callers.body_bytes == 2 * len(_PING + b" " * 60)
+        tasks.start_soon(ask, "bob")
+        await anyio.wait_all_tasks_blocked()
+        assert not statuses["bob"]
+        over.set()
+    assert statuses == {"ann": [503, 200, 200], "bob": [200]}
+    assert callers.body_bytes == 0
+
+
+async def test_a_body_counts_as_long_as_its_call_though_its_request_is_over() -> None:
+    settings = HttpSection()
+    callers = Callers(settings)
+    caller = callers.of(credential())
+    slot = Slot(caller, callers)
+    with slot:
+        assert slot.take_bytes(70)
+        slot.become_call()
+        with slot:
+            pass
+        assert (caller.body_bytes, callers.body_bytes) == (70, 70)
+    assert callers.body_bytes == 0
+    with slot:  # the call that was handed over
+        assert (caller.body_bytes, callers.body_bytes) == (70, 70)
+    assert (caller.is_idle, caller.body_bytes, callers.body_bytes) == (True, 0, 0)
 
 
 async def test_a_client_that_leaves_in_its_body_is_not_answered() -> None:
@@ -90,12 +154,12 @@ async def test_a_client_that_leaves_in_its_body_is_not_answered() -> None:
     ],
 )
 async def test_only_plain_json_is_taken(headers: dict[str, str], status: int) -> None:
-    layer = BodyLayer(say_ok, HttpSection(), note=Notes())
+    layer = layered(say_ok)
     assert (await call(layer, headers=headers, body=_PING)).status == status
 
 
 async def test_a_request_that_takes_no_body_is_refused_with_one() -> None:
-    layer = BodyLayer(say_ok, HttpSection(), note=Notes())
+    layer = layered(say_ok)
     assert (await call(layer, "GET", headers={"content-length": "5"})).code == "message_invalid"
     assert (await call(layer, "DELETE", headers={"transfer-encoding": "chunked"})).status == 400
     assert (await call(layer, "DELETE", headers={"content-length": "0"})).status == 200
@@ -117,7 +181,7 @@ def request(body: bytes, *extra: str, length: int | None = None) -> bytes:
 
 
 def outer(settings: HttpSection, *, linger_s: float = 0.05) -> SlowClientLayer:
-    return SlowClientLayer(signed_in(BodyLayer(say_ok, settings, note=Notes())), settings, linger_s=linger_s)
+    return SlowClientLayer(layered(say_ok, settings), settings, linger_s=linger_s)
 
 
 async def test_a_refused_body_that_has_come_leaves_the_connection_open_for_the_next_request() -> None:

@@ -10,7 +10,7 @@ from contextdna import LimitExceeded
 from contextdna_server.http.bodies import BodyLayer
 from contextdna_server.http.message_sizes import SMALL_BYTES_MAX, SMALL_VALUES_MAX, check_size
 from contextdna_server.settings import HttpSection
-from tests.http.asgi import Notes, call, respond, signed_in
+from tests.http.asgi import Notes, admitted, call, respond
 
 LARGE = "a" * SMALL_BYTES_MAX
 MANY: list[Any] = [{}] * SMALL_VALUES_MAX
@@ -89,7 +89,7 @@ async def test_it_is_refused_under_its_id_and_layers_are_given_no_more_than_they
         seen.append(scope["state"]["message"])
         await respond(send)
 
-    layer = signed_in(BodyLayer(app, HttpSection(), note=Notes()))
+    layer = admitted(BodyLayer(app, HttpSection(), note=Notes()), HttpSection())
     for size in (10, SMALL_BYTES_MAX):
         params = {"name": "a", "arguments": {"content": "b"}, "_meta": {"x": "a" * size}}
         message = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}

@@ -18,6 +18,7 @@ from contextdna_server.settings import HttpSection
 
 if TYPE_CHECKING:
     from contextdna_server.http.identity import Credential
+    from contextdna_server.http.limits import Slot
 
 _BUSY_RETRY_S: Final = "1"
 
@@ -37,7 +38,7 @@ class _Gone(Exception):
 
 
 class BodyLayer:
-    """Passes requests on whose body is one JSON-RPC message of a fair size, or that have none.
+    """Passes requests on whose body is one JSON-RPC message of a fair size, or that have none; inside ``LimitLayer``.
 
     What the message asks for stands in ``scope["state"]["message"]`` for what comes after: its members but the result,
     and of its params the name. A refusal tells the id of the request where it can be made out, and is audited.
@@ -52,22 +53,22 @@ class BodyLayer:
         self._app = app
         self._settings = settings
         self._note = note
-        self.held_bytes = 0
-        """Bytes of all bodies that are being read now."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        slot: Slot = scope["state"]["slot"]
         try:
             if scope["method"] == "POST":
-                receive = await self._read_message(scope, receive)
+                receive = await self._read_message(scope, receive, slot)
             else:
                 _check_empty(scope)
         except _Gone:
             return
         except _Refused as refused:
+            slot.drop_body()
             await self._refuse(scope, send, refused)
             return
         await self._app(scope, receive, send)
@@ -78,19 +79,19 @@ class BodyLayer:
             await self._note(credential.principal, refused.refusal.error)
         await answer(refused.refusal, send, call_id=refused.call_id)
 
-    async def _read_message(self, scope: Scope, receive: Receive) -> Receive:
+    async def _read_message(self, scope: Scope, receive: Receive, slot: Slot) -> Receive:
         _check_type(scope)
         if (_header(scope, b"content-length") or 0) > self._settings.body_bytes_max:
             raise self._too_large()
-        body = await self._read(receive)
-        scope.setdefault("state", {})["message"] = _outline(body)
+        body = await self._read(receive, slot)
+        scope["state"]["message"] = _outline(body)
         return replayed(body, receive)
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive, slot: Slot) -> bytes:
         body = bytearray()
         try:
             with anyio.fail_after(self._settings.body_timeout_s):
-                await self._collect(body, receive)
+                await self._collect(body, receive, slot)
         except TimeoutError:
             error = InvalidInput(
                 f"the body did not arrive within {self._settings.body_timeout_s:g} s",
@@ -99,11 +100,9 @@ class BodyLayer:
                 retryable=True,
             )
             raise _Refused(Refusal(error, 408), _begun_id(body)) from None  # RFC 9110, 15.5.9
-        finally:
-            self.held_bytes -= len(body)
         return bytes(body)
 
-    async def _collect(self, body: bytearray, receive: Receive) -> None:
+    async def _collect(self, body: bytearray, receive: Receive, slot: Slot) -> None:
         while True:
             message = await receive()
             if message["type"] != "http.request":
@@ -111,10 +110,9 @@ class BodyLayer:
             part = message.get("body", b"")
             if len(body) + len(part) > self._settings.body_bytes_max:
                 raise self._too_large(_begun_id(body + part[:HEAD_BYTES]))
-            if self.held_bytes + len(part) > self._settings.bodies_bytes_max:
+            if not slot.take_bytes(len(part)):
                 raise _busy()
             body += part
-            self.held_bytes += len(part)
             if not message.get("more_body", False):
                 return
 
@@ -140,7 +138,10 @@ def _outline(body: bytes) -> dict[str, Any]:
 
 def _busy() -> _Refused:
     error = StorageUnavailable(
-        "the server reads too many bodies at once", code="server_busy", hint="Retry in a moment.", retryable=True
+        "too many large requests are at work, of this agent or of all",
+        code="server_busy",
+        hint="Retry in a moment.",
+        retryable=True,
     )
     return _Refused(Refusal(error, 503, (("Retry-After", _BUSY_RETRY_S),)))
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CALLERS_MAX: Final = 10_000
 """Callers that are remembered; of those that have nothing open, the ones longest unseen are forgotten."""
 
+_SHARES: Final = 4
+"""A caller may have one of so many parts of ``http.bodies_bytes_max``, and always one body of the largest size."""
+
 Clock = Callable[[], float]
 CallerKey = tuple[str, str]
 
@@ -66,6 +69,8 @@ class Caller:
     streams: int = 0
     others: int = 0
     """Requests that are neither, or not known to be yet: they are quickly over, and may end calls and streams."""
+    body_bytes: int = 0
+    """Bytes of the bodies that came with all of these."""
 
     @property
     def is_idle(self) -> bool:
@@ -89,6 +94,8 @@ class Callers:
         self._callers: OrderedDict[CallerKey, Caller] = OrderedDict()
         self._callers_max = callers_max
         self.clock = clock
+        self.body_bytes = 0
+        """Bytes of the bodies of all of them."""
 
     def __len__(self) -> int:
         return len(self._callers)
@@ -105,6 +112,12 @@ class Callers:
         self._callers.move_to_end(key)
         return caller
 
+    def has_room(self, caller: Caller, more_bytes: int) -> bool:
+        """Tell whether a caller may send so much: it has a share, so that none takes the room of all others."""
+        share = max(self._settings.bodies_bytes_max // _SHARES, self._settings.body_bytes_max)
+        is_in_share = caller.body_bytes + more_bytes <= share
+        return is_in_share and self.body_bytes + more_bytes <= self._settings.bodies_bytes_max
+
     def _forget_idle(self) -> None:
         if len(self._callers) <= self._callers_max:
             return
@@ -117,11 +130,13 @@ class Callers:
 class Slot:
     """The place that a request takes at its caller: among the calls or the streams, once it is known to be one.
 
-    It is held by the request, and by the call that came with it, until both are over.
+    It is held by the request, and by the call that came with it, until both are over. So long its body counts.
     """
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, callers: Callers) -> None:
         self._caller = caller
+        self._callers = callers
+        self._body_bytes = 0
         self._among: Literal["calls", "streams", "others"] = "others"
         self._holders = 0
 
@@ -151,6 +166,19 @@ class Slot:
         if not self._holders:
             self._count(-1)
 
+    def take_bytes(self, more: int) -> bool:
+        """Count more of its body, which is held, and tell whether there was room for it."""
+        if not self._callers.has_room(self._caller, more):
+            return False
+        self._count_bytes(more)
+        self._body_bytes += more
+        return True
+
+    def drop_body(self) -> None:
+        """Count its body, which was refused, no longer."""
+        self._count_bytes(-self._body_bytes)
+        self._body_bytes = 0
+
     def become_call(self) -> None:
         """Count the request, which is held, among the calls from now on."""
         self._move("calls")
@@ -166,6 +194,11 @@ class Slot:
 
     def _count(self, more: int) -> None:
         setattr(self._caller, self._among, getattr(self._caller, self._among) + more)
+        self._count_bytes(more * self._body_bytes)
+
+    def _count_bytes(self, more: int) -> None:
+        self._caller.body_bytes += more
+        self._callers.body_bytes += more
 
     def __enter__(self) -> Self:
         """Hold it."""
@@ -207,7 +240,7 @@ class LimitLayer:
             await self._note(credential.principal, refusal.error)
             await answer(refusal, send)
             return
-        with Slot(caller) as slot:
+        with Slot(caller, self._callers) as slot:
             scope["state"]["slot"] = slot
             await self._app(scope, receive, send)
 
