@@ -2,10 +2,12 @@
 
 from typing import Any, cast
 
+import anyio
 import pytest
 
+from contextdna.backends.breaker import Breaker
 from contextdna.backends.guarded_database import GuardedDatabase
-from contextdna.errors import StorageUnavailable
+from contextdna.errors import IntegrityFault, StorageUnavailable
 from contextdna.ports.database import Database, Transaction
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +42,25 @@ async def test_a_read_that_a_replica_may_answer_does_not_wait_for_a_primary_that
             await guarded.read(look, enough=(lambda _: True) if may_lag else None)
         assert (refused.value.code, refused.value.retryable) == ("storage_unreachable", True)
     assert hung.asked == 1
+
+
+async def test_a_server_that_is_back_and_damaged_is_asked_on() -> None:
+    problems: list[str] = []
+    answers = iter([IntegrityFault("a page is damaged", code="database_corrupt", hint="Restore it."), None])
+
+    async def ask() -> None:
+        problems.append(breaker.problem.code if breaker.problem else "")
+        if error := next(answers):
+            raise error
+
+    breaker = Breaker(ask, pause_s=0.001)
+    breaker.trip(StorageUnavailable("gone", code="storage_unreachable", retryable=True))
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(breaker.run)
+            await breaker.until_back()
+            tasks.cancel_scope.cancel()
+    assert problems == ["storage_unreachable", "database_corrupt"]
 
 
 @pytest.mark.parametrize("first", ["read", "write", "revision"])

@@ -6,7 +6,7 @@ from copy import copy
 
 import anyio
 
-from contextdna.errors import StorageUnavailable
+from contextdna.errors import ContextDnaError, StorageUnavailable
 
 
 class Breaker:
@@ -78,11 +78,17 @@ class Breaker:
         """Ask it now."""
         try:
             await self._ask()
-        except StorageUnavailable as problem:
-            self.trip(problem)
+        except ContextDnaError as error:  # it may be back, and damaged
+            self.trip(_problem(error))
             return
         if self._problem is not None:
             self._problem = None
             self._gone = anyio.Event()
             self._back.set()
             self._on_change(None)
+
+
+def _problem(error: ContextDnaError) -> StorageUnavailable:
+    if isinstance(error, StorageUnavailable):
+        return error
+    return StorageUnavailable(error.message, code=error.code, hint=error.hint, retryable=error.retryable)
