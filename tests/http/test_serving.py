@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -24,6 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from starlette.types import Receive, Scope, Send
 
 from contextdna import SettingsInvalid
 from contextdna_server.commands.serve_http import serve_http
@@ -93,6 +96,36 @@ async def test_a_server_ends_with_the_line_to_its_supervisor() -> None:
             supervisor=theirs,
         )
     assert drained.is_set()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="servers reach each other by such sockets")
+@pytest.mark.anyio
+async def test_the_end_begins_for_clients_and_for_other_servers_at_the_same_time(tmp_path: Path) -> None:
+    """One after the other would take ``http.drain_s`` twice, which nobody waits for."""
+    asked, answered, stopping = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await answered.wait()
+        await say_ok(scope, receive, send)
+
+    async def take_no_more() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                async with await anyio.connect_unix(tmp_path / "peer.sock"):
+                    await anyio.sleep(0.01)
+
+    public = bound_socket("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{public.getsockname()[1]}/"
+    with anyio.fail_after(10), peer_socket(tmp_path / "peer.sock") as peer:
+        async with httpx2.AsyncClient() as http, anyio.create_task_group() as tasks:
+            serve = partial(serve_app, public=public, peer=peer, on_drain=lambda: None, stopping=stopping)
+            tasks.start_soon(serve, slow, HttpSection())
+            tasks.start_soon(http.get, url)
+            await asked.wait()
+            stopping.set()
+            await take_no_more()
+            answered.set()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="workers share a socket")

@@ -189,13 +189,18 @@ async def serve_app(
     """
     AppStatus.enable_automatic_graceful_drain = False  # it would end streams that calls are still to be answered on
     config = _config(app, settings, places=allow_connections(settings.connections_max), tls=tls_of(settings))
-    main = DrainingServer(config, on_drain=on_drain, with_signals=stopping is None, on_ready=on_ready)
-    others = []
-    if peer is not None:
-        others.append((DrainingServer(_config(app, settings), on_drain=on_drain, with_signals=False), peer))
+    others: list[DrainingServer] = []
+
+    def drain() -> None:
+        on_drain()
+        for server in others:  # at the same time: each gets http.drain_s, and who waits for this process waits once
+            server.should_exit = True
+
+    main = DrainingServer(config, on_drain=drain, with_signals=stopping is None, on_ready=on_ready)
     async with _quiet_accepting(), anyio.create_task_group() as tasks:
-        for server, listening in others:
-            tasks.start_soon(server.serve, [listening])
+        if peer is not None:
+            others.append(DrainingServer(_config(app, settings), on_drain=on_drain, with_signals=False))
+            tasks.start_soon(others[0].serve, [peer])
         if stopping is not None:
             tasks.start_soon(_stop_when, stopping, main)
         async with anyio.create_task_group() as watching:
@@ -203,8 +208,8 @@ async def serve_app(
                 watching.start_soon(_stop_without, supervisor, main)
             await main.serve([public])
             watching.cancel_scope.cancel()
-        for server, _ in others:
-            server.should_exit = True
+        for server in others:
+            server.should_exit, server.force_exit = True, main.force_exit
         if stopping is not None:
             stopping.set()
 
