@@ -4,8 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from contextdna import AccessDenied, AgentId, BeginRequest, Hub, Level, MemoryDraft, NotFound, Role, SessionInvalid
-from tests.hub.rig import DEFAULT, OTHER, ROOT, begin, last_audit, refused, remember
+from contextdna import (
+    AccessDenied,
+    AgentId,
+    BeginRequest,
+    Hub,
+    Level,
+    MemoryDraft,
+    NotFound,
+    Outcome,
+    ProjectId,
+    Role,
+    SessionInvalid,
+)
+from tests.hub.rig import DEFAULT, OTHER, PETE, ROOT, audit_of, begin, last_audit, refused, remember
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +84,15 @@ async def test_an_id_of_another_project_is_audited_as_absent(hub: Hub) -> None:
     await refused(hub.bind(ROOT, project_id=DEFAULT).get_memories([elsewhere]), NotFound, "not_found")
     draft = (await last_audit(hub)).draft
     assert (draft.outcome.value, draft.risk.value) == ("absent", "low")
+
+
+async def test_a_caller_whose_project_was_never_there_is_told_so_and_which_is(hub: Hub) -> None:
+    ghost = ProjectId("ghost")
+    lost = hub.bind(replace(PETE, project_ids=(ghost,)))
+    error = await refused(lost.store_memories([MemoryDraft("x")]), NotFound, "project_not_found")
+    assert "none" in error.hint
+    torn = hub.bind(replace(PETE, project_ids=(ghost, DEFAULT)), project_id=ghost)
+    assert f"use: {DEFAULT}." in (await refused(torn.get_memories([]), NotFound, "project_not_found")).hint
+    await refused(lost.query_audit(), AccessDenied, "role_required")
+    told = [entry.draft for entry in await audit_of(hub, installation=True)][-3:]
+    assert [(draft.agent_id, draft.outcome) for draft in told] == [(PETE.agent_id, Outcome.DENIED)] * 3

@@ -303,7 +303,7 @@ async def _cause(tx: Transaction, session: Session, delegation: Delegation | Non
 
 def _require_same_project(caller: Caller, session: Session) -> None:
     if caller.project_id and caller.project_id != session.project_id:
-        raise _no_project((session.project_id,))
+        raise no_project((session.project_id,))
 
 
 def _own_project(caller: Caller, action: Action) -> ProjectId:
@@ -320,11 +320,11 @@ def _own_project(caller: Caller, action: Action) -> ProjectId:
                 hint=f"Pass project_id, one of: {', '.join(sorted(projects))}.",
             )
     if caller.project_id not in projects:
-        raise _no_project(projects)
+        raise no_project(projects)
     return ProjectId(caller.project_id)
 
 
-def _no_project(usable: Collection[ProjectId]) -> NotFound:
+def no_project(usable: Collection[ProjectId]) -> NotFound:
     """Make the answer for a project that a call may not use, naming those that it may: in a session only its own."""
     known = ", ".join(sorted(usable)) or "none"
     return NotFound(

@@ -17,6 +17,22 @@ from contextdna.values.search import RecordFilter
 _COMPLETIONS_MAX = 100  # Source: MCP completion/complete allows at most 100 values
 
 
+async def are_there(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ...]) -> bool:
+    """Tell whether ``ensure`` has nothing to make: reading takes no turn at a project that somebody holds up.
+
+    Raises:
+        IntegrityFault: As of ``ensure``.
+    """
+    if not await tx.keys.all(INSTALLATION):
+        return False
+    await _check_installation(tx, vault)
+    for project_id in project_ids:
+        if await tx.projects.get(project_id) is None:
+            return False
+        await vault.keys(tx, project_id)
+    return True
+
+
 async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ...], *, now: datetime) -> None:
     """Make the installation's keys and the named projects where they are not there yet.
 
@@ -32,9 +48,7 @@ async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ..
             raise _erased("the installation's keys are", code="installation_erased")
         await vault.create(tx, INSTALLATION, now=now)
         await _audit(tx, vault, INSTALLATION, "installation.create", created=(), now=now)
-    await vault.keys(tx, INSTALLATION)
-    if await tx.audit.head(INSTALLATION) is None:
-        raise _erased("the installation's audit log is", code="installation_erased")
+    await _check_installation(tx, vault)
     for project_id in project_ids:
         check_name(project_id, name="project_id")
         if await tx.projects.get(project_id) is None:
@@ -42,17 +56,29 @@ async def ensure(tx: Transaction, vault: Vault, project_ids: tuple[ProjectId, ..
         await vault.keys(tx, project_id)
 
 
+async def _check_installation(tx: Transaction, vault: Vault) -> None:
+    await vault.keys(tx, INSTALLATION)
+    if await tx.audit.head(INSTALLATION) is None:
+        raise _erased("the installation's audit log is", code="installation_erased")
+
+
 async def _create(tx: Transaction, vault: Vault, project_id: ProjectId, *, now: datetime) -> None:
-    remains = await tx.keys.all(project_id) or await tx.records.total(project_id) or await tx.audit.head(project_id)
-    earlier = await tx.audit.latest(
-        INSTALLATION, before_seq=2**62, limit=1, action=audit.PROJECT_CREATED, agent_id="", record_id=project_id
-    )
-    if remains or earlier:
+    if await has_remains(tx, project_id):
         raise _erased(f"project {project_id} is", code="project_erased")
     await tx.projects.add(Project(project_id, now))
     await vault.create(tx, project_id, now=now)
     await _audit(tx, vault, project_id, audit.PROJECT_CREATED, created=(project_id,), now=now)
     await _audit(tx, vault, INSTALLATION, audit.PROJECT_CREATED, created=(project_id,), now=now)
+
+
+async def has_remains(tx: Transaction, project_id: ProjectId) -> bool:
+    """Tell whether anything says that there was such a project, apart from its own row."""
+    if await tx.keys.all(project_id) or await tx.records.total(project_id) or await tx.audit.head(project_id):
+        return True
+    earlier = await tx.audit.latest(
+        INSTALLATION, before_seq=2**62, limit=1, action=audit.PROJECT_CREATED, agent_id="", record_id=project_id
+    )
+    return bool(earlier)
 
 
 def _erased(what: str, *, code: str) -> IntegrityFault:

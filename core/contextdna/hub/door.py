@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import anyio
 
-from contextdna.domain import audit
+from contextdna.domain import audit, projects
 from contextdna.domain.access import (
     OF_NO_PROJECT,
     RISKS,
     Action,
     Caller,
+    no_project,
     require_role,
     require_unretired,
     resolve_actor,
@@ -48,7 +49,7 @@ from contextdna.ports.storage import EventChannel
 from contextdna.values.audit import AuditDraft, Outcome, Risk
 from contextdna.values.event import Event
 from contextdna.values.ids import INSTALLATION, AgentId, IdPrefix, ProjectId, RecordId, SessionId, is_id, new_id
-from contextdna.values.principal import Actor
+from contextdna.values.principal import Actor, Principal
 from contextdna.values.project import Conflict as ConflictRecord
 from contextdna.values.settings import HubSettings
 
@@ -260,7 +261,7 @@ class Door:
         require_scopes(caller.principal, action)
         if self._actors is not None and caller.handle:
             self._actors.note(caller, actor)
-        keys = await self.vault.keys(tx, actor.project_id)
+        keys = await self._keys_of(tx, actor.project_id, caller.principal)
         index = self._indexes.get(actor.project_id)
         if index is None:
             spaces = TokenSpaces(Tokeniser(keys.index_key), Tokeniser(keys.sealed_index_key))
@@ -268,6 +269,17 @@ class Door:
         return Operation(
             tx, actor, action, now, keys, *index, self.settings, recall=self.recall, count_tokens=self._count_tokens
         )
+
+    async def _keys_of(self, tx: Transaction, project_id: ProjectId, principal: Principal) -> ProjectKeys:
+        """Give a project's keys; a credential of an issuer may name a project that was never there."""
+        try:
+            return await self.vault.keys(tx, project_id)
+        except IntegrityFault as fault:
+            if fault.code != "keys_missing" or await tx.projects.get(project_id) is not None:
+                raise
+            if await projects.has_remains(tx, project_id):
+                raise
+        raise no_project({project.id for project in await tx.projects.all()} & set(principal.project_ids))
 
     def _rankings_of(self, project_id: ProjectId) -> HeldRankings[Any] | None:
         """Give what is held of a project's rankings, for calls that only read: others may see what is rolled back."""
@@ -336,10 +348,8 @@ def _allowed(op: Operation, caller: Caller) -> AuditDraft:
 
 
 async def _chain_of(tx: Transaction, caller: Caller, attempt: _Attempt) -> ProjectId:
-    """Choose the chain of a refusal: the actor's project, else the one it asked for, else the installation's."""
-    if attempt.actor is not None:
-        return attempt.actor.project_id
-    wanted = ProjectId(caller.project_id)
+    """Choose the chain of a refusal: the actor's project, else the one it asked for; the installation's without it."""
+    wanted = ProjectId(caller.project_id) if attempt.actor is None else attempt.actor.project_id
     return wanted if wanted and await tx.projects.get(wanted) is not None else INSTALLATION
 
 
