@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from contextdna import SettingsInvalid
 from contextdna_server.http.app import check_http
-from contextdna_server.settings import load_settings
+from contextdna_server.settings import HttpSection, load_settings
+from tests.http.asgi import respond, serving
 from tests.http.test_serving import self_signed
 
 
@@ -44,3 +49,45 @@ def test_a_key_that_will_not_do_is_refused(tmp_path: Path, spoil: object, told: 
     with pytest.raises(SettingsInvalid, match=told) as refused:
         check_http(settings, "127.0.0.1")
     assert refused.value.code == "tls_unusable"
+
+
+class TestTheEnd:
+    """A server that ends says goodbye to who rests, and does not wait for one."""
+
+    @staticmethod
+    async def ended(folder: Path, app: ASGIApp, *, begun: anyio.Event, go_on: anyio.Event) -> bytes:
+        """Ask once, let the server end, and give what its client then reads."""
+        certificate, key = self_signed(folder)
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, key)
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        said = b""
+        async with serving(app, HttpSection(), tls=tls) as served:
+            client = await anyio.connect_tcp("127.0.0.1", served.port, ssl_context=trusted)
+            with anyio.fail_after(10):  # TLS would wait for half a minute
+                await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await begun.wait()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(served.server.shutdown)
+                    await anyio.wait_all_tasks_blocked()
+                    go_on.set()
+                with suppress(anyio.EndOfStream):  # without a goodbye it would be another error
+                    while True:
+                        said += await client.receive()
+            await client.aclose()
+        return said
+
+    @pytest.mark.parametrize("rests", [True, False])
+    @pytest.mark.anyio
+    async def test_a_client_that_reads_nothing_holds_it_up_for_no_time(self, tmp_path: Path, *, rests: bool) -> None:
+        begun, go_on = anyio.Event(), anyio.Event()
+
+        async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+            if not rests:
+                begun.set()
+                await go_on.wait()
+            await respond(send, b"x" * 100_000)
+            begun.set()
+
+        said = await self.ended(tmp_path, app, begun=begun, go_on=go_on)
+        assert said.endswith(b"\r\n\r\n" + b"x" * 100_000)

@@ -82,7 +82,7 @@ class GatedProtocol(H11Protocol):
     """Whether it showed a good credential. Authentication says so, by ``scope["state"]["connection"]``."""
 
     _wire: asyncio.Transport | None = None
-    _is_made = False
+    _is_made = _ends = False
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
@@ -125,10 +125,18 @@ class GatedProtocol(H11Protocol):
 
     def shutdown(self) -> None:
         """End as soon as no request is at work."""
+        self._ends = True
         if self._is_made:
             super().shutdown()
+            self._end_wire()
         else:
             self.make_way()
+
+    def _end_wire(self) -> None:
+        """Close below TLS, too: that would wait for a client's goodbye, and one that rests reads nothing."""
+        is_over = self._ends and self.transport.is_closing() and not self.transport.get_write_buffer_size()
+        if is_over and self._wire is not None:
+            self._wire.close()  # once what it has is written
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] not in ROOMLESS_PATHS and not (
@@ -147,6 +155,7 @@ class GatedProtocol(H11Protocol):
             self.timeout_keep_alive = self.config.timeout_keep_alive
         super().on_response_complete()
         self._settle()
+        self._end_wire()
 
     def _settle(self) -> None:
         cycle: RequestResponseCycle | None = self.cycle
@@ -182,6 +191,7 @@ class GatedProtocol(H11Protocol):
         self._waiting = 0
         super().resume_writing()
         self._settle()
+        self._end_wire()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the base class's signature
         """Answer what is not HTTP, in the one shape of a refusal; uvicorn calls this where h11 refused it."""
