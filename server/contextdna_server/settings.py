@@ -234,7 +234,7 @@ class HttpSection(Section):
     trusted_proxies: Texts = ()
     """Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     calls_max: Count = 256
-    streams_max: Count = 1000
+    streams_max: Count = 200
     sessions_max: Count = 100
     rate_per_s: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = 1000.0
     rate_burst: Count = 2000

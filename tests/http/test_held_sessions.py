@@ -1,8 +1,9 @@
 """Transport sessions of callers, and which of them make room."""
 
+from contextdna import AgentId
 from contextdna_server.http.held_sessions import Ended, HeldSessions
 
-ANN, BOB = ("ann", "c1"), ("bob", "c1")
+ANN, BOB = AgentId("ann"), AgentId("bob")
 
 
 def ids(ended: list[Ended]) -> list[str]:

@@ -35,9 +35,18 @@ async def test_a_caller_that_asks_too_often_is_told_when_to_come_again() -> None
 async def test_callers_do_not_pay_for_each_other() -> None:
     settings = HttpSection(rate_per_s=0.01, rate_burst=1)
     layer = LimitLayer(say_ok, settings, callers=Callers(settings), note=Notes())
-    for caller in (credential("ann"), credential("bob"), credential("ann", "c2")):
+    for caller in (credential("ann"), credential("bob")):
         assert (await call(signed_in(layer, caller))).status == 200
         assert (await call(signed_in(layer, caller))).status == 429
+
+
+async def test_another_credential_of_an_agent_gives_it_no_more() -> None:
+    settings = HttpSection(rate_per_s=0.01, rate_burst=1)
+    callers = Callers(settings)
+    layer = LimitLayer(say_ok, settings, callers=callers, note=Notes())
+    assert (await call(signed_in(layer, credential("ann")))).status == 200
+    assert (await call(signed_in(layer, credential("ann", "c2")))).status == 429
+    assert callers.of(credential("ann")) is callers.of(credential("ann", "c2"))
 
 
 async def test_requests_that_are_taken_in_at_the_same_time_have_a_bound_and_what_is_over_makes_room() -> None:

@@ -1,7 +1,7 @@
 """How much one caller may do: requests in a second, and calls at the same time.
 
-A caller is an agent with the client that holds its credential. Counts are of this process: several workers, or servers,
-each allow as much.
+A caller is an agent with all its credentials: else it would have as much again with each token. Counts are of this
+process: several workers, or servers, each allow as much.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from contextdna import LimitExceeded
+from contextdna import AgentId, LimitExceeded
 from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.settings import HttpSection
 
@@ -29,7 +29,7 @@ _SHARES: Final = 4
 """A caller may have one of so many parts of ``http.bodies_bytes_max``, and always one body of the largest size."""
 
 Clock = Callable[[], float]
-CallerKey = tuple[str, str]
+CallerKey = AgentId
 
 
 @dataclass(slots=True)
@@ -250,19 +250,19 @@ class LimitLayer:
                 f"more than {self._settings.rate_per_s:g} requests in a second", wait_s, code="rate_limited"
             )
         if caller.others >= self._settings.calls_max:
-            reason = f"{caller.others} requests of this agent and client are being taken in"
+            reason = f"{caller.others} requests of this agent are being taken in"
             return too_many(reason, 1, code="too_many_calls")
         return None
 
 
 def caller_key(credential: Credential) -> CallerKey:
     """Name a caller."""
-    return credential.principal.agent_id, credential.client_id
+    return credential.principal.agent_id
 
 
 def too_many_calls(calls: int) -> Refusal:
     """Refuse a call beside so many of its caller."""
-    return too_many(f"{calls} calls of this agent and client are running", 1, code="too_many_calls")
+    return too_many(f"{calls} calls of this agent are running", 1, code="too_many_calls")
 
 
 def too_many(message: str, wait_s: float, *, code: str) -> Refusal:

@@ -70,7 +70,7 @@ class StreamLayer:
         caller = self._callers.of(credential)
         if _is_stream(scope["method"], message):
             if caller.streams >= self._settings.streams_max:
-                reason = f"{caller.streams} streams of this agent and client are open"
+                reason = f"{caller.streams} streams of this agent are open"
                 return too_many(reason, _STREAM_RETRY_S, code="too_many_streams")
             slot.become_stream()
         elif _is_call(message):
