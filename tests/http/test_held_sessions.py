@@ -50,7 +50,7 @@ def test_what_is_over_takes_no_room() -> None:
 
 def test_all_sessions_together_have_a_bound() -> None:
     held = HeldSessions(100, all_max=10)
-    ended = [session for n in range(1000) for session in ids(held.add(f"s{n}", (f"agent-{n % 7}", "c")))]
+    ended = [session for n in range(1000) for session in ids(held.add(f"s{n}", AgentId(f"agent-{n % 7}")))]
     assert len(held) == 10
     assert ended == [f"s{number}" for number in range(990)]
 
@@ -59,7 +59,7 @@ def test_what_rested_for_too_long_is_not_counted_any_more() -> None:
     now = 0.0
     held = HeldSessions(10, clock=lambda: now)
     for session in ("resting", "used", "open"):
-        held.add(session, ("agent", "client"))
+        held.add(session, ANN)
     held.begin("open")
     now = 5.0
     held.begin("used")
