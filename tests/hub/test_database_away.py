@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
+import asyncpg
 import pytest
 from mcp_types import TextResourceContents
 
@@ -40,6 +41,7 @@ from contextdna import (
     open_hub,
 )
 from contextdna.backends.grouped_log import GroupedLog
+from contextdna.backends.postgres.scopes import lock_key
 from contextdna.hub.replay import Replay
 from contextdna.values.audit import Outcome
 from contextdna.values.settings import PostgresSettings
@@ -543,6 +545,20 @@ async def test_two_processes_queue_apart_on_one_folder(place: tuple[Relay, HubSe
 
 
 # --- deadlines ---
+
+
+async def test_a_server_starts_while_a_project_is_held_up(place: tuple[Relay, HubSettings]) -> None:
+    _, settings = place
+    async with open_hub(settings):
+        pass
+    other = await asyncpg.connect(settings.database)
+    try:
+        await other.execute(f"SELECT pg_advisory_lock({lock_key(DEFAULT)})")
+        with anyio.fail_after(LATE_S):
+            async with open_hub(replace(settings, postgres=QUICK)) as hub:
+                assert (await hub.bind(ALICE).health()).database.sound
+    finally:
+        await other.close()
 
 
 async def test_a_hung_server_costs_one_deadline_and_then_nothing(

@@ -303,4 +303,5 @@ async def _prepare(database: Database, *, vault: Vault, settings: HubSettings, c
     async def unit(tx: Transaction) -> None:
         await projects.ensure(tx, vault, settings.projects, now=clock())
 
-    await database.write(unit)
+    if not await database.read(lambda tx: projects.are_there(tx, vault, settings.projects)):
+        await database.write(unit)
