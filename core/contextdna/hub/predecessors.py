@@ -82,7 +82,10 @@ class Predecessors:
             is_its = step.version == 0 or step.agent_id == write.agent_id
             if step.log_id != log_id and is_between and is_its and not await self._aside.holds(step.name):
                 raise StorageUnavailable(
-                    "a queued update waits for another, in the slot of another server", code=EARLY, retryable=True
+                    "a queued update waits for another, in the slot of another server",
+                    code="queued_early",
+                    hint="It is stored after that one.",
+                    retryable=True,
                 )
 
     async def _version(self, write: QueuedWrite, record_id: RecordId) -> int:
