@@ -10,6 +10,7 @@ from typing import Final
 
 from contextdna.backends.log_entries import EntrySeals, damaged, unknown_seq
 from contextdna.backends.segmented_log import files
+from contextdna.backends.segmented_log.ends import LogEnd, note_end, read_end
 from contextdna.backends.segmented_log.frames import HEAD_BYTES, Codec, Frame, Kind, SegmentHead, read_head
 from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.ports.write_ahead_log import Sealer
@@ -52,6 +53,7 @@ class Segments:
         self._segments: list[Segment] = []
         self._is_marked = False
         self._is_broken = False
+        self._end = LogEnd()
         self.log_id = b""
         self.last_seq = 0
         self.forgotten = 0
@@ -68,9 +70,11 @@ class Segments:
 
     def _open(self) -> None:
         files.drop_unfinished(self._folder)
+        self._end = read_end(self._folder)
         found = files.segments_in(self._folder)
         for first_seq, path in found.items():
             self._load(first_seq, path, is_last=first_seq == max(found))
+        self._end.require_reached(self.log_id, self.last_seq)
         if not found:
             self.log_id = secrets.token_bytes(_LOG_ID_BYTES)
             self._begin_segment()
@@ -152,10 +156,18 @@ class Segments:
 
     def close(self) -> None:
         """Mark the end, so that there is no tail to be torn, and let go of the files."""
-        with suppress(StorageUnavailable):  # without the mark it opens as after a crash
-            if not self._is_broken and not self._is_marked:
-                self._write(self._codec.encode(Kind.CLOSED, self.last_seq, self._tail.size))
+        with suppress(StorageUnavailable, OSError):  # without the marks it opens as after a crash
+            if not self._is_broken:
+                self._mark_end()
         self._let_go()
+
+    def _mark_end(self) -> None:
+        if not self._is_marked:
+            self._write(self._codec.encode(Kind.CLOSED, self.last_seq, self._tail.size))
+        end = LogEnd(self.log_id, self.last_seq)
+        if end != self._end:
+            note_end(self._folder, end)
+            self._end = end
 
     # Reading
 

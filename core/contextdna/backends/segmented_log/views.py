@@ -7,6 +7,7 @@ from typing import Final
 
 from contextdna.backends.log_entries import EntrySeals, damaged
 from contextdna.backends.segmented_log import files
+from contextdna.backends.segmented_log.ends import read_end
 from contextdna.backends.segmented_log.frames import HEAD_BYTES, Codec, Frame, Kind, SegmentHead, read_head
 from contextdna.errors import IntegrityFault
 from contextdna.ports.write_ahead_log import Sealer
@@ -63,7 +64,7 @@ def look_into_log(folder: Path) -> LogView:
 
 
 def _look(folder: Path) -> LogView:
-    view = LogView()
+    view, end = LogView(), read_end(folder)  # first: an owner at work may go on meanwhile
     try:
         found = files.segments_in(folder)
     except IntegrityFault as fault:
@@ -77,6 +78,10 @@ def _look(folder: Path) -> LogView:
     if view.segments and first_seq > view.forgotten + 1:
         view.damage = view.damage or damaged("its oldest entries are missing")
         view.forgotten = first_seq - 1
+    try:
+        end.require_reached(view.log_id, view.last_seq)
+    except IntegrityFault as fault:
+        view.damage = view.damage or fault
     return view
 
 
