@@ -1,8 +1,8 @@
 """How long a host waits for a new server: from the start of the process to the answer to `initialize`.
 
 The product and the floor, a trivial server on the same SDK, are started in turn, so that both meet the same machine.
-The data directory exists after the warm-up, as on every start but the first; `--fresh-data` measures that one. Both keep
-their bytecode, whatever the environment says: without it each start would compile all sources again.
+The data directory exists after the warm-up, as on every start but the first; `--fresh-data` measures that one. Both
+keep their bytecode, whatever the environment says: without it each start would compile all sources again.
 """
 
 import argparse
