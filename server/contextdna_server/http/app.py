@@ -61,7 +61,6 @@ class HttpApp:
     _peers: Peers
     _open_requests: OpenRequests
     _running_calls: RunningCalls
-    _readiness: _Readiness
     _notes: RefusalNotes
     _slow_clients: SlowClientLayer
 
@@ -83,8 +82,7 @@ class HttpApp:
         return self._open_requests.most() + self._streamable.most() + self._sse.most()
 
     def drain(self) -> None:
-        """Begin to end: streams end, calls go on for a while, and load balancers are told to send no more."""
-        self._readiness.draining = True
+        """Begin to end: streams end, calls go on for a while."""
         self._running_calls.drain()
         self._open_requests.drain()
         self._sse.drain()
@@ -183,7 +181,7 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = PublicPathLayer(_HealthRoutes(app, readiness), public_path(settings.http))
     slow_clients = SlowClientLayer(BoundaryLayer(app), settings.http)
     return HttpApp(
-        slow_clients, name, streamable, sse, peers, open_requests, running_calls, readiness, note, slow_clients
+        slow_clients, name, streamable, sse, peers, open_requests, running_calls, note, slow_clients
     )
 
 
@@ -242,7 +240,6 @@ class _Readiness:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self.draining = False
         self._asked_at = 0.0
         self._problem = ""
         self._asking = anyio.Lock()
@@ -256,7 +253,7 @@ class _Readiness:
 
         A server that queues writes while the database is away serves: were it out of turn, nobody would queue any.
         """
-        problem = "draining" if self.draining else await self._ask()
+        problem = await self._ask()
         degraded = [str(mode.name) for mode in self._hub.modes]
         document = {"status": problem or "ready", **({"degraded": degraded} if degraded else {})}
         await _say(send, 503 if problem else 200, document)
