@@ -31,7 +31,7 @@ from contextdna import (
 from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.values.ids import is_id
 from tests.hub.rig import ALICE, BOB, DEFAULT, PETE, ROOT, Clock, begin, public, refused, remember
-from tests.hub.test_database_away import LATE_S, Rig, empty_url_of, key_of, opened, place, rig, until_well
+from tests.hub.test_database_away import LATE_S, Rig, count_of, empty_url_of, key_of, opened, place, rig, until_well
 from tests.servers.relay import Relay
 
 __all__ = ["place", "rig"]
@@ -274,11 +274,16 @@ async def test_what_is_queued_in_a_slot_that_was_put_back_is_no_write_that_was_s
         assert [one.content for one in await opened(hub, *queued)] == contents
 
 
-async def test_a_retry_that_comes_to_another_calls_records_removes_nothing(rig: Rig) -> None:
+async def test_a_write_that_is_known_as_done_with_other_records_stays_aside_whoever_retries_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def done(*_: object, **__: object) -> tuple[str, ...]:
+        return ("mem_another",)
+
     hub = rig.hub
-    stored = await keyed(hub)
     await rig.relay.cut()
-    assert {one.status for one in await keyed(hub)} == {StoreStatus.QUEUED}
+    await keyed(hub)
+    monkeypatch.setattr("contextdna.domain.queued_writes.QueuedWrite.replay", done)
     await rig.relay.open()
     await until_well(hub, but=ASIDE)
     queue = hub.bind(ROOT, project_id=DEFAULT).queue
@@ -286,7 +291,69 @@ async def test_a_retry_that_comes_to_another_calls_records_removes_nothing(rig: 
         [aside] = await queue.aside()
         assert aside.code == "stored_before"
         error = await refused(queue.retry(aside.id), Conflict, "stored_before")
-        assert error.record_ids == tuple(one.id for one in stored)
+        assert error.record_ids == ("mem_another",)
+
+
+async def test_a_stored_request_that_is_repeated_while_the_database_is_away_is_promised_what_was_stored(
+    rig: Rig,
+) -> None:
+    hub = rig.hub
+    stored = await keyed(hub)
+    assert {one.status for one in stored} == {StoreStatus.STORED}
+    await rig.relay.cut()
+    repeated = await keyed(hub)
+    assert {one.status for one in repeated} == {StoreStatus.QUEUED}
+    assert [one.id for one in repeated] == [one.id for one in stored]
+    await update(hub, ALICE, repeated[0].id, "changed", 1)
+    await rig.relay.open()
+    await until_well(hub)
+    found = await opened(hub, *[one.id for one in stored])
+    assert [one.content for one in found] == ["changed", "keyed, too"]
+    assert await count_of(hub) == 2
+
+
+async def test_a_merged_request_that_is_repeated_while_the_database_is_away_is_stored_as_promised(rig: Rig) -> None:
+    hub = rig.hub
+    before = await remember(hub.bind(ALICE), "keyed")
+    merged, fresh = await keyed(hub)
+    assert (merged.id, merged.status) == (before, StoreStatus.MERGED)
+    await rig.relay.cut()
+    promised = await keyed(hub)
+    assert promised[0].id != before
+    assert promised[1].id == fresh.id
+    await update(hub, ALICE, promised[0].id, "changed", 1)
+    await rig.relay.open()
+    await until_well(hub)
+    found = await opened(hub, before, *[one.id for one in promised])
+    assert [one.content for one in found] == ["keyed", "changed", "keyed, too"]
+
+
+async def test_a_key_that_was_used_so_long_ago_that_it_is_forgotten_loses_nothing(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    clock = Clock()
+    async with open_hub(settings, clock=clock) as hub:
+        drafts = [MemoryDraft("weekly")]
+
+        async def again() -> RecordId:
+            stored = await hub.bind(ALICE).store_memories(drafts, on_duplicate=OnDuplicate.NEW, idempotency_key="k")
+            return stored[0].id
+
+        first = await again()
+        clock.advance(days=8)
+        await hub.bind(ROOT, project_id=DEFAULT).sweep()
+        second = await again()
+        assert second != first
+        assert len(await opened(hub, first, second)) == 2
+        clock.advance(days=8)
+        await hub.bind(ROOT, project_id=DEFAULT).sweep()
+        await relay.cut()
+        assert await again() == first
+        await relay.open()
+        await until_well(hub, but=ASIDE)
+        [aside] = await hub.bind(ROOT, project_id=DEFAULT).queue.aside()
+        assert (aside.code, aside.record_ids) == ("stored_before", (first,))
 
 
 async def test_a_promise_that_was_broken_is_told_of_by_whichever_server_its_agent_comes_to(

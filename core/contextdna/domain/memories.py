@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -68,7 +69,9 @@ async def store(
         fingerprint = _fingerprint(op, drafts, on_duplicate)
         earlier = await op.tx.requests.answer(op.project_id, op.actor.agent_id, idempotency_key)
         if earlier is not None:
-            return await _repeat(op, earlier, fingerprint)
+            answer = await _repeat(op, earlier, fingerprint)
+            return await _store_rest(op, drafts) if op.promised else answer
+        await _draw_what_is_taken(op)
     answer = await _store_new(op, drafts, on_duplicate)
     if idempotency_key:
         text = compact_json([[item.id, item.version, item.status] for item in answer])
@@ -76,6 +79,27 @@ async def store(
             IdempotentResult(op.project_id, op.actor.agent_id, idempotency_key, fingerprint, text, op.now)
         )
     return answer
+
+
+async def _store_rest(op: Operation, drafts: Sequence[MemoryDraft]) -> tuple[StoredMemory, ...]:
+    """Store of a queued request, which was answered before, what is not there under the ids that it was promised.
+
+    They follow from the request, so what is there is of it; what was merged into others bears other ids.
+    """
+    promised = [RecordId(record_id) for record_id in op.promised or ()]
+    there = {ref.id for ref in await op.tx.records.refs(op.project_id, promised)}
+    new = [(draft, record_id) for draft, record_id in zip(drafts, promised, strict=True) if record_id not in there]
+    op.promised = deque(record_id for _, record_id in new)
+    if new:
+        await _store_new(op, [draft for draft, _ in new], OnDuplicate.NEW)
+    return tuple(StoredMemory(record_id, 1, StoreStatus.STORED, op.actor.agent_id) for record_id in promised)
+
+
+async def _draw_what_is_taken(op: Operation) -> None:
+    """Leave out derived ids that are there: the key was used before, so long ago that its answer is forgotten."""
+    if op.derived:
+        taken = {ref.id for ref in await op.tx.records.refs(op.project_id, [RecordId(one) for one in op.derived])}
+        op.derived = deque("" if record_id in taken else record_id for record_id in op.derived)
 
 
 async def _store_new(

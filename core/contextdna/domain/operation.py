@@ -52,6 +52,8 @@ class Operation:
     """What was ranked lately, for a call that only reads; None where nothing is to be held."""
     promised: deque[str] | None = None
     """Ids that were given to the caller of a queued write before it came here, which its records must bear."""
+    derived: deque[str] | None = None
+    """Ids for its records that the same request is promised where it waits; an empty one is drawn."""
     begun: BegunAnswers[Any] | None = None
     """Answers of which pages were given; None where nothing is to be held."""
     count_tokens: Callable[[str], int] = estimate_tokens
@@ -63,8 +65,9 @@ class Operation:
         return self.actor.project_id
 
     def new_id(self, prefix: IdPrefix) -> str:
-        """Make the id of a record of the caller's, or give the one that was promised."""
-        return self.promised.popleft() if self.promised else new_id(prefix, self.now)
+        """Make the id of a record of the caller's, or give the one that was, or would be, promised."""
+        given = self.promised or self.derived
+        return (given.popleft() if given else "") or new_id(prefix, self.now)
 
     def note(self, record_ids: Sequence[str] = (), **details: Any) -> None:
         """Add record ids and counts to the audit entry of this call; never text of a record."""

@@ -149,15 +149,13 @@ class Replay:
 
         Raises:
             NotFound: ``queued_unknown``.
-            Conflict: ``stored_before``: what was done under its idempotency key is another call's.
+            Conflict: ``stored_before``: what is known as done is not what was promised.
             ContextDnaError: It was refused again, and stays aside.
         """
         write = unpacked(await self._aside.get(name))
-        ids = await self._do(write, is_review=True)
-        if ids != write.ids:
-            raise _stored_before(ids)
+        await self._do(write, is_review=True)
         await self._aside.drop(name)
-        return ids
+        return write.ids
 
     async def _is_done(self, entry: LogEntry, project_id: ProjectId, held: dict[ProjectId, str]) -> bool:
         """Replay a write; False where it holds up its project.
@@ -205,32 +203,31 @@ class Replay:
             return
         await self._predecessors.require_none(entry, write)
         try:
-            ids = await self._do(write)
+            await self._do(write)
         except ContextDnaError as error:
             await self._refused(entry, write, error)
         except Exception as error:  # noqa: BLE001 - one that cannot be done must not stop the others for ever
             logger.error("a queued write failed: %s at %s", type(error).__name__, _place(error))
             unforeseen = StorageUnavailable("the server failed", code="internal_error", hint="Report this as a bug.")
             await self._refused(entry, write, unforeseen)
-        else:
-            if ids != write.ids:  # its idempotency key was answered by a call that came through before
-                await self._put_aside(entry, _stored_before(ids))
         self._failures.pop(write.name, None)
 
     async def _put_aside(self, entry: LogEntry, error: ContextDnaError) -> None:
         await self._aside.put(name_of(entry), entry.data, error=error, at=self._door.clock())
 
-    async def _do(self, write: QueuedWrite, *, is_review: bool = False) -> tuple[str, ...]:
+    async def _do(self, write: QueuedWrite, *, is_review: bool = False) -> None:
         async def run(op: Operation) -> tuple[str, ...]:
             return await write.replay(op, self._door.vault, is_review=is_review)
 
         try:
-            return await self._door.write(write.caller, write.action, run)
+            ids = await self._door.write(write.caller, write.action, run)
         except Conflict as error:
             if error.code != "already_exists":
                 raise
-        # Another process was at the same: it is known now.
-        return await self._door.write(write.caller, write.action, run)
+            # Another process was at the same: it is known now.
+            ids = await self._door.write(write.caller, write.action, run)
+        if ids != write.ids:  # else what was promised would come to nothing without a word
+            raise _stored_before(ids)
 
     async def _refused(self, entry: LogEntry, write: QueuedWrite, error: ContextDnaError) -> None:
         if isinstance(error, StorageUnavailable):
@@ -272,8 +269,8 @@ def _place(error: BaseException) -> str:
 
 def _stored_before(ids: tuple[str, ...]) -> Conflict:
     return Conflict(
-        "a call with the same idempotency key had been stored before",
+        "the records of a queued write are those of an earlier call",
         code="stored_before",
-        hint="The records of that call stand; nothing is missing.",
+        hint="Look at them: where they are not what was meant, its author stores it under another idempotency key.",
         record_ids=ids,
     )

@@ -1,5 +1,6 @@
 """Workspace: everything a principal can ask; each method is one audited, access-checked transaction."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -28,7 +29,7 @@ from contextdna.domain import (
 )
 from contextdna.domain.access import Action, Caller
 from contextdna.domain.operation import Operation
-from contextdna.domain.queued_writes import LogRequest, Request, StoreRequest, UpdateRequest
+from contextdna.domain.queued_writes import LogRequest, Request, StoreRequest, UpdateRequest, promised_ids
 from contextdna.domain.validation import check_count
 from contextdna.errors import ContextDnaError, StorageUnavailable
 from contextdna.hub.access_tokens import AccessTokens
@@ -167,9 +168,12 @@ class Workspace:
             Conflict: ``duplicate`` or ``idempotency_key_reused``.
         """
         memories_checked = tuple(drafts)
+        request = StoreRequest(memories_checked, on_duplicate, idempotency_key)
 
         async def run(op: Operation) -> tuple[StoredMemory, ...]:
             memories.check_drafts(memories_checked, op.settings)
+            if idempotency_key and op.settings.database:  # a repeat may come while it is away, and is promised these
+                op.derived = deque(promised_ids(request, op.actor, self._door.vault, now=op.now))
             return await memories.store(
                 op, memories_checked, on_duplicate=on_duplicate, idempotency_key=idempotency_key
             )
@@ -177,7 +181,7 @@ class Workspace:
         async def store() -> tuple[StoredMemory, ...]:
             return await self._door.write(self._caller, Action.STORE_MEMORY, run)
 
-        answer = await self._or_queued(StoreRequest(memories_checked, on_duplicate, idempotency_key), store)
+        answer = await self._or_queued(request, store)
         return self._queued(answer, 1) if isinstance(answer, Promise) else answer
 
     async def _or_queued(self, request: Request, do: Callable[[], Awaitable[R]]) -> R | Promise:
