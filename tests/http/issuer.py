@@ -80,6 +80,8 @@ class Issuer:
         self.documents: dict[str, object] = {}
         """Path -> what is answered there in place of the usual document; bytes are sent as they are."""
         self.is_down = False
+        self.hangs: asyncio.Event | None = None
+        """Until it is set, nothing is answered."""
         self.asked: list[str] = []
 
     def token(
@@ -128,6 +130,8 @@ class Issuer:
         """Answer one request."""
         path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
         self.asked.append(path)
+        if self.hangs is not None:
+            await self.hangs.wait()
         document = None if self.is_down else self.documents.get(path, self._usual(path))
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         status = b"503 Down" if self.is_down else b"404 Not Found" if document is None else b"200 OK"

@@ -1,5 +1,7 @@
 """An issuer's keys: fetched once, again when they rotate, used for a while when it is away."""
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -7,11 +9,20 @@ import anyio.lowlevel
 import pytest
 
 from contextdna import CredentialRefused, StorageUnavailable
+from contextdna_server.http import issuer_keys
+from contextdna_server.http.identity import Authenticator
 from contextdna_server.http.issuer_keys import IssuerKeys, metadata_urls
 from tests.http.issuer import Issuer, Timer, authenticator, jwk, rsa_key
 from tests.hub.rig import refused
 
 pytestmark = pytest.mark.anyio
+
+
+async def is_good(judge: Authenticator, authorization: str) -> bool:
+    """Tell whether a token is taken."""
+    with suppress(CredentialRefused):
+        return bool(await judge.authenticate(authorization))
+    return False
 
 
 async def test_many_requests_at_once_fetch_the_keys_once(issuer: Issuer) -> None:
@@ -101,6 +112,42 @@ async def test_a_caller_that_leaves_while_keys_are_fetched_does_not_stop_the_oth
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     assert (await judge.authenticate(f"Bearer {issuer.token()}")).subject
+
+
+async def test_an_issuer_that_hangs_holds_nobody_up_whose_key_is_there(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuer_keys, "_PATIENCE_S", 0.02)
+    timer = Timer()
+    judge = authenticator(issuer.settings(), timer)
+    token = f"Bearer {issuer.token()}"
+    async with judge.running():
+        await judge.authenticate(token)
+        asked = len(issuer.asked)
+        issuer.hangs = asyncio.Event()
+        timer.now += 600
+        with anyio.fail_after(2):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(judge.authenticate, token)
+            assert (await judge.authenticate(token)).subject
+        assert len(issuer.asked) == asked + 1  # for all of them
+        del issuer.keys["rsa"]
+        issuer.hangs.set()
+        with anyio.fail_after(2):
+            while await is_good(judge, token):
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_a_withdrawn_key_serves_no_longer_than_the_cache_beside_callers_too(issuer: Issuer) -> None:
+    timer = Timer()
+    judge = authenticator(issuer.settings(), timer)
+    token = f"Bearer {issuer.token()}"
+    async with judge.running():
+        await judge.authenticate(token)
+        del issuer.keys["rsa"]
+        timer.now += 600
+        await refused(judge.authenticate(token), CredentialRefused, "token_invalid")
 
 
 @pytest.mark.parametrize(

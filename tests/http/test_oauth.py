@@ -426,11 +426,38 @@ async def test_an_issuer_needs_a_public_address(issuer: Issuer, public_url: str)
     assert caught.value.code == "oauth_incomplete"
 
 
+async def admitted(judge: Authenticator, token: str) -> dict[str, Any]:
+    """Give the scope of a request that was let in with a token."""
+    authorization = f"Bearer {token}"
+    credential = await judge.authenticate(authorization)
+    return {"state": {"credential": credential}, "headers": [(b"authorization", authorization.encode())]}
+
+
+async def test_an_open_request_is_over_when_the_key_of_its_token_was_withdrawn(issuer: Issuer) -> None:
+    timer = Timer()
+    judge = authenticator(issuer.settings(), timer)
+    scope = await admitted(judge, issuer.token())
+    await judge.recheck(scope)
+    del issuer.keys["rsa"]
+    timer.now += 600
+    await refused(judge.recheck(scope), CredentialRefused, "token_invalid")
+
+
+async def test_an_open_request_lasts_while_the_issuer_is_away_but_no_longer_than_its_token(issuer: Issuer) -> None:
+    clock, timer = Clock(), Timer()
+    judge = Authenticator(NoTokens(), issuer.settings(), clock=clock, timer=timer)
+    scope = await admitted(judge, issuer.token())
+    issuer.is_down = True
+    timer.now += 100_000
+    await judge.recheck(scope)
+    clock.advance(seconds=330)
+    await refused(judge.recheck(scope), CredentialRefused, "token_expired")
+
+
 async def test_an_issued_credential_is_over_when_its_token_is(issuer: Issuer) -> None:
     clock = Clock()
     judge = Authenticator(NoTokens(), issuer.settings(), clock=clock)
-    credential = await judge.authenticate(f"Bearer {issuer.token()}")
-    scope = {"state": {"credential": credential}, "headers": []}
+    scope = await admitted(judge, issuer.token())
     clock.advance(seconds=329)
     await judge.recheck(scope)
     clock.advance(seconds=1)

@@ -62,6 +62,7 @@ class HttpApp:
     _open_requests: OpenRequests
     _running_calls: RunningCalls
     _notes: RefusalNotes
+    _authenticator: Authenticator
     _slow_clients: SlowClientLayer
 
     @asynccontextmanager
@@ -69,6 +70,7 @@ class HttpApp:
         """Hold what the application works with; enter it before the first request."""
         async with (
             self._notes.running(),
+            self._authenticator.running(),
             self._peers.opened(),
             self._streamable.running(),
             anyio.create_task_group() as tasks,
@@ -181,7 +183,16 @@ def build_app(server: Server[Any], hub: Hub, settings: Settings, *, host: str, r
     app = PublicPathLayer(_HealthRoutes(app, readiness), public_path(settings.http))
     slow_clients = SlowClientLayer(BoundaryLayer(app), settings.http)
     return HttpApp(
-        slow_clients, name, streamable, sse, peers, open_requests, running_calls, note, slow_clients
+        slow_clients,
+        name,
+        streamable,
+        sse,
+        peers,
+        open_requests,
+        running_calls,
+        note,
+        authenticator,
+        slow_clients,
     )
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken as SdkAccessToken
 from starlette.types import Scope
 
-from contextdna import AccessToken, CredentialRefused, Principal
+from contextdna import AccessToken, CredentialRefused, Principal, StorageUnavailable
 from contextdna_server.http.issuer_keys import IssuerKeys
 from contextdna_server.http.metadata import resource_urls
 from contextdna_server.http.oauth import IssuerTokens
@@ -111,6 +112,10 @@ class Authenticator:
         self._oauth = settings.oauth
         self._issued = _issuer_tokens(settings, clock, timer) if settings.oauth.issuer else None
 
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Hold what tokens of an issuer are judged with; without it a caller may wait for an issuer that hangs."""
+        return nullcontext() if self._issued is None else self._issued.running()
+
     async def authenticate(self, authorization: str | None) -> Credential:
         """Judge a header; None stands for a request that has none.
 
@@ -132,14 +137,19 @@ class Authenticator:
         """Judge again the credential that a request was admitted with.
 
         Raises:
-            CredentialRefused: It is revoked, or its time is over.
+            CredentialRefused: It is revoked, its time is over, or its key was withdrawn.
             StorageUnavailable: Nothing can be said now.
         """
         credential: Credential = scope["state"]["credential"]
-        if credential.issuer == OWN_ISSUER:
-            header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), None)
+        try:
             await self.authenticate(None if header is None else header.decode("latin-1"))
-            return
+        except StorageUnavailable:
+            if credential.issuer == OWN_ISSUER:
+                raise
+            self._require_unexpired(credential)
+
+    def _require_unexpired(self, credential: Credential) -> None:
         leeway = timedelta(seconds=self._oauth.leeway_s)
         if credential.expires_at is not None and credential.expires_at + leeway <= self._clock():
             raise CredentialRefused(

@@ -9,7 +9,8 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx2
+from anyio.abc import TaskGroup
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -40,6 +42,8 @@ KINDS: Final[Mapping[str, str]] = {
 
 _FETCH_S: Final = 8.0
 """How long a fetch may take, finding the address of the keys included."""
+_PATIENCE_S: Final = 1.0
+"""How long callers wait for keys that are fetched anew, before they go by those that are there."""
 _RENEWAL_PAUSE_S: Final = 30.0
 """At least so much time between two fetches while there are keys, whatever callers send."""
 _RETRY_PAUSE_S: Final = 2.0
@@ -71,6 +75,9 @@ class IssuerKey:
 class IssuerKeys:
     """Keeps the keys of one issuer. One fetch runs at a time, for all who wait for it.
 
+    Within ``renewing`` a caller waits for the whole of a fetch only where there are no keys at all, or none of the name
+    that its token has: an issuer that hangs holds up nobody else for more than a second.
+
     Args:
         issuer: The issuer's identifier, a URL.
         jwks_url: Where its keys are; empty looks into the issuer's metadata.
@@ -97,7 +104,21 @@ class IssuerKeys:
         self._fetched_at = 0.0
         self._tried_at = float("-inf")
         self._lock = anyio.Lock()
+        self._tasks: TaskGroup | None = None
+        self._renewed: anyio.Event | None = None
+        self._patience_until = 0.0
         _trusted_roots()  # 30 ms, before there are callers
+
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        """Hold what fetches keys anew beside the callers."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                self._tasks = None
+                tasks.cancel_scope.cancel()
 
     async def find(self, kid: str, algorithm: str) -> PublicKey | None:
         """Give the key for a token's header, asking the issuer when it may have a new one; None if there is none.
@@ -109,7 +130,11 @@ class IssuerKeys:
         Raises:
             StorageUnavailable: ``issuer_unavailable``: there are no keys, or they are too old.
         """
-        await self._renew(self._is_due)
+        if self._is_due():
+            if self._tasks is None or self._keys is None:
+                await self._renew(self._is_due)
+            else:
+                await self._renew_beside(self._tasks)
         if self._keys is None or self._age_s() > self._cache_s + self._stale_s:
             raise StorageUnavailable(
                 "the issuer of access tokens gives no keys to check them with",
@@ -136,6 +161,25 @@ class IssuerKeys:
 
     def _is_due(self) -> bool:
         return self._may_ask() and (self._keys is None or self._age_s() >= self._cache_s)
+
+    async def _renew_beside(self, tasks: TaskGroup) -> None:
+        """Have keys fetched; wait until they are there, or were not for a second after that began."""
+        if self._renewed is None:
+            self._renewed = anyio.Event()
+            self._patience_until = anyio.current_time() + _PATIENCE_S
+            tasks.start_soon(self._renew_and_tell, self._renewed)
+        with anyio.CancelScope(deadline=self._patience_until):
+            await self._renewed.wait()
+
+    async def _renew_and_tell(self, renewed: anyio.Event) -> None:
+        try:
+            await self._renew(self._is_due)
+        except Exception as error:  # noqa: BLE001 - an owned background job: the keys that are there go on serving
+            logger.warning("no keys from the issuer of access tokens: %s", type(error).__name__)
+            self._tried_at = self._timer()
+        finally:
+            self._renewed = None
+            renewed.set()
 
     async def _renew(self, wanted: Callable[[], bool]) -> None:
         if not wanted():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -29,8 +30,9 @@ _SIGNATURE_AND_ISSUER: Final[Any] = {
     "verify_iat": False,
     "enforce_minimum_key_length": True,
 }
-_KNOWN_MAX: Final = 1000
-"""Tokens whose signature is known to be good, the last used ones. Verifying one takes 0.3 ms."""
+_KNOWN_MAX: Final = 2000
+"""Tokens whose signature is known to be good, the last used ones: those of open streams are used each second. Verifying
+one takes 0.3 ms."""
 _TIME_MAX: Final = 253_402_300_799
 """The last second of the year 9999."""
 
@@ -74,6 +76,10 @@ class IssuerTokens:
         self._keys = keys
         self._clock = clock
         self._known: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Hold what fetches the issuer's keys anew, beside the callers."""
+        return self._keys.renewing()
 
     async def judge(self, token: str) -> IssuedToken:
         """Judge a token, of a size that was bounded before.
