@@ -21,6 +21,7 @@ import anyio
 import httpx2
 import pytest
 import uvicorn
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +30,7 @@ from cryptography.x509.oid import NameOID
 from starlette.types import Receive, Scope, Send
 
 from contextdna import SettingsInvalid
+from contextdna_server.cli import main
 from contextdna_server.commands.serve_http import serve_http
 from contextdna_server.http.serving import DrainingServer, bound_socket, peer_socket, serve_app
 from contextdna_server.settings import HttpSection, load_settings
@@ -204,6 +206,15 @@ def test_servers_that_start_together_do_not_take_each_others_sockets_for_left_on
         client.connect(str(first))
         assert stat.S_IMODE(first.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "option", [("--workers", "2"), ("--anonymous",), ("--tls-key", "key.pem"), ("--tls-certificate", "chain.pem")]
+)
+def test_options_of_the_remote_server_are_refused_without_it(tmp_path: Path, option: tuple[str, ...]) -> None:
+    refused = CliRunner().invoke(main, ["serve", "--data", str(tmp_path / "data"), *option])
+    assert (refused.exit_code, f"{option[0]} is for --http" in refused.stderr) == (2, True)
+    assert not (tmp_path / "data").exists()
 
 
 def test_workers_do_not_share_one_address_for_their_peers(tmp_path: Path) -> None:

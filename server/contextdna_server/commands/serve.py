@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from contextdna.errors import ContextDnaError
 from contextdna_server.commands.invocation import Invocation, run_async, with_shared_options
@@ -60,6 +61,8 @@ def serve(
     On stdio the protocol has standard output for itself; messages go to standard error (with --json, errors too are
     JSON). Over HTTP the server is at /mcp (Streamable HTTP) and /sse; make tokens with `contextdna token create`.
     """
+    if address is None:
+        _require_no_http_option(click.get_current_context())
     profile = {"profile": tools} if tools else None
     http = {"anonymous": anonymous or None, "tls_certificate": tls_certificate, "tls_key": tls_key}
     settings = invocation.settings(
@@ -79,6 +82,17 @@ def serve(
         await serve_on_stdio(settings)
 
     run_async(run)
+
+
+def _require_no_http_option(context: click.Context) -> None:
+    """Refuse options of the remote server where stdio is served, which would ignore them.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for name in ("workers", "anonymous", "tls_certificate", "tls_key"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --http HOST:PORT")
 
 
 def _require_streams() -> None:
