@@ -20,7 +20,9 @@ from contextdna import (
     StoreStatus,
     open_hub,
 )
-from contextdna.backends.segmented_log import look_into_log
+from contextdna.backends.key_ring import MasterKeyRing
+from contextdna.backends.sealing import RingSealer
+from contextdna.backends.segmented_log import look_into_log, open_segmented_log
 from contextdna.domain.queued_writes import unpacked
 from contextdna.hub.replay import Replay
 from contextdna.values.ids import RecordId
@@ -90,6 +92,22 @@ async def test_what_stands_before_the_damage_of_a_slot_is_stored_and_the_mode_sa
         assert hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "log_damaged", 1),)
         slot.rename(slot.with_name("kept-0"))
         await until(lambda: not hub.modes)
+
+
+async def test_nothing_is_queued_behind_what_is_under_another_key(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    assert settings.data_dir is not None
+    strange = RingSealer(MasterKeyRing({"mk_1": b"1" * 32}, "mk_1"), "spool")
+    async with open_segmented_log(settings.data_dir / "spool" / "0", sealer=strange) as log:
+        unit = await log.begin()
+        await log.write_entry(unit, b"of another installation")
+        await log.commit(unit)
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        queued = await remember(hub.bind(ALICE), "queued")
+        await relay.open()
+        await until(lambda: hub.modes == (DegradedMode(ModeName.SPOOL_DAMAGED, "wrong_key", 1),))
+        assert await contents(hub, queued) == ["queued"]
 
 
 async def test_a_slot_that_is_damaged_under_its_owner_queues_no_more_and_holds_up_nothing(

@@ -3,8 +3,8 @@
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -126,8 +126,7 @@ class WriteSpool:
             folder = self._folder / str(slot)
             is_there = await anyio.to_thread.run_sync(os.path.lexists, folder)
             try:
-                log = open_segmented_log(folder, sealer=self._sealer, size_bytes_max=self._bytes_max)
-                self._log = await self._stack.enter_async_context(log)
+                self._log = await self._stack.enter_async_context(self._open_slot(folder))
             except StorageUnavailable as error:
                 if not is_there and error.code != "log_in_use":  # no other can be made either
                     raise
@@ -149,6 +148,19 @@ class WriteSpool:
             code="spool_slots_taken",
             hint=f"Let fewer than {SLOTS_MAX} server processes share a data folder, or set storage.spool to false.",
         )
+
+    @asynccontextmanager
+    async def _open_slot(self, folder: Path) -> AsyncIterator[WriteAheadLog]:
+        """Open a slot to queue in; not one that holds what this process cannot read: it would never get past that.
+
+        Raises:
+            StorageUnavailable: It cannot be opened, or is another's.
+            IntegrityFault: It is damaged, or under another key.
+        """
+        async with open_segmented_log(folder, sealer=self._sealer, size_bytes_max=self._bytes_max) as log:
+            async for _ in log.recover():
+                break
+            yield log
 
     async def _recall(self, log: WriteAheadLog, *, after: int) -> None:
         """Know again what an earlier process has promised: it holds for repeats, and for what builds upon it."""
