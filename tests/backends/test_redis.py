@@ -14,10 +14,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from redis.exceptions import MovedError
 
 from contextdna.backends.in_process import InProcessCache
 from contextdna.backends.redis import Place, RedisCache, RedisChannel, RedisLink, RedisLocks, SharedCache, redis_facts
-from contextdna.backends.redis.driver import open_client
+from contextdna.backends.redis.driver import mapped_error, open_client
 from contextdna.errors import SettingsInvalid, StorageUnavailable
 from contextdna.values.ids import ProjectId
 from tests.builders import make_event
@@ -287,6 +288,7 @@ async def test_it_starts_without_a_server_and_attaches_when_there_is_one(server:
         (("--requirepass", "secret-word"), "redis_login_refused"),
         (("--maxmemory", "1", "--maxmemory-policy", "noeviction"), "redis_refused"),
         (("--replicaof", "127.0.0.1", "1"), "redis_refused"),
+        (("--cluster-enabled", "yes", "--bind", "127.0.0.1"), "redis_refused"),
     ],
 )
 async def test_a_server_that_refuses_us_is_away_and_says_why(
@@ -318,6 +320,7 @@ async def test_a_user_that_may_not_publish_caches_and_others_look_for_themselves
         "http://host",
         "redis+cluster://",
         "redis://host:port",
+        "redis://user:secret-word@host/abc",
         "redis://user:secret-word@host?socket_timeout=100",
         "rediss://user:secret-word@host?ssl_cert_reqs=none",
         "redis+cluster://user:secret-word@host:6379/3",
@@ -403,19 +406,56 @@ async def everything_works(link: RedisLink) -> None:
 async def test_a_cluster_serves_cache_channel_and_locks(free_port: int) -> None:
     options = ("--cluster-enabled", "yes", "--bind", "127.0.0.1")
     with own_server(*options, "--port", str(free_port)):
+        assert "slots" in (await problem_of(f"redis+cluster://127.0.0.1:{free_port}")).message
         await make_cluster(free_port)
-        link = RedisLink(Place(f"redis+cluster://127.0.0.1:{free_port},127.0.0.1:1", timeout_s=5))
+        url = f"redis+cluster://memory:secret@127.0.0.1:{free_port},127.0.0.1:1"
+        assert (await problem_of(url.replace("memory:secret", "poor:secret"))).code == "redis_login_refused"
+        link = RedisLink(Place(url, timeout_s=5))
         await everything_works(link)
         assert (await link.health()).sound
         facts = await redis_facts(link.place)
         assert (facts.is_cluster, facts.is_secure, facts.fills_up) == (True, False, True)
         assert facts.version[0].isdigit()
         await link.close()
+        with pytest.raises(StorageUnavailable, match="one node of a cluster"):
+            await redis_facts(Place(f"redis://127.0.0.1:{free_port}", timeout_s=5))
+
+
+async def problem_of(url: str) -> StorageUnavailable:
+    """Give what keeps Redis away that a URL names."""
+    link = RedisLink(Place(url, timeout_s=5))
+    with pytest.raises(StorageUnavailable) as caught:
+        await RedisCache(link).get("a")
+    await link.close()
+    return caught.value
+
+
+async def test_a_url_that_does_not_fit_what_is_there_is_told_of(free_port: int, tmp_path: Path) -> None:
+    with own_server("--port", str(free_port)):
+        at = f"127.0.0.1:{free_port}"
+        assert "redis://" in (await problem_of(f"redis+cluster://{at}")).hint
+        assert "database" in (await problem_of(f"redis://{at}/99")).message
+        missing = await problem_of(f"rediss://{at}?ssl_ca_certs={tmp_path}/none.pem")
+        assert missing.code == "redis_insecure"
+        assert (await problem_of(f"unix://{tmp_path}/none.sock")).code == "redis_unreachable"
+    moved = mapped_error(MovedError("1 127.0.0.1:7001"))
+    assert (moved.code, "redis+cluster://" in moved.hint) == ("redis_refused", True)
+
+
+def documented_rights() -> list[str]:
+    """Give the rights that the documents name for our user."""
+    documents = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    [rights] = re.findall(r"^ACL SETUSER memory on >secret (.+)$", documents, re.MULTILINE)
+    return str(rights).split()
 
 
 async def make_cluster(port: int) -> None:
-    """Make a cluster of one server, which has all the slots."""
+    """Make a cluster of one server, which has all the slots, and users with our rights, and with fewer."""
     client: Any = open_client(Place(f"redis://127.0.0.1:{port}", timeout_s=5))
+    rights = documented_rights()
+    await client.execute_command("ACL", "SETUSER", "memory", "on", ">secret", *rights)
+    poor = [right for right in rights if not right.startswith("+cluster")]
+    await client.execute_command("ACL", "SETUSER", "poor", "on", ">secret", *poor)
     await client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
     with anyio.fail_after(LATE_S):
         while (await client.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110
@@ -424,9 +464,8 @@ async def make_cluster(port: int) -> None:
 
 
 async def test_the_rights_that_the_documents_name_are_enough() -> None:
-    documents = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
-    [rights] = re.findall(r"^ACL SETUSER memory on >secret (.+)$", documents, re.MULTILINE)
-    with own_server("--user", "memory", "on", ">secret", *rights.split(), "--user", "default", "off") as server:
+    rights = documented_rights()
+    with own_server("--user", "memory", "on", ">secret", *rights, "--user", "default", "off") as server:
         url = server.url.replace("unix://", "unix://memory:secret@")
         link = RedisLink(Place(url, timeout_s=5))
         await everything_works(link)

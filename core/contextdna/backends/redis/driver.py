@@ -1,7 +1,9 @@
 """redis-py: where a server or cluster is, how a client is set up, and what its errors mean."""
 
+import re
 import ssl
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -26,6 +28,8 @@ _OPTIONS: Final = frozenset(
     {"db", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "ssl_min_version"}
 )
 """What a URL may say behind its question mark. Deadlines are settings; that a certificate is checked is none."""
+
+_DATABASE: Final = re.compile(r"/?|/[0-9]+/?")
 
 _PROTOCOL: Final = 2
 """Every server speaks it, and says in it why it refuses a login. Source: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
@@ -117,6 +121,8 @@ def _read(url: str) -> dict[str, Any]:
         if parts.scheme not in _SCHEMES or unknown:
             raise ValueError
         if not parts.scheme.endswith(_CLUSTER):
+            if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+                raise ValueError  # the driver would take database 0
             return dict(parse_url(url))
         return _read_cluster(url)
     except ValueError:
@@ -166,10 +172,12 @@ def mapped_error(error: BaseException) -> StorageUnavailable:
     """Say in our tree what an error of the driver means. No text of the driver is passed on: it may quote values."""
     kind = type(error).__name__
     refusals = exceptions.AuthenticationError | exceptions.NoPermissionError | exceptions.AuthorizationError
-    if isinstance(error, refusals):
+    if any(isinstance(one, refusals) for one in _origins(error)):
         return unavailable("redis_login_refused", f"Redis refused the login or a right ({kind})")
     if _is_insecure(error):
         return unavailable("redis_insecure", "the connection to Redis cannot be made secure")
+    if found := _otherwise(error):
+        return found
     if isinstance(error, exceptions.ResponseError | exceptions.DataError):
         return unavailable("redis_refused", f"Redis refused a command ({kind})")
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
@@ -177,15 +185,43 @@ def mapped_error(error: BaseException) -> StorageUnavailable:
     return unavailable("redis_unreachable", f"Redis cannot be reached ({kind})")
 
 
-def _is_insecure(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that it came from, is of TLS."""
+def _is_insecure(error: BaseException) -> bool:
+    """Tell whether an error, or one that it came from, is of TLS, or of a file of certificates that is not there."""
+    return any(isinstance(one, ssl.SSLError) or _is_of_tls_file(one) for one in _origins(error))
+
+
+def _is_of_tls_file(error: BaseException) -> bool:
+    """Tell a file that cannot be read from a socket that is not there: only the latter failed to connect."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError | PermissionError):
+        return False
+    return not any(frame.name == "open_unix_connection" for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _origins(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
-def unavailable(code: str, message: str) -> StorageUnavailable:
+def _otherwise(error: BaseException) -> StorageUnavailable | None:
+    """Tell where storage.cache names something else than is there. The driver has no classes of its own for some."""
+    if isinstance(error, exceptions.MovedError | exceptions.AskError):
+        return unavailable("redis_refused", "storage.cache names one node of a cluster as a server", HINT_CLUSTER)
+    if isinstance(error, exceptions.ClusterDownError) or "slots are not covered" in str(error):
+        return unavailable("redis_refused", "the cluster of Redis does not serve all its slots", _HINT_DOWN)
+    if "luster mode is not enabled" in str(error):
+        return unavailable("redis_refused", "storage.cache names a server as a cluster", _HINT_SERVER)
+    if isinstance(error, exceptions.ResponseError) and "db index" in str(error).lower():
+        return unavailable("redis_refused", "Redis has no database of that number", _HINT_DATABASE)
+    return None
+
+
+HINT_CLUSTER: Final = "Write redis+cluster:// in storage.cache for redis://, or rediss+cluster:// for rediss://."
+_HINT_SERVER: Final = "Write redis:// in storage.cache for redis+cluster://, or rediss:// for rediss+cluster://."
+_HINT_DOWN: Final = "Check that its nodes run and hold all slots: redis-cli --cluster check."
+_HINT_DATABASE: Final = "Write a smaller number behind the host in storage.cache; servers have 16 databases by default."
+
+
+def unavailable(code: str, message: str, hint: str = "") -> StorageUnavailable:
     """Make an error with its advice."""
-    return StorageUnavailable(message, code=code, hint=_HINTS[code], retryable=code == "redis_unreachable")
+    return StorageUnavailable(message, code=code, hint=hint or _HINTS[code], retryable=code == "redis_unreachable")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from redis.exceptions import ResponseError
 
-from contextdna.backends.redis.driver import Place
+from contextdna.backends.redis.driver import HINT_CLUSTER, Place, unavailable
 from contextdna.backends.redis.link import RedisLink
 
 _UNKNOWN = "of unknown version"
@@ -37,6 +37,8 @@ async def redis_facts(place: Place) -> RedisFacts:
         health = await link.health()  # connects
         health = await link.health() if health.sound else health
         told = await link.call(_told)
+        if told.get("cluster_enabled") and not place.is_cluster:
+            raise unavailable("redis_refused", "storage.cache names one node of a cluster as a server", HINT_CLUSTER)
     finally:
         await link.close()
     is_secure = urlsplit(place.url).scheme.startswith(("rediss", "unix"))
