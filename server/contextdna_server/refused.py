@@ -70,7 +70,7 @@ def too_large(size: str) -> LimitExceeded:
     return LimitExceeded(
         f"the message has {size}",
         code="message_too_large",
-        hint="Send less at once: split it, or attach a large file by its path.",
+        hint="Send less at once: split it, or attach a large file by its path: on stdio, or from s3:// where allowed.",
     )
 
 

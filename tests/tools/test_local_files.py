@@ -107,6 +107,13 @@ async def test_the_tool_does_not_read_the_key_of_its_own_installation(tmp_path: 
             assert error["code"] == "path_not_allowed"
 
 
+def test_a_server_without_roots_says_how_else_to_attach() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        artifacts.read_local_file("/etc/hosts", (), 100)
+    assert caught.value.code == "path_not_allowed"
+    assert all(way in caught.value.hint for way in ("text", "base64", "s3://"))
+
+
 def test_a_system_that_cannot_open_step_by_step_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_OPENS_STEP_BY_STEP", False)
     assert code_of(root / "inner" / "note.txt", root) == "path_unsupported"

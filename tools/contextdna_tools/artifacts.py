@@ -129,6 +129,13 @@ def read_local_file(path: str, roots: tuple[Path, ...], bytes_max: int, data_dir
         InvalidInput: ``path_not_allowed``, ``path_unreadable``, or ``path_unsupported`` on Windows.
         LimitExceeded: ``artifact_too_large``.
     """
+    if not roots:  # as over HTTP, always
+        raise InvalidInput(
+            "this server reads no local files",
+            code="path_not_allowed",
+            hint="Send text or base64, or s3://bucket/key where the operator allows it. Only a server on stdio reads "
+            "files, from folders of artifacts.allowed_roots.",
+        )
     if not _OPENS_STEP_BY_STEP:
         raise InvalidInput(
             "local paths cannot be read safely on this system", code="path_unsupported", hint="Send text or base64."
