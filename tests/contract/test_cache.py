@@ -1,7 +1,7 @@
 """Contract of ``Cache``."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -44,7 +44,20 @@ class Held:
                 await self.link._client.pexpire(key, max(0, rest - round(seconds * 1000)))
 
 
-@pytest.fixture(params=["in_process", "redis", "shared"])
+class Apart(SharedCache):
+    """One whose sides differ, as those of several processes do: of two keys that follow one another one is here."""
+
+    def __init__(self, near: InProcessCache, far: RedisCache) -> None:
+        super().__init__(near, far)
+        self._sides = (near, far)
+
+    async def mset(self, values: Mapping[str, bytes], *, ttl_s: float) -> None:
+        """Keep each value on one side."""
+        for key, value in values.items():
+            await self._sides[ord(key[-1]) % 2].set(key, value, ttl_s=ttl_s)
+
+
+@pytest.fixture(params=["in_process", "redis", "shared", "apart"])
 async def held(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Held]:
     clock = Clock()
     near = InProcessCache(clock=clock)
@@ -53,7 +66,8 @@ async def held(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncItera
         return
     link = RedisLink(Place(redis_url(), f"{own_prefix()}-cache{next(_NUMBERS)}", timeout_s=10))
     far = RedisCache(link)
-    yield Held(far if request.param == "redis" else SharedCache(near, far), clock, link)
+    caches: dict[str, Cache] = {"redis": far, "shared": SharedCache(near, far), "apart": Apart(near, far)}
+    yield Held(caches[request.param], clock, link)
     await far.clear()
     await link.close()
 

@@ -201,11 +201,14 @@ class SharedCache:
         for key in keys:
             if self._behind is not None:
                 self._behind.pop(key, None)
-        here = await self._near.delete(keys)
+        here = list(await self._near.mget(keys))
+        await self._near.delete(here)
         try:
-            return max(here, await self._far.delete(keys))
+            elsewhere = await self._far.delete([key for key in keys if key not in here])
+            await self._far.delete(here)
         except StorageUnavailable:
-            return here
+            return len(here)
+        return len(here) + elsewhere
 
     async def mget(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Fetch several values, from here, else from Redis."""
@@ -234,11 +237,14 @@ class SharedCache:
         """Forget all keys, here and in Redis."""
         if self._behind is not None:
             self._behind.clear()
-        here = await self._near.clear()
+        here = await self._near.keys()
+        await self._near.clear()
         try:
-            return max(here, await self._far.clear())
+            there = {*here, *await self._far.keys()}
+            await self._far.clear()
         except StorageUnavailable:
-            return here
+            return len(here)
+        return len(there)
 
     async def keys(self, pattern: str = "*") -> list[str]:
         """List keys in order, of here and of Redis."""
