@@ -157,6 +157,7 @@ async def test_clearing_forgets_all(cache: Cache) -> None:
         ("b^c", ["b^c"]),
         ("*2", ["a:22"]),
         ("ä", ["ä"]),
+        ("?", ["ä"]),
         ("absent*", []),
         ("", []),
     ],

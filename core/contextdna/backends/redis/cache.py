@@ -12,6 +12,7 @@ import anyio
 from contextdna.backends.in_process import InProcessCache
 from contextdna.backends.redis.link import RedisLink
 from contextdna.errors import StorageUnavailable
+from contextdna.values.pattern import key_pattern
 
 logger = logging.getLogger(__name__)
 
@@ -104,10 +105,11 @@ class RedisCache:
         It goes through all keys of the server, page by page, so it is for operators rather than for calls.
         """
         match = self._beginning.translate(_SPECIAL) + _glob(pattern)
+        matches = key_pattern(pattern).fullmatch
         found: set[str] = set()
         async for page in self._pages(match):
             found.update(key.decode()[len(self._beginning) :] for key in page)
-        return sorted(found)
+        return sorted(filter(matches, found))
 
     async def _pages(self, match: str) -> AsyncIterator[list[bytes]]:
         """Go through the keys that match; each page is a call of its own, with its own deadline."""
@@ -282,8 +284,8 @@ def _millis(ttl_s: float) -> int:
 
 
 def _glob(pattern: str) -> str:
-    """Write a pattern as Redis has it. Source: https://redis.io/docs/latest/commands/keys/"""
-    return "".join(sign if sign in "*?" else sign.translate(_SPECIAL) for sign in pattern)
+    """Write a pattern as Redis has it, or a wider one. Source: https://redis.io/docs/latest/commands/keys/"""
+    return "".join("*" if sign in "*?" else sign.translate(_SPECIAL) for sign in pattern)  # ? is one byte there
 
 
 def _mget(client: Any) -> Callable[[Sequence[str]], Awaitable[list[bytes | None]]]:
