@@ -734,6 +734,8 @@ def test_init_writes_how_to_reach_a_server_elsewhere(host: str) -> None:
         (["--url", "http://memory.example.org/mcp"], "server_url_invalid"),
         (["--url", "https://ann:secret@memory.example.org/mcp"], "server_url_invalid"),
         (["--url", "https://memory.example.org/mcp?token=x"], "server_url_invalid"),
+        (["--url", "https://memory.example.org/sse"], "server_url_invalid"),
+        (["--url", "https://memory.example.org/a/sse/"], "server_url_invalid"),
         (["--url", "https://memory.example.org", "--token-env", "A B"], "token_env_invalid"),
         (
             ["--url", "https://memory.example.org", "--token-env", "cdna_tok_" + "0" * 22 + "_" + "1" * 32],
@@ -741,8 +743,16 @@ def test_init_writes_how_to_reach_a_server_elsewhere(host: str) -> None:
         ),
     ],
 )
-def test_init_writes_no_token_and_no_address_that_would_give_it_away(flags: list[str], code: str) -> None:
+def test_init_writes_no_token_and_no_address_that_gives_it_away_or_cannot_work(flags: list[str], code: str) -> None:
     assert error_of("init", "cursor", *flags) == (2, code)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/mcp", "/mcp/"])
+def test_init_writes_the_address_that_is_served(path: str) -> None:
+    assert (
+        answer("init", "cursor", "--url", f"https://memory.example.org{path}")["url"]
+        == "https://memory.example.org/mcp"
+    )
 
 
 @pytest.mark.parametrize("flags", [["--token-env", "X"], ["--url", "https://x.example", "--tools", "full"]])

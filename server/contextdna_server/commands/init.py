@@ -199,7 +199,14 @@ def _remote_entry(url: str, token_env: str) -> RemoteEntry:
             code="token_env_invalid",
             hint="Give the variable's name, such as CONTEXTDNA_TOKEN; the token itself is written nowhere.",
         )
-    return RemoteEntry(url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/mcp", token_env)
+    bare = url.rstrip("/")  # nothing is served below our paths
+    if bare.endswith("/sse"):
+        raise InvalidInput(
+            "--url is the address of HTTP+SSE, which hosts are not configured for",
+            code="server_url_invalid",
+            hint=f"Write {bare.removesuffix('/sse')}/mcp: the same server is there, too.",
+        )
+    return RemoteEntry(bare if urlsplit(bare).path else f"{bare}/mcp", token_env)
 
 
 def _tell_of_token(host: Host, entry: RemoteEntry) -> None:
