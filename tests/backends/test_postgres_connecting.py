@@ -160,6 +160,19 @@ async def test_a_schema_that_is_not_there_and_a_port_that_cannot_be_are_of_the_u
     assert caught.value.code == "storage_url_invalid"
 
 
+async def test_a_deadline_below_a_millisecond_is_one_and_not_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str] = {}
+
+    async def refusing(_url: str, **options: Any) -> None:
+        asked.update(options["server_settings"])
+        raise OSError
+
+    monkeypatch.setattr(asyncpg, "connect", refusing)
+    with pytest.raises(StorageUnavailable):
+        await connect(Server(database_url(), 10, 0.0005))
+    assert (asked["statement_timeout"], asked["idle_in_transaction_session_timeout"]) == ("1", "5000")
+
+
 def test_an_at_sign_in_a_password_is_told_of() -> None:
     error = connecting_error(socket.gaierror(), Server("postgresql://user:pass@word@db.example.org/none", 10, 10))
     assert (error.code, error.retryable) == ("storage_url_invalid", False)

@@ -55,7 +55,6 @@ async def connect(server: Server) -> Any:
     Raises:
         StorageUnavailable: The server cannot be reached, refuses us, or is too old.
     """
-    millis = str(int(server.statement_timeout_s * 1000))
     failure: ContextDnaError
     try:
         connection = await asyncpg.connect(
@@ -65,8 +64,8 @@ async def connect(server: Server) -> Any:
             statement_cache_size=0,  # each link prepares by name, once
             server_settings={
                 "application_name": "contextdna",
-                "statement_timeout": millis,
-                "idle_in_transaction_session_timeout": str(int((server.statement_timeout_s + SLACK_S) * 1000)),
+                "statement_timeout": _millis(server.statement_timeout_s),
+                "idle_in_transaction_session_timeout": _millis(server.statement_timeout_s + SLACK_S),
                 "jit": "off",  # it costs more than these statements take
                 "plan_cache_mode": "force_generic_plan",  # planning costs up to ten times what the statement takes
                 "timezone": "UTC",
@@ -87,6 +86,11 @@ async def connect(server: Server) -> Any:
             return connection
         connection.terminate()
     raise failure
+
+
+def _millis(seconds: float) -> str:
+    """Write a deadline as the server takes it, to which 0 is none."""
+    return str(max(1, int(seconds * 1000)))
 
 
 async def _set_up(connection: Any) -> None:
