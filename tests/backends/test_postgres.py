@@ -674,6 +674,16 @@ async def test_a_transaction_sees_the_project_that_it_names_and_no_other(opened:
     assert set(await run(url, tables)) - set(await run(url, walled)) == {(name,) for name in open_to_all}
 
 
+async def test_tokens_are_seen_by_who_names_the_installation(opened: PostgresDatabase, url: str) -> None:
+    if (await run(url, "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"))[0][0]:
+        pytest.skip("row-level security does not hold for the role of the tests")
+    await opened.write(lambda tx: tx.access_tokens.add(make_token(TokenId("tok_1"))))
+    assert await opened.read(lambda tx: tx.access_tokens.get(TokenId("tok_1"))) is not None
+    seen, named = "SELECT count(*) FROM access_tokens", "SELECT set_config('contextdna.project', '{}', false)"
+    assert await run(url, seen) == await run(url, named.format(f"={PROJECT}"), seen) == [(0,)]
+    assert await run(url, named.format("="), seen) == await run(url, named.format("*"), seen) == [(1,)]
+
+
 async def test_a_statement_that_forgets_its_project_gives_nothing_of_others(opened: PostgresDatabase, url: str) -> None:
     if (await run(url, "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"))[0][0]:
         pytest.skip("row-level security does not hold for the role of the tests")

@@ -525,6 +525,12 @@ BEGIN
 END
 $$;
 
+-- Tokens are of the installation, which is named as a project is: its id is empty.
+ALTER TABLE access_tokens ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_project ON access_tokens USING (
+  (SELECT current_setting('contextdna.project', true) IN ('=', '*'))
+);
+
 -- The transaction that last changed who may read what in a project, and a mark of its own, drawn at random. A standby that does
 -- not hold this very mark answers nobody, so a right that was taken away is taken away there, too, whatever history it follows.
 -- One row a project, and no secret: no policy stands before it. A transaction is told from those of other servers by when its
