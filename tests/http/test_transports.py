@@ -152,7 +152,18 @@ async def test_what_is_about_a_connection_is_refused_where_it_has_ended(tmp_path
             answer = await http.post("/mcp", json=asked, headers=ended)
             assert (answer.status_code, answer.json()["id"]) == (404, 7), method
             assert answer.json()["error"]["data"]["code"] == "connection_ended"
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+        assert (await http.post("/mcp", json=cancelled, headers=ended)).status_code == 404, "nothing is cancelled"
         assert (await http.post("/mcp", json=RETRIEVE, headers=ended)).status_code == 200
+
+
+async def test_what_is_about_a_connection_is_refused_without_one(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        uri = {"uri": "contextdna://projects/default"}
+        for method, params in (("logging/setLevel", {"level": "debug"}), ("resources/subscribe", uri)):
+            answer = await http.post("/mcp", json={"jsonrpc": "2.0", "id": 7, "method": method, "params": params})
+            assert (answer.status_code, answer.json()["id"]) == (400, 7), method
+            assert answer.json()["error"]["data"]["code"] == "connection_missing"
 
 
 async def test_an_era_without_connections_is_asked_for_none(tmp_path: Path) -> None:

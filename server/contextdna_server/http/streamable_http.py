@@ -42,8 +42,11 @@ _MISSING: Final = 404
 _GONE: Final = (_MISSING, 500)
 """What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
 
-_OF_CONNECTION: Final = frozenset({"initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+_OF_CONNECTION: Final = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 """Requests that say something of a connection: to agree without one would promise what nobody is ever told."""
+
+_OF_ENDED: Final = _OF_CONNECTION | {"initialize", "notifications/cancelled"}
+"""What is refused on one that has ended: there its calls are known to no other request."""
 
 _VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
 
@@ -133,8 +136,10 @@ class StreamableHttp:
 
     async def _serve_unnamed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what names no connection: a request that stands alone, or one that opens a connection."""
-        message = scope["state"].get("message")
-        opens = isinstance(message, dict) and message.get("method") == "initialize"
+        opens = _method_of(scope) == "initialize"
+        if _has_connections(scope) and _method_of(scope) in _OF_CONNECTION:
+            await answer(_no_connection(), send, call_id=call_id_of(scope))
+            return
         if scope["method"] == "POST" and not opens:
             await self._alone.handle_request(scope, receive, send)
             return
@@ -232,7 +237,7 @@ class StreamableHttp:
     async def _serve_alone(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a call whose connection is gone. It has no stream, and nothing to delete. Source: MCP, transports."""
         error = NotFound("the connection has ended", code="connection_ended", hint="Initialize a new one.")
-        if _is_of_connection(scope):
+        if _method_of(scope) in _OF_ENDED:
             await answer(Refusal(error, _MISSING), send, call_id=call_id_of(scope))
             return
         if scope["method"] == "POST":
@@ -264,6 +269,16 @@ class StreamableHttp:
         return name, (given or self._sessions.name(value.decode(), scope["state"]["credential"])).encode()
 
 
+def _no_connection() -> Refusal:
+    """Refuse what is about a connection and names none. Source: MCP 2025-11-25, transports, Session Management."""
+    error = InvalidInput(
+        "the request is about a connection, and names none",
+        code="connection_missing",
+        hint="Initialize one, and send its Mcp-Session-Id.",
+    )
+    return Refusal(error, 400)
+
+
 def _unknown_session() -> Refusal:
     error = NotFound(
         "no such transport session", code="transport_session_unknown", hint="Initialize a new one, without the id."
@@ -280,9 +295,10 @@ def _has_connections(scope: Scope) -> bool:
     return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
 
 
-def _is_of_connection(scope: Scope) -> bool:
+def _method_of(scope: Scope) -> str:
+    """Give what a message asks for; empty where there is none, or where it is an answer."""
     message = scope["state"].get("message")
-    return isinstance(message, dict) and message.get("method") in _OF_CONNECTION
+    return str(message.get("method", "")) if isinstance(message, dict) else ""
 
 
 def _waits(scope: Scope) -> bool:
