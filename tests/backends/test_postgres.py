@@ -30,7 +30,7 @@ from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, Invalid
 from contextdna.hub import storages
 from contextdna.hub.opening import open_hub
 from contextdna.ports.database import Database, Transaction
-from contextdna.values.ids import EventId, ProjectId, RecordId
+from contextdna.values.ids import EventId, ProjectId, RecordId, TokenId
 from contextdna.values.search import Match, RecordFilter
 from tests.builders import (
     NOW,
@@ -42,6 +42,7 @@ from tests.builders import (
     make_indexed,
     make_reader,
     make_session,
+    make_token,
 )
 from tests.hub.rig import settings_in
 from tests.servers.postgres import empty_database_url, fresh_database_url
