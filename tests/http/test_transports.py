@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import uvicorn
 from mcp import Client, MCPError
@@ -199,6 +200,45 @@ async def test_a_connection_that_was_ended_is_gone(tmp_path: Path) -> None:
         assert (await http.delete("/mcp", headers={"mcp-session-id": session})).status_code == 200
         answer = await http.post("/mcp", json=RETRIEVE, headers={"mcp-session-id": session})
         assert answer.status_code == 404
+
+
+async def test_a_call_that_ran_when_its_connection_was_ended_is_to_be_looked_for(tmp_path: Path) -> None:
+    """Told that there was no such connection, its client would take it for not done."""
+    async with (
+        running(tmp_path, http={"json_replies": True}) as server,
+        server.http(await server.token("maria")) as http,
+    ):
+        named = {"mcp-session-id": await opened(http)}
+        waiting = {"name": "await_signal", "arguments": {"name": "never", "timeout_s": 30}}
+        answers: list[Any] = []
+
+        async def call() -> None:
+            answers.append(await http.post("/mcp", json={**RETRIEVE, "params": waiting}, headers=named))
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(call)
+                while not server.app._running_calls._waiting:
+                    await anyio.lowlevel.checkpoint()
+                await http.delete("/mcp", headers=named)
+        error = answers[0].json()["error"]["data"]
+        assert (answers[0].status_code, answers[0].json()["id"], error["code"]) == (404, 2, "connection_ended")
+        assert "Look whether" in error["hint"]
+
+
+async def test_a_fault_of_a_connection_that_is_there_is_no_end_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as server, server.http(await server.token("maria")) as http:
+        named = {"mcp-session-id": await opened(http)}
+
+        async def fail(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"a memory"})
+
+        monkeypatch.setattr(server.app._streamable._connected, "handle_request", fail)
+        answer = await http.post("/mcp", json=RETRIEVE, headers=named)
+        assert (answer.status_code, answer.json()["error"]["data"]["code"]) == (500, "internal_error")
 
 
 async def test_a_connection_of_another_is_refused_as_if_it_were_not_there(tmp_path: Path) -> None:

@@ -37,16 +37,14 @@ class AuthenticationLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Judge a request's credential; serve it, or refuse it."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-        elif scope["type"] != "http":
+        if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
+            return
+        judged = await self._judge(scope)
+        if isinstance(judged, Refusal):
+            await answer(judged, send)
         else:
-            judged = await self._judge(scope)
-            if isinstance(judged, Refusal):
-                await answer(judged, send)
-            else:
-                await self._serve(judged, scope, receive, send)
+            await self._serve(judged, scope, receive, send)
 
     async def _judge(self, scope: Scope) -> Credential | Refusal:
         path = scope["path"]

@@ -56,9 +56,6 @@ class BodyLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         slot: Slot = scope["state"]["slot"]
         try:
             if scope["method"] == "POST":

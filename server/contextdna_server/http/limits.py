@@ -231,9 +231,6 @@ class LimitLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         credential: Credential = scope["state"]["credential"]
         caller = self._callers.of(credential)
         if refusal := self._judge(caller):

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import anyio
 from mcp.server.lowlevel import Server
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types import INTERNAL_ERROR
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
@@ -33,14 +34,16 @@ from contextdna_server.http.refusals import NoteRefusal, Refusal, answer
 from contextdna_server.http.unanswered_ids import KeepingManager
 from contextdna_server.open_calls import WAITING_TOOLS, goes_on
 from contextdna_server.subscriptions import Hearing
+from contextdna_tools import unforeseen
 
 MCP_PATH: Final = "/mcp"
 
 _DELETED_MAX: Final = 10_000
 _FORGET_S: Final = 10.0
 _MISSING: Final = 404
-_GONE: Final = (_MISSING, 500)
-"""What the SDK answers where a connection is not there, and to a call in progress where it was ended."""
+_FAILED: Final = 500
+_WITHHELD: Final = (_MISSING, _FAILED)
+"""What the SDK answers where a connection is not there, and where it was ended while it served a call, or it failed."""
 
 _OF_CONNECTION: Final = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 """Requests that say something of a connection: to agree without one would promise what nobody is ever told."""
@@ -190,7 +193,7 @@ class StreamableHttp:
 
         async def send_unless_gone(message: Message) -> None:
             nonlocal withheld
-            if message["type"] == "http.response.start" and message["status"] in _GONE:
+            if message["type"] == "http.response.start" and message["status"] in _WITHHELD:
                 withheld = message["status"]
             if not withheld:
                 await send(message)
@@ -215,7 +218,19 @@ class StreamableHttp:
             self._held.forget(session.connection)
             await self._serve_alone(scope, replayed(body, receive), send)
         elif withheld:
-            await answer(_unknown_session(), send, call_id=call_id_of(scope))  # its own client ended it meanwhile
+            await answer(self._failed(session), send, call_id=call_id_of(scope))
+
+    def _failed(self, session: TransportSession) -> Refusal:
+        """Say what became of a call that the SDK gave up: it may have been done, wholly or not at all."""
+        if session.connection in self._deleted or not self._connected.is_open(session.connection):
+            error = NotFound(
+                "the connection was ended while the call ran",
+                code="connection_ended",
+                hint="Look whether it was done; for more, initialize a new connection.",
+            )
+            return Refusal(error, _MISSING)
+        failure = unforeseen("a request on a connection", RuntimeError("the SDK gave it up, and logs why"))
+        return Refusal(failure, _FAILED, rpc_code=INTERNAL_ERROR)
 
     def _note_deleted(self, connection: str) -> None:
         self._held.forget(connection)

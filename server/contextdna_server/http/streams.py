@@ -52,9 +52,6 @@ class StreamLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         message: dict[str, Any] = scope["state"].get("message") or {}
         credential: Credential = scope["state"]["credential"]
         if refusal := self._admit(scope, message, credential):

@@ -97,6 +97,10 @@ class KeepingManager(StreamableHTTPSessionManager):
         ids = self._unanswered.get(connection)
         return ids is not None and ids.has(call_id)
 
+    def is_open(self, connection: str) -> bool:
+        """Tell whether a connection is there."""
+        return connection in self._server_instances
+
     def _admit_session(self, requestor: Any) -> StreamableHTTPServerTransport | None:
         transport = super()._admit_session(requestor)
         if transport is None or transport.mcp_session_id is None:
