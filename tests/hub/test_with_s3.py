@@ -33,7 +33,7 @@ from contextdna.values.object_place import ObjectStore
 from contextdna.values.settings import S3Settings
 from contextdna_resources.contents import INLINE_BYTES_MAX
 from contextdna_server.cli import main
-from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, WRITER, refused, settings_in
+from tests.hub.rig import ALICE, BOB, DEFAULT, ROOT, WRITER, Clock, refused, settings_in
 from tests.servers.s3 import Faults, OwnServer, empty_store, raw_client, share_clients, store_url
 from tests.tools.calling import calling
 
@@ -151,10 +151,13 @@ async def test_who_may_not_read_gets_no_link(hub: Hub) -> None:
     assert (entry.draft.action, entry.draft.outcome) == ("artifact.read", Outcome.DENIED)
 
 
-async def test_a_link_to_bytes_that_are_gone_is_not_given(hub: Hub, place: ObjectStore) -> None:
-    artifact = await hub.bind(ALICE).attach_artifact(ArtifactDraft("scan.bin", DATA))
-    raw_client().delete_object(Bucket=place.bucket, Key=f"{place.prefix}{BLOBS}{artifact.record.blob_key}")
-    await refused(hub.bind(ALICE).artifacts.link(artifact.record.id), IntegrityFault, "artifact_missing")
+async def test_a_link_to_bytes_that_are_gone_is_not_given(place: ObjectStore) -> None:
+    clock = Clock()
+    async with open_hub(settings_of(place), clock=clock) as hub:
+        artifact = await hub.bind(ALICE).attach_artifact(ArtifactDraft("scan.bin", DATA))
+        raw_client().delete_object(Bucket=place.bucket, Key=f"{place.prefix}{BLOBS}{artifact.record.blob_key}")
+        clock.advance(days=1)  # until then another server may hold them
+        await refused(hub.bind(ALICE).artifacts.link(artifact.record.id), IntegrityFault, "artifact_missing")
 
 
 async def test_the_data_folder_has_no_links(tmp_path: Path) -> None:
