@@ -99,6 +99,11 @@ async def test_what_reads_needs_the_scope_to_read(target: Attacked, method: str,
 HELLO = message("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "a", "version": "1"})
 
 
+async def connected(target: Attacked, token: str) -> dict[str, str]:
+    """Open a connection, and give the header that names it."""
+    return {"mcp-session-id": (await target.send(token, HELLO)).headers["mcp-session-id"]}
+
+
 @pytest.mark.parametrize(
     "other", [{"scope": "read"}, {"scope": "read write share"}, {"memory": {"projects": ["beta"]}}], ids=str
 )
@@ -138,7 +143,7 @@ async def first_data(lines: AsyncIterator[str]) -> AsyncIterator[str]:
 async def test_a_call_on_a_wider_connection_needs_the_scope_itself(target: Attacked) -> None:
     wide, narrow = (target.issued("maria", scope=scope) for scope in ("read write", "read"))
     store = message("tools/call", call_id="s", name="store_memory", arguments={"content": "by maria"})
-    session = {"mcp-session-id": (await target.send(wide, HELLO)).headers["mcp-session-id"]}
+    session = await connected(target, wide)
     assert (await target.send(narrow, store, headers=session)).code == "scope_missing"
 
 
@@ -163,6 +168,7 @@ async def hidden_things(target: Attacked) -> list[str]:
 async def test_what_is_hidden_is_neither_read_nor_watched_nor_completed_nor_listed(target: Attacked) -> None:
     uris, name = await hidden_things(target), target.stranger()
     token = await target.token(name)
+    connection = await connected(target, token)
     for uri in uris:
         absent = uri.replace("beta", "never-was") if "beta" in uri else f"{PROJECT}/memories/mem_{'0' * 22}"
         for method, params in (
@@ -174,7 +180,7 @@ async def test_what_is_hidden_is_neither_read_nor_watched_nor_completed_nor_list
             assert refused.code in ("project_not_found", "not_found", "memory_not_found")
             unknown = await target.ask(token, method, **params(absent))
             assert without(refused.text, uri) == without(unknown.text, absent)
-        subscribed = await target.send(token, message("resources/subscribe", uri=uri))
+        subscribed = await target.send(token, message("resources/subscribe", uri=uri), headers=connection)
         assert subscribed.message["error"]["code"] == -32602
     for argument, value in (("project_id", "be"), ("memory_id", "mem_"), ("phase", "hid"), ("agent_id", "own")):
         for chosen in ("alpha", "beta"):
@@ -257,8 +263,9 @@ TEMPLATES = {
 async def test_a_uri_names_one_thing_or_nothing(target: Attacked, uri: str) -> None:
     """No path is walked, no template filled, no escape undone twice, and nothing outside the store is asked."""
     token = await target.token(target.stranger(), projects=("alpha", "beta"))
+    connection = await connected(target, token)
     for method in ("resources/read", "resources/subscribe"):
-        answer = await target.send(token, message(method, uri=uri))
+        answer = await target.send(token, message(method, uri=uri), headers=connection)
         assert answer.message["error"]["code"] == -32602, answer.text
         assert answer.code in ("uri_invalid", "resource_not_found", "cursor_invalid"), answer.text
         said = answer.message["error"]["message"]
