@@ -175,6 +175,8 @@ async def test_what_waits_for_one_database_is_stored_in_no_other(place: tuple[Re
         async with open_hub(elsewhere) as hub:
             await away.open()
             with anyio.fail_after(LATE_S):
+                while "another database" not in (await hub.bind(ALICE).health()).database.problem:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
                 while hub.modes[0].problem != "spool_of_another":  # noqa: ASYNC110 - nothing tells of it
                     await anyio.sleep(0.01)
         with pytest.raises(StorageUnavailable) as refusal:

@@ -452,21 +452,23 @@ class Workspace:
     async def health(self, *, deep: bool = False) -> Health:
         """Tell whether the database answers and is sound, and all else that the server leans on.
 
-        It answers, unaudited, while the database is away, too; whom a session handle stands for is not known then.
+        It answers, unaudited, while the database is away, or refuses the server, too; whom a session handle stands for
+        is not known then.
         """
 
         async def run(op: Operation) -> ProjectId:
             return op.project_id
 
         began = monotonic()
+        refusal: StorageUnavailable | None = None
         try:
             project_id = await self._door.read(self._caller, Action.READ_HEALTH, run)
         except StorageUnavailable as error:
-            if error.code not in AWAY_CODES:
-                raise
-            project_id = ProjectId("")
+            project_id, refusal = ProjectId(""), error
         latency_ms = (monotonic() - began) * 1000
         status = await self._door.database.status(deep=deep)
+        if refusal is not None and refusal.code not in AWAY_CODES and status.sound:
+            raise refusal  # else the status tells what it is
         meaning = await self._semantics.health(project_id) if project_id else None
         artifacts_health, cache_health = await self._blobs.health(), await self._commons.health()
         modes = self._modes.current()
