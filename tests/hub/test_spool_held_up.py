@@ -1,8 +1,11 @@
 """Queued writes that not all can be stored: a slot that is damaged, a project that cannot be written."""
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +19,7 @@ from contextdna import (
     MemoryChange,
     MemoryDraft,
     ModeName,
+    NotFound,
     StorageUnavailable,
     StoreStatus,
     open_hub,
@@ -23,10 +27,13 @@ from contextdna import (
 from contextdna.backends.key_ring import MasterKeyRing
 from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import look_into_log, open_segmented_log
+from contextdna.backends.segmented_log.files import disk_error
 from contextdna.domain.queued_writes import unpacked
 from contextdna.hub.replay import Replay
+from contextdna.hub.slots import look_into_slots
+from contextdna.hub.writes_aside import WritesAside
 from contextdna.values.ids import RecordId
-from tests.hub.rig import ALICE, DEFAULT, OTHER, refused, remember, settings_in
+from tests.hub.rig import ALICE, DEFAULT, OTHER, ROOT, refused, remember, settings_in
 from tests.servers.postgres import empty_database_url
 from tests.servers.relay import Relay, relayed
 
@@ -50,6 +57,11 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 async def contents(hub: Hub, *record_ids: RecordId, project_id: str = DEFAULT) -> list[str]:
     return [one.content for one in (await hub.bind(ANN, project_id=project_id).get_memories(record_ids))[0]]
+
+
+def waiting_in(settings: HubSettings) -> int:
+    assert settings.data_dir is not None
+    return sum(slot.waiting for slot in look_into_slots(settings.data_dir))
 
 
 def damage(settings: HubSettings) -> Path:
@@ -220,3 +232,59 @@ async def test_a_write_that_fails_for_a_fault_of_ours_is_told_of_by_its_place_an
     told = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
     assert "ValueError at test_spool_held_up.py:" in told[0]
     assert "a secret" not in caplog.text
+
+
+async def test_what_was_refused_and_dropped_behind_a_project_that_is_held_up_is_never_done(
+    place: tuple[Relay, HubSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay, settings = place
+    assert settings.data_dir is not None
+    now = datetime.now(UTC)
+    clock, late = partial(datetime.now, UTC), lambda: now + timedelta(days=8)
+    through, held = Replay._replay, {DEFAULT}
+
+    async def locked(this: Any, entry: Any) -> None:
+        if unpacked(entry.data).project_id in held:
+            raise StorageUnavailable("injected", code="storage_timeout", retryable=True)
+        await through(this, entry)
+
+    monkeypatch.setattr("contextdna.hub.replay.Replay._replay", locked)
+    monkeypatch.setattr("contextdna.hub.spool._PAUSE_MAX_S", 0.02)
+    kept, refusals = WritesAside.put, [OSError(errno.ENOSPC, "no space")] * 3
+
+    async def put(this: WritesAside, *args: Any, **named: Any) -> None:
+        if refusals:
+            raise disk_error(refusals.pop())
+        await kept(this, *args, **named)
+
+    monkeypatch.setattr(WritesAside, "put", put)
+    async with open_hub(settings) as hub:
+        await relay.cut()
+        [first] = await hub.bind(ANN, project_id=DEFAULT).store_memories([MemoryDraft("held up")])
+        [second] = await hub.bind(ANN, project_id=OTHER).store_memories([MemoryDraft("refused")])
+    await relay.open()
+    waits = DegradedMode(ModeName.DATABASE_REPLAY, "storage_timeout", 1)
+    async with open_hub(settings, clock=late) as hub:  # it is too old then
+        await until(lambda: hub.modes == (waits, DegradedMode(ModeName.WRITES_ASIDE, waiting=1)))
+        audited = await hub.bind(ROOT, project_id=OTHER).query_audit(action="memory.store")
+        assert ["queued_too_old" in entry.draft.details for entry in audited] == [True]  # the disk was full thrice
+        await until(lambda: waiting_in(settings) == 1)
+        async with open_hub(settings, clock=late) as another:
+            queue = another.bind(ROOT, project_id=OTHER).queue
+            [one] = await queue.aside()
+            await queue.drop(one.id)
+        await until(lambda: hub.modes == (waits,))
+    ahead = settings.data_dir / "spool" / "0" / "ahead"
+    for is_noted in (True, False):  # as by a process that was killed before it could
+        if not is_noted:
+            ahead.unlink()
+        async with open_hub(settings, clock=clock) as hub:
+            await until(lambda: hub.modes == (waits,) and ahead.exists())
+            await refused(contents(hub, second.id, project_id=OTHER), NotFound, "not_found")
+            assert waiting_in(settings) == 1
+    held.clear()
+    async with open_hub(settings, clock=clock) as hub:
+        await until(lambda: not hub.modes)
+        assert await contents(hub, first.id) == ["held up"]
+        await refused(contents(hub, second.id, project_id=OTHER), NotFound, "not_found")
+        await until(lambda: not ahead.exists())

@@ -34,10 +34,10 @@ class OwnWrites:
         self.turns, self.waiting = Turns(), WaitingWrites()
         self._read_seq = 0
 
-    def inherit(self, status: LogStatus) -> None:
-        """Note how much an earlier process has left in the log."""
+    def inherit(self, status: LogStatus, *, over: int) -> None:
+        """Note how much an earlier process has left in the log, some of which is over."""
         self._inherited_seq = status.last_seq
-        self.turns.inherit(status.entries)
+        self.turns.inherit(status.entries - over)
 
     def promised(self, write: QueuedWrite) -> Promise | None:
         """Give what the same request was promised, if one waits."""

@@ -44,7 +44,7 @@ class Queue:
             op.note(dropped=entry_id)
 
         await self._door.write(self._caller, Action.REVIEW_SPOOL, run)
-        await spool.aside.drop(entry_id)
+        await spool.aside.drop(entry_id, at=self._door.clock())
 
     async def _checked(self, entry_id: str) -> WriteSpool:
         known = {one.id for one in await self.aside()}  # asks first whether the caller may

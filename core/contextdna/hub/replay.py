@@ -7,6 +7,7 @@ stands here, and the spool beside it tells when, and of which log.
 
 import logging
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from contextdna.domain.operation import Operation
 from contextdna.domain.queued_writes import QueuedWrite, UpdateRequest, unpacked
 from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, InvalidInput, StorageUnavailable
 from contextdna.hub.damaged_slots import DamagedSlots
+from contextdna.hub.done_ahead import DoneAhead
 from contextdna.hub.door import Door
 from contextdna.hub.own_writes import OwnWrites, name_of, project_of
 from contextdna.hub.predecessors import EARLY, Predecessors
@@ -69,7 +71,8 @@ class Replay:
         self._aside = aside
         self._damaged = damaged
         self._predecessors = predecessors
-        self._ahead: set[str] = set()
+        self._ahead: dict[Path, DoneAhead] = {}
+        self._not_put: dict[str, ContextDnaError] = {}
         self._held_up: set[ProjectId] = set()
         self._failures: dict[str, int] = {}
         self.problem = ""
@@ -79,13 +82,28 @@ class Replay:
         """Tell whether a write that waits could not be done, and its project's others wait for it."""
         return project_id in self._held_up
 
-    async def go_through(self, log: WriteAheadLog, *, is_own: bool = False) -> str:
-        """Replay a log in the order of each project; one whose write cannot be done now is passed over, with the rest.
-
-        A log forgets from its beginning on only. What is done behind a write that waits is remembered until then; a
-        process that ends meanwhile does it again, which changes nothing.
+    async def ahead(self, folder: Path, log: WriteAheadLog) -> DoneAhead:
+        """Give what is over in a log though something before it waits.
 
         Args:
+            folder: Of the slot.
+            log: Which is in it, and this process's.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read.
+        """
+        status, ahead = await log.status(), self._ahead.setdefault(folder, DoneAhead(folder))
+        await ahead.load(status.log_id, after=status.forgotten_seq, last=status.last_seq)
+        return ahead
+
+    async def go_through(self, folder: Path, log: WriteAheadLog, *, is_own: bool = False) -> str:
+        """Replay a log in the order of each project; one whose write cannot be done now is passed over, with the rest.
+
+        A log forgets from its beginning on only. What is done behind a write that waits is noted beside it until then;
+        what a process that ends could not note is done again, which changes nothing.
+
+        Args:
+            folder: Of the slot.
             log: Whose entries are done.
             is_own: Whether it is the one that this process queues in.
 
@@ -97,33 +115,40 @@ class Replay:
         """
         held: dict[ProjectId, str] = {}
         done: list[LogEntry] = []
-        count = 0
+        count, ahead = 0, await self.ahead(folder, log)
         try:
             async for entry in log.recover():
-                name, project_id = name_of(entry), project_of(entry)
-                if is_own:
-                    self._own.note_read(entry.seq, project_id)
-                if name not in self._ahead:
+                is_over, project_id = entry in ahead, project_of(entry)
+                if not is_over:
+                    if is_own:
+                        self._own.note_read(entry.seq, project_id)
                     if project_id in held or not await self._is_done(entry, project_id, held):
                         continue
                     count += 1
                 if not held:
                     done.append(entry)
-                elif name not in self._ahead:
-                    self._ahead.add(name)
+                elif not is_over:
                     if is_own:
                         self._own.leave(entry)
+                    with suppress(StorageUnavailable):  # then it is done again, which changes nothing
+                        await ahead.add(entry)
                 if len(done) == _FORGOTTEN_AT_ONCE:
-                    await self._forget(log, done, is_own=is_own)
+                    await self._forget(log, done, ahead, is_own=is_own)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._forget(log, done, is_own=is_own)
+                await self._forget(log, done, ahead, is_own=is_own)
+                with suppress(StorageUnavailable):
+                    await ahead.keep()
         if count:
             logger.warning("%d queued writes were replayed; %d writes are set aside", count, self._aside.count)
         return next(iter(held.values()), "")
 
-    async def go_through_damaged(self, slot: int) -> str:
+    async def go_through_damaged(self, slot: int, folder: Path) -> str:
         """Replay what stands before the damage of a slot; gives the code of what holds some of it up.
+
+        Args:
+            slot: Its number.
+            folder: Where it is.
 
         Raises:
             ContextDnaError: The database is away again; the rest waits.
@@ -133,13 +158,20 @@ class Replay:
             view = await self._damaged.look(slot)
             if view is None:
                 return ""
+            ahead = self._ahead.setdefault(folder, DoneAhead(folder))
+            await ahead.load(view.log_id.hex(), after=view.forgotten, last=view.last_seq)
             async for entry in self._damaged.readable(view):
-                name, project_id = name_of(entry), project_of(entry)
-                is_over = project_id in held or name in self._ahead
-                if not is_over and await self._is_done(entry, project_id, held):
-                    self._ahead.add(name)
+                project_id = project_of(entry)
+                if project_id in held or entry in ahead:
+                    continue
+                if await self._is_done(entry, project_id, held):
+                    with suppress(StorageUnavailable):
+                        await ahead.add(entry)
             if not held:
                 await self._damaged.all_stored(slot, view)
+            else:
+                with suppress(StorageUnavailable):
+                    await ahead.keep()
         except IntegrityFault as error:
             self._damaged.note(slot, error)
         return next(iter(held.values()), "")
@@ -154,7 +186,7 @@ class Replay:
         """
         write = unpacked(await self._aside.get(name))
         await self._do(write, is_review=True)
-        await self._aside.drop(name)
+        await self._aside.drop(name, at=self._door.clock())
         return write.ids
 
     async def _is_done(self, entry: LogEntry, project_id: ProjectId, held: dict[ProjectId, str]) -> bool:
@@ -178,24 +210,30 @@ class Replay:
         self._held_up.discard(project_id)
         return True
 
-    async def _forget(self, log: WriteAheadLog, done: list[LogEntry], *, is_own: bool) -> None:
+    async def _forget(self, log: WriteAheadLog, done: list[LogEntry], ahead: DoneAhead, *, is_own: bool) -> None:
         """Drop what was done; should that fail, it is done again, which changes nothing."""
         if not done:
             return
         await log.forget(done[-1].seq)
         for entry in done:
-            if (name := name_of(entry)) in self._ahead:
-                self._ahead.remove(name)
+            if entry in ahead:
+                ahead.discard(entry)
             elif is_own:
                 self._own.leave(entry)
         done.clear()
 
     async def _replay(self, entry: LogEntry) -> None:
-        """Do a queued write, or set it aside where it is refused.
+        """Do a queued write, or set it aside where it is refused; not one that was: that is the operator's since.
 
         Raises:
-            StorageUnavailable: The database cannot do it now, or it is early.
+            StorageUnavailable: The database cannot do it now, or it is early; or it cannot be set aside.
         """
+        name = name_of(entry)
+        if await self._aside.holds(name):
+            return
+        if (refusal := self._not_put.get(name)) is not None:  # it was audited
+            await self._put_aside(entry, refusal)
+            return
         try:
             write = unpacked(entry.data)
         except IntegrityFault as error:
@@ -213,7 +251,11 @@ class Replay:
         self._failures.pop(write.name, None)
 
     async def _put_aside(self, entry: LogEntry, error: ContextDnaError) -> None:
-        await self._aside.put(name_of(entry), entry.data, error=error, at=self._door.clock())
+        name = name_of(entry)
+        self._not_put[name] = error
+        await self._aside.put(name, entry.data, error=error, at=self._door.clock())
+        del self._not_put[name]
+        self._failures.pop(name, None)
 
     async def _do(self, write: QueuedWrite, *, is_review: bool = False) -> None:
         async def run(op: Operation) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from contextdna.backends.sealing import RingSealer
 from contextdna.backends.segmented_log import look_into_log
 from contextdna.errors import StorageUnavailable
 from contextdna.hub.damaged_slots import is_read_up
+from contextdna.hub.done_ahead import count_ahead, read_ahead
 from contextdna.hub.spool import SPOOL_FOLDER
 from contextdna.hub.storages import open_ring
 from contextdna.hub.writes_aside import ASIDE_FOLDER, ASIDE_SUFFIX, WritesAside
@@ -57,8 +58,10 @@ async def read_aside(settings: HubSettings) -> list[AsideWrite]:
 def _look(folder: Path) -> Slot:
     number = int(folder.name)
     try:
+        over = read_ahead(folder)  # first: an owner at work may go on meanwhile
         view = look_into_log(folder)
-        waiting = 0 if view.damage and is_read_up(folder, view) else view.entries
+        ahead = count_ahead(over, view.log_id.hex(), after=view.forgotten, last=view.last_seq)
+        waiting = 0 if view.damage and is_read_up(folder, view) else view.entries - ahead
     except StorageUnavailable as error:
         return Slot(number, 0, error.code, error.message, is_readable=False)
     if view.damage is None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -26,9 +27,10 @@ from contextdna.domain.queued_writes import (
 )
 from contextdna.errors import ContextDnaError, IntegrityFault, StorageUnavailable
 from contextdna.hub.damaged_slots import DamagedSlots
+from contextdna.hub.done_ahead import DoneAhead
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
-from contextdna.hub.own_writes import OwnWrites
+from contextdna.hub.own_writes import OwnWrites, name_of
 from contextdna.hub.predecessors import Predecessors
 from contextdna.hub.replay import Replay
 from contextdna.hub.waiting_writes import Promise
@@ -138,10 +140,11 @@ class WriteSpool:
                 self.damaged.clear(slot)
                 self._left.pop(slot, None)
                 status = await self._log.status()
-                self._own.inherit(status)
-                if status.entries:
-                    logger.warning("%d queued writes of an earlier process wait to be stored", status.entries)
-                    await self._recall(self._log, after=max(0, status.last_seq - _RECALLED_MAX))
+                ahead = await self.replay.ahead(folder, self._log)
+                self._own.inherit(status, over=len(ahead))
+                if status.entries > len(ahead):
+                    logger.warning("%d queued writes of an earlier process wait to be stored", self.waiting)
+                    await self._recall(self._log, ahead, after=max(0, status.last_seq - _RECALLED_MAX))
                 return
         raise StorageUnavailable(
             "all slots of the spool are taken",
@@ -162,10 +165,13 @@ class WriteSpool:
                 break
             yield log
 
-    async def _recall(self, log: WriteAheadLog, *, after: int) -> None:
+    async def _recall(self, log: WriteAheadLog, ahead: DoneAhead, *, after: int) -> None:
         """Know again what an earlier process has promised: it holds for repeats, and for what builds upon it."""
         try:
+            refused = await self.aside.names()
             async for entry in log.recover(after=after):
+                if entry in ahead or name_of(entry) in refused:
+                    continue
                 with suppress(IntegrityFault):  # it is set aside when its turn comes
                     self._own.note(entry.seq, unpacked(entry.data))
         except ContextDnaError as error:
@@ -238,6 +244,7 @@ class WriteSpool:
             self._predecessors.look_again()
             held = ""
             try:
+                await self._look_aside()
                 held = await self._drain()
                 held = await self._adopt() or held
             except ContextDnaError as error:
@@ -251,6 +258,18 @@ class WriteSpool:
             pause_s = _PAUSE_S
             with anyio.move_on_after(_LOOK_S * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter, not a secret
                 await self._arrived.wait()
+
+    async def _look_aside(self) -> None:
+        """Count what is set aside: another process may have dropped some. And forget what can come no more.
+
+        Raises:
+            StorageUnavailable: The folder cannot be used.
+        """
+        kept = timedelta(
+            days=self._door.settings.retention.idempotency_days
+        )  # what is older is not done without asking
+        await self.aside.forget_dropped(before=self._door.clock() - kept)
+        await self.aside.open()
 
     async def _queue(self, caller: Caller, request: Request, away: StorageUnavailable) -> Promise:
         actor = self._actor(caller, request, away)
@@ -358,7 +377,7 @@ class WriteSpool:
             return ""
         log = self._log
         try:
-            return await self.replay.go_through(log, is_own=True)
+            return await self.replay.go_through(self._folder / str(self._slot), log, is_own=True)
         except StorageUnavailable as error:
             if self._is_away(error):
                 raise
@@ -376,7 +395,7 @@ class WriteSpool:
         """
         self._is_given_up = True
         self.damaged.note(self._slot, fault)
-        held = await self.replay.go_through_damaged(self._slot)
+        held = await self.replay.go_through_damaged(self._slot, self._folder / str(self._slot))
         if not held:
             self._log = None  # the slot stays this process's until it ends
             self._own.clear()
@@ -411,17 +430,21 @@ class WriteSpool:
         Raises:
             StorageUnavailable: It is another's, or cannot be read; or the database is away again.
         """
+        folder = self._folder / str(slot)
         try:
-            async with open_segmented_log(self._folder / str(slot), sealer=self._sealer) as log:
-                self._left[slot] = (await log.status()).entries
-                held = await self.replay.go_through(log)
-                self._left[slot] = (await log.status()).entries
+            async with open_segmented_log(folder, sealer=self._sealer) as log:
+                self._left[slot] = await self._waiting_in(folder, log)
+                held = await self.replay.go_through(folder, log)
+                self._left[slot] = await self._waiting_in(folder, log)
         except IntegrityFault as error:
             self._left.pop(slot, None)
             self.damaged.note(slot, error)
-            return await self.replay.go_through_damaged(slot)
+            return await self.replay.go_through_damaged(slot, folder)
         self.damaged.clear(slot)
         return held
+
+    async def _waiting_in(self, folder: Path, log: WriteAheadLog) -> int:
+        return (await log.status()).entries - len(await self.replay.ahead(folder, log))
 
     def _note_closed(self, slot: int, error: StorageUnavailable) -> None:
         """Note a slot that could not be opened: it is another process's, or it cannot be read now."""

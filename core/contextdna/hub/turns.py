@@ -29,7 +29,7 @@ class Turns:
 
     def read(self, project_id: ProjectId) -> None:
         """Note whose one of an earlier process is."""
-        self._unread -= 1
+        self._unread = max(self._unread - 1, 0)
         self._counts[project_id] += 1
         self._tell()
 

@@ -1,8 +1,11 @@
-"""Queued writes that were refused when they were replayed: kept, sealed, until an operator has looked at them."""
+"""Queued writes that were refused when they were replayed: kept, sealed, until an operator has looked at them.
+
+Of what was dropped a mark stays for as long as the write would be done, should it come again: from a log that has not
+forgotten it yet, or was put back from a backup.
+"""
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -12,13 +15,15 @@ from typing import Any, Final
 import anyio.to_thread
 
 from contextdna.backends.folders import make_folder, write_whole
+from contextdna.backends.segmented_log.files import disk_error
 from contextdna.domain.queued_writes import unpacked
-from contextdna.errors import ContextDnaError, IntegrityFault, NotFound, StorageUnavailable
+from contextdna.errors import ContextDnaError, IntegrityFault, NotFound
 from contextdna.ports.write_ahead_log import Sealer
 from contextdna.values.aside_write import AsideWrite
 
 ASIDE_FOLDER: Final = "aside"
 ASIDE_SUFFIX: Final = ".sealed"
+_DROPPED_SUFFIX: Final = ".dropped"
 
 
 class WritesAside:
@@ -43,6 +48,14 @@ class WritesAside:
         """
         self.count = len(await anyio.to_thread.run_sync(self._paths))
 
+    async def forget_dropped(self, *, before: datetime) -> None:
+        """Remove the marks of what was dropped before a time.
+
+        Raises:
+            StorageUnavailable: The folder cannot be used.
+        """
+        await anyio.to_thread.run_sync(self._forget_dropped, before)
+
     async def put(self, name: str, data: bytes, *, error: ContextDnaError, at: datetime) -> None:
         """Keep a write that was refused, durably; the same one again takes its own place.
 
@@ -66,8 +79,21 @@ class WritesAside:
         await self.open()
 
     async def holds(self, name: str) -> bool:
-        """Tell whether a write is here."""
-        return await anyio.to_thread.run_sync(os.path.exists, self._folder / f"{name}{ASIDE_SUFFIX}")
+        """Tell whether a write was refused before: it is here, or was until it was done after all, or dropped.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read: nobody can tell.
+        """
+        return await anyio.to_thread.run_sync(self._holds, name)
+
+    async def names(self) -> set[str]:
+        """Name all that ``holds`` is true of.
+
+        Raises:
+            StorageUnavailable: The folder cannot be read.
+        """
+        paths = await anyio.to_thread.run_sync(lambda: [*self._paths(), *self._paths(_DROPPED_SUFFIX)])
+        return {path.stem for path in paths}
 
     async def all(self) -> list[AsideWrite]:
         """Give all, the oldest first; of one that cannot be read, what is known of it.
@@ -79,14 +105,18 @@ class WritesAside:
         self.count = len(found)
         return sorted(found, key=lambda one: (one.at, one.id))
 
-    async def drop(self, name: str) -> None:
-        """Remove one for good.
+    async def drop(self, name: str, *, at: datetime) -> None:
+        """Remove one for good; it is not done should it come again.
+
+        Args:
+            name: Names the write.
+            at: When.
 
         Raises:
             NotFound: ``queued_unknown``.
             StorageUnavailable: The folder cannot be written.
         """
-        await anyio.to_thread.run_sync(self._drop, name)
+        await anyio.to_thread.run_sync(self._drop, name, at)
         await self.open()
 
     async def get(self, name: str) -> bytes:
@@ -155,9 +185,22 @@ class WritesAside:
                 return path
         raise _unknown()
 
-    def _paths(self) -> list[Path]:
+    def _paths(self, suffix: str = ASIDE_SUFFIX) -> list[Path]:
         with storage_errors():
-            return sorted(self._folder.glob(f"*{ASIDE_SUFFIX}"))
+            return sorted(self._folder.glob(f"*{suffix}"))
+
+    def _holds(self, name: str) -> bool:
+        for suffix in (ASIDE_SUFFIX, _DROPPED_SUFFIX):
+            with storage_errors(), suppress(FileNotFoundError):
+                (self._folder / f"{name}{suffix}").stat()
+                return True
+        return False
+
+    def _forget_dropped(self, before: datetime) -> None:
+        for path in self._paths(_DROPPED_SUFFIX):
+            with storage_errors(), suppress(FileNotFoundError, ValueError):
+                if datetime.fromisoformat(path.read_text()) < before:
+                    path.unlink()
 
     def _put(self, name: str, sealed: bytes) -> None:
         with storage_errors():
@@ -165,10 +208,11 @@ class WritesAside:
             make_folder(self._folder)
             write_whole(self._folder / f"{name}{ASIDE_SUFFIX}", sealed)
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str, at: datetime) -> None:
         path = self._known(name)
-        with storage_errors(), suppress(FileNotFoundError):
-            path.unlink()
+        with storage_errors():
+            write_whole(path.with_suffix(_DROPPED_SUFFIX), at.isoformat().encode())
+            path.unlink(missing_ok=True)
 
 
 def _name_of(path: Path) -> str:
@@ -194,9 +238,4 @@ def storage_errors() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StorageUnavailable(
-            f"the spool's folder cannot be used: {error.strerror}",
-            code="storage_io_error",
-            hint="Check the disk and the rights of the data folder.",
-            retryable=True,
-        ) from error
+        raise disk_error(error, of="spool") from error

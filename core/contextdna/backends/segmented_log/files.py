@@ -116,27 +116,25 @@ def disk_errors() -> Iterator[None]:
         raise disk_error(error) from error
 
 
-def disk_error(error: OSError) -> StorageUnavailable:
+def disk_error(error: OSError, *, of: str = "write-ahead log") -> StorageUnavailable:
     """Say in our tree what an error of the disk means. The message names no path: it may reach an agent."""
     if error.errno in _FULL:
         return StorageUnavailable(
-            "the disk of the write-ahead log is full",
+            f"the disk of the {of} is full",
             code="storage_full",
             hint="Free some space, then retry.",
             retryable=True,
         )
     if error.errno == errno.EROFS:
-        return StorageUnavailable(
-            "the disk of the write-ahead log is read-only", code="storage_read_only", hint="Remount it."
-        )
+        return StorageUnavailable(f"the disk of the {of} is read-only", code="storage_read_only", hint="Remount it.")
     if error.errno in _DENIED:
         return StorageUnavailable(
-            "the folder of the write-ahead log denies access",
+            f"the folder of the {of} denies access",
             code="storage_denied",
             hint="Give the user that runs the server read and write access to the folder.",
         )
     return StorageUnavailable(
-        f"the disk of the write-ahead log failed ({errno.errorcode.get(error.errno or 0, 'unknown error')})",
+        f"the disk of the {of} failed ({errno.errorcode.get(error.errno or 0, 'unknown error')})",
         code="storage_io_error",
         hint="Check the disk and the system log, then start the server again.",
     )
