@@ -43,6 +43,7 @@ async def test_what_was_dropped_is_known_until_it_would_be_done_no_more(tmp_path
     await aside.drop("log.1", at=START)
     await aside.forget_dropped(before=START)
     assert (await aside.holds("log.1"), await aside.names(), await aside.all()) == (True, {"log.1"}, [])
+    assert await aside.holds("as others name it", "log.1")
     assert not any(b"a write" in path.read_bytes() for path in (tmp_path / "aside").iterdir())
     await aside.forget_dropped(before=START + timedelta(seconds=1))
     assert not await aside.holds("log.1")

@@ -10,7 +10,7 @@ from typing import Final
 import anyio.to_thread
 
 from contextdna.backends.folders import write_whole
-from contextdna.hub.own_writes import name_of
+from contextdna.hub.own_writes import place_of
 from contextdna.hub.writes_aside import storage_errors
 from contextdna.values.log_entry import LogEntry
 
@@ -32,7 +32,7 @@ class DoneAhead:
 
     def __contains__(self, entry: LogEntry) -> bool:
         """Tell whether a write is over."""
-        return _mark(entry) in self._marks
+        return place_of(entry) in self._marks
 
     def __len__(self) -> int:
         """Count them."""
@@ -53,13 +53,13 @@ class DoneAhead:
         Raises:
             StorageUnavailable: It cannot be written.
         """
-        self._marks.add(_mark(entry))
+        self._marks.add(place_of(entry))
         if len(self._marks - self._kept) >= max(_KEPT_AFTER, len(self._kept) // 4):
             await self.keep()
 
     def discard(self, entry: LogEntry) -> None:
         """Forget a write that the log has forgotten."""
-        self._marks.discard(_mark(entry))
+        self._marks.discard(place_of(entry))
 
     async def keep(self) -> None:
         """Have on the disk what is known.
@@ -91,12 +91,9 @@ def read_ahead(folder: Path) -> set[str]:
         return set()
 
 
-def _mark(entry: LogEntry) -> str:
-    return f"{entry.id} {name_of(entry)}"  # a place alone is given anew where a log has lost its end
-
-
 def _is_within(mark: str, log_id: str, *, after: int, last: int) -> bool:
-    of_log, _, seq = mark.partition(" ")[0].partition(".")
+    of_log, _, rest = mark.partition(".")
+    seq = rest.partition(".")[0]
     return of_log == log_id and seq.isdecimal() and after < int(seq) <= last
 
 

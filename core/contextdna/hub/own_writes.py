@@ -72,7 +72,12 @@ def name_of(entry: LogEntry) -> str:
     try:
         return unpacked(entry.data).name
     except IntegrityFault:
-        return f"{entry.id}.{hashlib.blake2b(entry.data, digest_size=16).hexdigest()}"
+        return place_of(entry)
+
+
+def place_of(entry: LogEntry) -> str:
+    """Give a place of a log with what is there: by that a write is known to versions that cannot read it, too."""
+    return f"{entry.id}.{hashlib.blake2b(entry.data, digest_size=16).hexdigest()}"
 
 
 def _fingerprint(write: QueuedWrite) -> bytes:

@@ -21,7 +21,7 @@ from contextdna.errors import Conflict, ContextDnaError, IntegrityFault, Invalid
 from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.done_ahead import DoneAhead
 from contextdna.hub.door import Door
-from contextdna.hub.own_writes import OwnWrites, name_of, project_of
+from contextdna.hub.own_writes import OwnWrites, name_of, place_of, project_of
 from contextdna.hub.predecessors import EARLY, Predecessors
 from contextdna.hub.writes_aside import WritesAside
 from contextdna.ports.database import Transaction
@@ -229,7 +229,7 @@ class Replay:
             StorageUnavailable: The database cannot do it now, or it is early; or it cannot be set aside.
         """
         name = name_of(entry)
-        if await self._aside.holds(name):
+        if await self._aside.holds(name, place_of(entry)):
             return
         if (refusal := self._not_put.get(name)) is not None:  # it was audited
             await self._put_aside(entry, refusal)

@@ -30,7 +30,7 @@ from contextdna.hub.damaged_slots import DamagedSlots
 from contextdna.hub.done_ahead import DoneAhead
 from contextdna.hub.door import Door
 from contextdna.hub.known_actors import KnownActors
-from contextdna.hub.own_writes import OwnWrites, name_of
+from contextdna.hub.own_writes import OwnWrites, name_of, place_of
 from contextdna.hub.predecessors import Predecessors
 from contextdna.hub.replay import Replay
 from contextdna.hub.waiting_writes import Promise
@@ -170,7 +170,7 @@ class WriteSpool:
         try:
             refused = await self.aside.names()
             async for entry in log.recover(after=after):
-                if entry in ahead or name_of(entry) in refused:
+                if entry in ahead or refused & {name_of(entry), place_of(entry)}:
                     continue
                 with suppress(IntegrityFault):  # it is set aside when its turn comes
                     self._own.note(entry.seq, unpacked(entry.data))

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,13 +79,16 @@ class WritesAside:
         await anyio.to_thread.run_sync(self._put, name, sealed)
         await self.open()
 
-    async def holds(self, name: str) -> bool:
+    async def holds(self, *names: str) -> bool:
         """Tell whether a write was refused before: it is here, or was until it was done after all, or dropped.
+
+        Args:
+            names: All that it may be here under.
 
         Raises:
             StorageUnavailable: The folder cannot be read: nobody can tell.
         """
-        return await anyio.to_thread.run_sync(self._holds, name)
+        return await anyio.to_thread.run_sync(self._holds, names)
 
     async def names(self) -> set[str]:
         """Name all that ``holds`` is true of.
@@ -189,8 +193,8 @@ class WritesAside:
         with storage_errors():
             return sorted(self._folder.glob(f"*{suffix}"))
 
-    def _holds(self, name: str) -> bool:
-        for suffix in (ASIDE_SUFFIX, _DROPPED_SUFFIX):
+    def _holds(self, names: tuple[str, ...]) -> bool:
+        for name, suffix in product(names, (ASIDE_SUFFIX, _DROPPED_SUFFIX)):
             with storage_errors(), suppress(FileNotFoundError):
                 (self._folder / f"{name}{suffix}").stat()
                 return True
