@@ -228,7 +228,7 @@ async def serving_here(
 def test_calls_over_http_are_measured_on_each_transport(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "serving", serving_here)
     monkeypatch.setattr(remote, "_BLOCK", 2)
-    found = run("remote", "--memories", "10", "--clients", "2", "--seconds", "0.05", "--calls", "2", "--warmup", "0")
+    found = run("remote", "--memories", "10", "--clients", "2", "--seconds", "0.3", "--calls", "2", "--warmup", "0")
     calls = ["floor echo", "store_memory", "retrieve_context"]
     assert [row["call"] for row in found["tables"]["one client"]] == 3 * calls
     for row in found["tables"]["under load"]:
