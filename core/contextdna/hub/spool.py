@@ -265,9 +265,7 @@ class WriteSpool:
         Raises:
             StorageUnavailable: The folder cannot be used.
         """
-        kept = timedelta(
-            days=self._door.settings.retention.idempotency_days
-        )  # what is older is not done without asking
+        kept = timedelta(days=self._door.settings.retention.idempotency_days)  # nothing older is done without asking
         await self.aside.forget_dropped(before=self._door.clock() - kept)
         await self.aside.open()
 
