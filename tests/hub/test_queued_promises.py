@@ -379,3 +379,30 @@ async def test_a_promise_that_was_broken_is_told_of_by_whichever_server_its_agen
         assert [one.content for one in await opened(other, memory)] == ["of alice"]
         assert (await root.update_memory(memory, again, expected_version=2)).version == 3
         assert (await root.update_memory(memory, again, expected_version=3)).version == 4
+
+
+async def test_a_promise_that_was_broken_is_over_once_its_agent_leads_to_the_version_or_has_read_it(
+    rig: Rig, tmp_path: Path
+) -> None:
+    hub, alice, root = rig.hub, rig.hub.bind(ALICE), rig.hub.bind(ROOT, project_id=DEFAULT)
+    own, read = await remember(alice, "one"), await remember(alice, "one, too")
+    elsewhere = replace(rig.settings, database=empty_url_of(rig), data_dir=tmp_path / "other", master_key=key_of(rig))
+    async with open_hub(elsewhere) as other:
+        await rig.relay.cut()
+        nowhere = MemoryChange(superseded_by=RecordId("mem_01m80fnnmd7k6vcjk7kfrp"))
+        await alice.update_memory(own, nowhere, expected_version=1)
+        await update(hub, ROOT, read, "of root", 1)
+        await other.bind(ALICE).update_memory(read, MemoryChange(content="of alice"), expected_version=1)
+    await rig.relay.open()
+    await until_well(hub, but=ASIDE)
+    assert sorted(one.code for one in await root.queue.aside()) == ["not_found", "version_conflict"]
+    assert (await alice.update_memory(own, MemoryChange(content="two"), expected_version=1)).version == 2
+    [found] = (await root.get_memories([read]))[0]
+    assert (found.content, found.record.version) == ("of alice", 2)
+    await rig.relay.cut()
+    await update(hub, ALICE, own, "three", 2)
+    await update(hub, ROOT, read, "of alice and root", 2)
+    await rig.relay.open()
+    await until_well(hub, but=ASIDE)
+    assert [one.content for one in await opened(hub, own, read)] == ["three", "of alice and root"]
+    assert len(await root.queue.aside()) == 2

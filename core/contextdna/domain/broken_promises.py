@@ -39,6 +39,20 @@ async def note(
     await tx.requests.keep_answer(IdempotentResult(project_id, agent_id, key, b"", answer, now))
 
 
+async def forget(op: Operation, record_id: RecordId, version: int) -> None:
+    """Forget what was noted of a version that an update of the caller has led to now, and of those before it."""
+    versions = await _versions(op.tx, op.project_id, op.actor.agent_id, record_id)
+    later = [one for one in versions if one > version]
+    if later == versions:
+        return
+    key, agent_id = _key(record_id), op.actor.agent_id
+    await op.tx.requests.forget_answer(op.project_id, agent_id, key)
+    if later:
+        await op.tx.requests.keep_answer(
+            IdempotentResult(op.project_id, agent_id, key, b"", compact_json(later), op.now)
+        )
+
+
 async def is_broken(op: Operation, record_id: RecordId, version: int) -> bool:
     """Tell whether the caller was promised a version by an update that was refused, and has not been told."""
     return version in await _versions(op.tx, op.project_id, op.actor.agent_id, record_id)

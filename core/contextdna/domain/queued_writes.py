@@ -145,6 +145,7 @@ class UpdateRequest:
         """Change it."""
         op.promised = None
         stored, _ = await memories.update(op, self.record_id, self.change, expected_version=self.expected_version)
+        await broken_promises.forget(op, self.record_id, stored.version)
         return (stored.id,)
 
 
@@ -194,6 +195,8 @@ class QueuedWrite:
     """The name of the queued update whose promised version it names: without that one it would hit another's."""
     name: str = ""
     """Names it for ever, by chance: a place in a log is given anew where the log was put back from a backup."""
+    is_seen: bool = False
+    """Whether its caller was shown the version that it names."""
 
     @property
     def action(self) -> Action:
@@ -248,6 +251,8 @@ class QueuedWrite:
         led = await op.tx.requests.answer(op.project_id, op.actor.agent_id, _led_to(self.request.record_id, version))
         if self.after:
             return version if led is None or led.answer != self.after else 0
+        if self.is_seen:
+            return 0
         if led is None and await broken_promises.is_broken(op, self.request.record_id, version):
             return version
         taken = await op.tx.records.take(op.project_id, [self.request.record_id])
@@ -334,6 +339,7 @@ def packed(write: QueuedWrite) -> bytes:
         "agent_id": write.agent_id,
         "after": write.after,
         "name": write.name,
+        "is_seen": write.is_seen,
         "caller": {**asdict(replace(write.caller, principal=None)), "principal": None},  # type: ignore[arg-type]
         "principal": {**asdict(principal), "scopes": sorted(principal.scopes)},
         "request": asdict(write.request),  # type: ignore[call-overload]
@@ -369,10 +375,10 @@ def unpacked(data: bytes) -> QueuedWrite:
         request = _REQUESTS[document["action"]](document["request"])
         at, ids = datetime.fromisoformat(document["at"]), tuple(document["ids"])
         project_id, agent_id = ProjectId(document["project_id"]), AgentId(document["agent_id"])
-        after, name = document["after"], document["name"]
+        after, name, is_seen = document["after"], document["name"], bool(document.get("is_seen"))
         if not is_id(name):
             raise ValueError("without a name")
-        return QueuedWrite(at, caller, request, ids, project_id, agent_id, after, name)
+        return QueuedWrite(at, caller, request, ids, project_id, agent_id, after, name, is_seen)
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityFault(
             "a queued write cannot be read",

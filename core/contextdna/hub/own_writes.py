@@ -82,5 +82,5 @@ def place_of(entry: LogEntry) -> str:
 
 def _fingerprint(write: QueuedWrite) -> bytes:
     caller = replace(write.caller, request_id="", trace_id="")
-    data = packed(replace(write, at=_NO_TIME, caller=caller, ids=(), after="", name=""))
+    data = packed(replace(write, at=_NO_TIME, caller=caller, ids=(), after="", name="", is_seen=False))
     return hashlib.blake2b(data, digest_size=16).digest()

@@ -33,6 +33,7 @@ from contextdna.hub.known_actors import KnownActors
 from contextdna.hub.own_writes import OwnWrites, name_of, place_of
 from contextdna.hub.predecessors import Predecessors
 from contextdna.hub.replay import Replay
+from contextdna.hub.shown_versions import ShownVersions
 from contextdna.hub.waiting_writes import Promise
 from contextdna.hub.writes_aside import ASIDE_FOLDER, WritesAside
 from contextdna.ports.write_ahead_log import Sealer, WriteAheadLog
@@ -95,6 +96,7 @@ class WriteSpool:
         self._is_given_up = False
         self._left: dict[int, int] = {}
         self._own = OwnWrites()
+        self.shown = ShownVersions()
         self._arrived = anyio.Event()
         self.aside = WritesAside(folder / ASIDE_FOLDER, sealer)
         self.damaged = DamagedSlots(folder, sealer)
@@ -278,7 +280,10 @@ class WriteSpool:
             return earlier
         after = self._own.waiting.name_before(actor.agent_id, request) if isinstance(request, UpdateRequest) else ""
         ids = promised_ids(request, actor, self._door.vault, now=now)
-        write = replace(write, ids=ids, after=after, name=new_id(IdPrefix.WRITE, now))
+        is_seen = isinstance(request, UpdateRequest) and self.shown.has(
+            caller, request.record_id, request.expected_version
+        )
+        write = replace(write, ids=ids, after=after, name=new_id(IdPrefix.WRITE, now), is_seen=is_seen)
         self._own.waiting.require_same(write)
         with anyio.CancelScope(shield=True):  # else nobody would know whether it stands
             seq = await self._append(packed(write), actor.project_id)

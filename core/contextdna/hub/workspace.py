@@ -204,9 +204,12 @@ class Workspace:
 
     async def get_memories(self, record_ids: Sequence[RecordId]) -> tuple[tuple[Memory, ...], tuple[RecordId, ...]]:
         """Open memories by id; gives (found, missing). Missing are absent or not visible, which look alike."""
-        return await self._door.read(
+        found, missing = await self._door.read(
             self._caller, Action.GET_MEMORY, lambda op: memories.get(op, record_ids), touch=True
         )
+        if self._spool is not None:
+            self._spool.shown.note(self._caller, ((one.record.id, one.record.version) for one in found))
+        return found, missing
 
     async def update_memory(self, record_id: RecordId, change: MemoryChange, *, expected_version: int) -> StoredMemory:
         """Change a memory that the caller owns; while PostgreSQL is away its status is ``queued``.
@@ -216,8 +219,12 @@ class Workspace:
         """
 
         async def run(op: Operation) -> tuple[StoredMemory, bool]:
-            await broken_promises.require_kept(op, record_id, expected_version)
-            return await memories.update(op, record_id, change, expected_version=expected_version)
+            if self._spool is None or not self._spool.shown.has(self._caller, record_id, expected_version):
+                await broken_promises.require_kept(op, record_id, expected_version)
+            answer = await memories.update(op, record_id, change, expected_version=expected_version)
+            if op.settings.database:  # only there anything was queued
+                await broken_promises.forget(op, record_id, expected_version + 1)
+            return answer
 
         async def update() -> tuple[StoredMemory, bool]:
             return await self._door.write(self._caller, Action.UPDATE_MEMORY, run)
