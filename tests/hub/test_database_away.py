@@ -194,6 +194,44 @@ async def test_what_waits_for_one_database_is_stored_in_no_other(place: tuple[Re
             pass
 
 
+async def test_nothing_is_queued_for_a_database_that_was_never_reached_from_the_folder(
+    place: tuple[Relay, HubSettings],
+) -> None:
+    relay, settings = place
+    async with open_hub(settings):
+        await relay.cut()
+    async with relayed(fresh_database_url()) as (away, url), open_hub(settings) as hub:
+        assert (await hub.bind(ALICE).store_memories([MemoryDraft("x")]))[0].status is StoreStatus.QUEUED
+        await away.cut()
+        async with open_hub(replace(settings, database=url)) as other:
+            meant = other.bind(ALICE).store_memories([MemoryDraft("not for the first", level=Level.PRIVATE)])
+            error = await refused(meant, StorageUnavailable, "storage_unreachable")
+            assert (error.retryable, "names it now" in error.message) == (True, True)
+            assert other.modes[0].waiting == 0
+    async with relayed(settings.database) as (later, url):
+        await later.cut()
+        async with open_hub(replace(settings, database=url)) as hub:  # the same one, by another name
+            await refused(remember(hub.bind(ALICE), "too early"), StorageUnavailable, "storage_unreachable")
+            await relay.open()
+            await later.open()
+            await until_well(hub)
+            await later.cut()
+            await remember(hub.bind(ALICE), "now it is known")
+        async with open_hub(replace(settings, database=url)) as hub:
+            assert (await hub.bind(ALICE).store_memories([MemoryDraft("y")]))[0].status is StoreStatus.QUEUED
+
+
+async def test_a_new_master_key_is_known_at_the_next_start(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    old, new = "ab" * 32, "cd" * 32
+    async with open_hub(replace(settings, master_key=old)):
+        pass
+    async with open_hub(replace(settings, master_key=f"{old},{new}")):
+        await relay.cut()
+    async with open_hub(replace(settings, master_key=new)) as hub:
+        assert await remember(hub.bind(ALICE), "queued under the new one")
+
+
 async def test_writes_that_keep_coming_do_not_outrun_the_replay(rig: Rig) -> None:
     await rig.relay.cut()
     for number in range(20):
@@ -443,7 +481,7 @@ async def test_nothing_is_queued_for_a_database_that_is_there_and_refuses_the_lo
     async with open_hub(settings):
         await relay.cut()
     parts = urlsplit(settings.database)
-    async with open_hub(replace(settings, database=parts._replace(path="/nobodys").geturl())) as hub:
+    async with open_hub(replace(settings, database=parts._replace(netloc="nobody@").geturl())) as hub:
         assert (await hub.bind(ALICE).store_memories([MemoryDraft("x")]))[0].status is StoreStatus.QUEUED
         await relay.open()
         with anyio.fail_after(LATE_S):

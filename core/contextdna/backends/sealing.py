@@ -39,6 +39,10 @@ class RingSealer:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return self._head + nonce + self._cipher.encrypt(nonce, data, associated)
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Tell whether sealed data is under the master key that this seals under, not under an older one."""
+        return _master_id(sealed[_LENGTH_BYTES:]) == _master_id(self._head[_LENGTH_BYTES:])
+
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Decrypt.
 
@@ -63,3 +67,7 @@ class RingSealer:
             known = AESGCM(self._ring.unwrap(master_id.decode("utf-8", "replace"), wrapped, self._bound))
             self._ciphers[head] = known
         return known
+
+
+def _master_id(head: bytes) -> bytes:
+    return head.partition(b"\0")[0]

@@ -248,22 +248,33 @@ async def _open_spool(
     if settings.data_dir and queued_in is None:
         await anyio.to_thread.run_sync(_require_nothing_waits, settings.data_dir)
 
+    confirmed = anyio.Event()
+
     async def prepare_both(database: Database) -> None:
         await prepare(database)
         if queued_in is not None:
             root = await database.write(root_key_id)  # a replica may not have it yet
-            await anyio.to_thread.run_sync(note_key, queued_in, sealer, root)
+            await anyio.to_thread.run_sync(partial(note_key, queued_in, sealer, root, url=settings.database))
+        confirmed.set()
 
     if late is not None:
-        if queued_in is not None:
-            await anyio.to_thread.run_sync(require_key, queued_in, sealer)
+        if queued_in is not None and await anyio.to_thread.run_sync(
+            partial(require_key, queued_in, sealer, url=settings.database)
+        ):
+            confirmed.set()
         await stack.enter_async_context(late.opening(prepare_both))
     else:
         await prepare_both(storage.database)
     if guarded is None or actors is None or queued_in is None:
         return None
     spool = WriteSpool(
-        queued_in, sealer=sealer, door=door, database=guarded, actors=actors, bytes_max=settings.spool_bytes_max
+        queued_in,
+        sealer=sealer,
+        door=door,
+        database=guarded,
+        actors=actors,
+        bytes_max=settings.spool_bytes_max,
+        confirmed=confirmed,
     )
     await spool.open(stack)
     return spool

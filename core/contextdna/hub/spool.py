@@ -71,6 +71,7 @@ class WriteSpool:
         database: Tells when it is back.
         actors: Who acts with which session handle.
         bytes_max: What a slot may hold.
+        confirmed: Set when the database is known to be the one that the folder is of; nothing is queued before.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class WriteSpool:
         database: GuardedDatabase,
         actors: KnownActors,
         bytes_max: int,
+        confirmed: anyio.Event,
     ) -> None:
         self._folder = folder
         self._sealer = sealer
@@ -89,6 +91,7 @@ class WriteSpool:
         self._database = database
         self._actors = actors
         self._bytes_max = bytes_max
+        self._confirmed = confirmed
         self._log: WriteAheadLog | None = None
         self._stack = AsyncExitStack()
         self._reopening = anyio.Lock()
@@ -272,6 +275,8 @@ class WriteSpool:
         await self.aside.open()
 
     async def _queue(self, caller: Caller, request: Request, away: StorageUnavailable) -> Promise:
+        if not self._confirmed.is_set():
+            raise _unconfirmed(away) from away
         actor = self._actor(caller, request, away)
         require_may_queue(actor, caller, request, self._door.settings)
         now = self._door.clock()
@@ -459,6 +464,15 @@ class WriteSpool:
 
     def _is_away(self, error: StorageUnavailable) -> bool:
         return error.code == AWAY or not self._database.is_writable
+
+
+def _unconfirmed(away: StorageUnavailable) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"nothing is queued before PostgreSQL is reached where storage.database names it now: {away.message}",
+        code=AWAY,
+        hint="The data folder was last served from another place. If the new one is right, try again later.",
+        retryable=True,
+    )
 
 
 def _has_closed(error: BaseException) -> bool:
