@@ -84,14 +84,14 @@ class GuardedDatabase:
             self._note(error)
             raise
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search: bool = False) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search_by: str = "") -> R:
         """Run a unit on one consistent snapshot; refused at once while the server is away.
 
         Args:
             unit: The unit.
             enough: When given, a replica may answer, where there are some; not while the server is away: nobody could
                 tell what was revoked.
-            search: Whether the unit searches.
+            search_by: Who searches with the unit; empty where it does not search.
 
         Raises:
             StorageUnavailable: The engine cannot answer.
@@ -99,7 +99,7 @@ class GuardedDatabase:
         """
         self._reads.check()
         try:
-            return await self._inner.read(unit, enough=enough, search=search)
+            return await self._inner.read(unit, enough=enough, search_by=search_by)
         except StorageUnavailable as error:
             self._note(error)
             raise

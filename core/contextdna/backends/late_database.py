@@ -45,9 +45,9 @@ class LateDatabase:
         """
         return await self._opened().write(unit)
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search: bool = False) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search_by: str = "") -> R:
         """Run a unit on one consistent snapshot."""
-        return await self._opened().read(unit, enough=enough, search=search)
+        return await self._opened().read(unit, enough=enough, search_by=search_by)
 
     async def revision(self) -> int:
         """Give a number that is another one after other connections have committed."""

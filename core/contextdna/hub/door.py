@@ -184,16 +184,18 @@ class Door:
             attempt.is_unseen = action not in OF_NO_PROJECT and not await self._sightings.has_seen(op)
             return answer, ReadTrace(_allowed(op, caller), tuple(op.record_ids))
 
-        answer, trace = await self._attempt(self._reading(action, attempt), unit, caller, action, attempt)
+        answer, trace = await self._attempt(self._reading(caller, action, attempt), unit, caller, action, attempt)
         if attempt.missed is not None:
             await self._audit_refusal(caller, action, attempt, attempt.missed)
         if attempt.is_unseen:
             await self._make_known(caller, action)
         return answer, trace
 
-    def _reading(self, action: Action, attempt: _Attempt) -> Engine[R]:
+    def _reading(self, caller: Caller, action: Action, attempt: _Attempt) -> Engine[R]:
         """Give what runs a reading unit: for some actions a copy may, unless it lacks what the call names."""
-        read = partial(self.database.read, search=action is Action.RETRIEVE_CONTEXT)
+        read = partial(
+            self.database.read, search_by=caller.principal.agent_id if action is Action.RETRIEVE_CONTEXT else ""
+        )
         if action not in MAY_LAG:
             return read
         return partial(read, enough=lambda _: attempt.missed is None)

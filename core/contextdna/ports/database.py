@@ -106,7 +106,7 @@ class Database(Protocol):
         """
         ...
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search: bool = False) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search_by: str = "") -> R:
         """Run a unit on one consistent snapshot; writing in it is an error.
 
         Args:
@@ -114,8 +114,9 @@ class Database(Protocol):
             enough: When given, the answer may come from a copy of the database that lags within its bounds, where this
                 says that it is enough. A copy has what this process wrote before, and every change of rights that
                 anyone did; what fails on one is asked of the database itself.
-            search: Whether the unit searches, and so computes for milliseconds where others do for a tenth of one. An
-                engine that runs units in this process runs one such at a time, so that no other waits for many.
+            search_by: Who searches with the unit, which computes for milliseconds where others do for a tenth of one;
+                empty where it does not search. An engine that runs units in this process runs one such at a time, and
+                those who ask take turns.
 
         Raises:
             StorageUnavailable: The engine cannot answer.

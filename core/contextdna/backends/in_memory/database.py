@@ -71,7 +71,7 @@ class InMemoryDatabase:
         unit: Unit[R],
         *,
         enough: Callable[[R], bool] | None = None,  # noqa: ARG002 - no copies
-        search: bool = False,  # noqa: ARG002 - all are as short
+        search_by: str = "",  # noqa: ARG002 - all are as short
     ) -> R:
         """Run a unit on the committed state; what is committed later does not change what it sees.
 

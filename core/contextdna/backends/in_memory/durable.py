@@ -108,14 +108,14 @@ class DurableInMemoryDatabase:
         result: R = waiting.result()
         return result
 
-    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search: bool = False) -> R:
+    async def read(self, unit: Unit[R], *, enough: Callable[[R], bool] | None = None, search_by: str = "") -> R:
         """Run a unit on the committed state; what is not durable yet is not seen.
 
         Raises:
             RuntimeError: The unit tried to write, or awaited something else than the transaction's tables.
             Exception: Whatever the unit raised.
         """
-        return await InMemoryDatabase(self._committed).read(unit, enough=enough, search=search)
+        return await InMemoryDatabase(self._committed).read(unit, enough=enough, search_by=search_by)
 
     async def revision(self) -> int:
         """Give the place of the newest event: nobody else writes here."""

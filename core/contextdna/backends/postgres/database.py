@@ -113,14 +113,14 @@ class PostgresDatabase:
         unit: Unit[R],
         *,
         enough: Callable[[R], bool] | None = None,
-        search: bool = False,  # noqa: ARG002 - the server is what searches
+        search_by: str = "",  # noqa: ARG002 - the server is what searches
     ) -> R:
         """Run a unit on one consistent snapshot; writing in it is an error.
 
         Args:
             unit: The unit.
             enough: When given, a replica may answer, where this says that its answer is enough.
-            search: Whether the unit searches.
+            search_by: Who searches with the unit.
 
         Raises:
             StorageUnavailable: The server is away or busy past the deadline, or the database is closed.

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
+from contextdna.backends.fair_lock import FairLock
 from contextdna.backends.migrations import load_migrations
 from contextdna.backends.relational.statements import load_statements
 from contextdna.backends.sqlite.driver import (
@@ -50,7 +51,7 @@ class SqliteDatabase:
         self._open_reader = open_reader
         self._room = anyio.Semaphore(queue_max, fast_acquire=True)
         self._seats = anyio.Semaphore(readers, fast_acquire=True)
-        self._searches = anyio.Semaphore(1, fast_acquire=True)
+        self._searches = FairLock()
         self._idle: list[ReadingThread] = []
         self._readers: list[ReadingThread] = []
         self._watcher: ReadingThread | None = None
@@ -76,24 +77,25 @@ class SqliteDatabase:
         unit: Unit[R],
         *,
         enough: Callable[[R], bool] | None = None,  # noqa: ARG002 - no copies
-        search: bool = False,
+        search_by: str = "",
     ) -> R:
         """Run a unit on one consistent snapshot; writing in it is an error.
 
-        Searches run one at a time. They compute more than they read, and Python computes on one thread at a time: three
-        at once answer no more of them, at up to half as much CPU time again, and take the seats of short reads.
+        Searches run one at a time, and those who ask take turns. They compute more than they read, and Python computes
+        on one thread at a time: three at once answer no more of them, at up to half as much CPU time again, and take
+        the seats of short reads.
 
         Args:
             unit: The unit.
             enough: No copy answers here.
-            search: Whether the unit searches.
+            search_by: Who searches with the unit; empty where it does not search.
 
         Raises:
             StorageUnavailable: The engine cannot answer.
             RuntimeError: The unit wrote.
             Exception: Whatever the unit raised.
         """
-        async with self._searches if search else nullcontext(), self._reading() as reader:
+        async with self._searches.held_for(search_by) if search_by else nullcontext(), self._reading() as reader:
             result: R = await reader.read(unit)
             return result
 
