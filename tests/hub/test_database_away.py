@@ -532,9 +532,9 @@ async def test_what_comes_after_waits_behind(rig: Rig, monkeypatch: pytest.Monke
     replay = anyio.Event()
     through = Replay._replay
 
-    async def held(this: Any, entry: Any) -> None:
+    async def held(this: Any, entry: Any, before: Any) -> None:
         await replay.wait()
-        await through(this, entry)
+        await through(this, entry, before)
 
     monkeypatch.setattr("contextdna.hub.replay.Replay._replay", held)
     await rig.relay.open()

@@ -124,6 +124,30 @@ async def test_updates_of_one_agent_at_two_servers_are_stored_in_their_order(pla
             assert not await hub.bind(ROOT, project_id=DEFAULT).queue.aside()
 
 
+async def test_what_an_agent_was_promised_at_two_servers_in_turn_is_stored(place: tuple[Relay, HubSettings]) -> None:
+    relay, settings = place
+    async with open_hub(settings) as one:
+        memory, old = await remember(one.bind(ALICE), "one"), await remember(one.bind(ALICE), "old")
+        async with open_hub(settings) as other:
+            await relay.cut()
+            for hub, content, version in ((one, "two", 1), (other, "three", 2), (one, "four", 3), (one, "five", 4)):
+                await update(hub, ALICE, memory, content, version)
+            again = one.bind(ALICE).update_memory(memory, MemoryChange(content="two"), expected_version=3)
+            await refused(again, Conflict, "version_conflict")
+            newer = await remember(other.bind(ALICE), "newer")
+            about = MemoryDraft("about the newer", relates_to=(newer,))
+            about_id = (await one.bind(ALICE).store_memories([about]))[0].id
+            await update(one, ALICE, about_id, "about the newer, changed", 1)
+            await one.bind(ALICE).update_memory(old, MemoryChange(superseded_by=newer), expected_version=1)
+    await relay.open()
+    async with open_hub(settings) as hub:  # in the slot of the first
+        await until_both(hub, [(memory, "five", 5), (about_id, "about the newer, changed", 2), (old, "old", 2)])
+        found = await opened(hub, about_id, old)
+        assert [one.relates_to for one in found] == [(newer,), ()]
+        assert found[1].record.superseded_by == newer
+        assert not await hub.bind(ROOT, project_id=DEFAULT).queue.aside()
+
+
 async def until_both(hub: Hub, expected: list[tuple[RecordId, str, int]]) -> None:
     with anyio.fail_after(LATE_S):
         while True:

@@ -180,10 +180,10 @@ async def test_a_project_that_cannot_be_written_holds_up_no_other(
     held = {DEFAULT}
     through = Replay._replay
 
-    async def locked(this: Any, entry: Any) -> None:
+    async def locked(this: Any, entry: Any, before: Any) -> None:
         if unpacked(entry.data).project_id in held:
             raise StorageUnavailable("injected", code="storage_timeout", retryable=True)
-        await through(this, entry)
+        await through(this, entry, before)
 
     monkeypatch.setattr("contextdna.hub.replay.Replay._replay", locked)
     monkeypatch.setattr("contextdna.hub.spool._TURN_S", 0.05)
@@ -243,10 +243,10 @@ async def test_what_was_refused_and_dropped_behind_a_project_that_is_held_up_is_
     clock, late = partial(datetime.now, UTC), lambda: now + timedelta(days=8)
     through, held = Replay._replay, {DEFAULT}
 
-    async def locked(this: Any, entry: Any) -> None:
+    async def locked(this: Any, entry: Any, before: Any) -> None:
         if unpacked(entry.data).project_id in held:
             raise StorageUnavailable("injected", code="storage_timeout", retryable=True)
-        await through(this, entry)
+        await through(this, entry, before)
 
     monkeypatch.setattr("contextdna.hub.replay.Replay._replay", locked)
     monkeypatch.setattr("contextdna.hub.spool._PAUSE_MAX_S", 0.02)

@@ -1,10 +1,11 @@
-"""What queued updates build upon, where that waits in a slot of another server: then they wait for it.
+"""What queued writes build upon, where that waits in a slot of another server: then they wait for it.
 
-An agent that goes on at another server, after its own has ended, names the version that its last queued update was
-promised. Whichever slot is looked at first, the update that leads to a version is stored before the one that names it.
+An agent that goes on at another server names the version that its last queued update was promised, or the memory that
+it was promised. Whichever slot is looked at first, what leads to a version, or makes a memory, is stored before what
+names it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +39,7 @@ class _Step:
 
 
 class Predecessors:
-    """What waits in all slots of a folder, as far as updates build upon it.
+    """What waits in all slots of a folder, as far as other writes build upon it.
 
     Args:
         folder: Of the slots.
@@ -63,34 +64,39 @@ class Predecessors:
         """Forget what was seen: the slots have changed since."""
         self._looked_at = None
 
-    async def require_none(self, entry: LogEntry, write: QueuedWrite) -> None:
-        """Refuse, for now, an update whose version something leads to that waits in another log.
+    async def require_none(self, entry: LogEntry, write: QueuedWrite, *, held: Collection[str]) -> None:
+        """Refuse, for now, a write that names what waits in another log, or in its own for another log.
+
+        Args:
+            entry: Where it stands.
+            write: What it is.
+            held: Names of those before it in its log that were refused so.
 
         Raises:
             StorageUnavailable: ``queued_early``; or the database cannot tell now.
         """
-        request = write.request
-        if not isinstance(request, UpdateRequest):
+        named = _named(write)
+        if not named:
             return
-        version = await self._version(write, request.record_id)
-        if version >= request.expected_version:
+        versions = await self._versions(write, named)
+        short = [record_id for record_id, version in named.items() if versions.get(record_id, 0) < version]
+        if not short:
             return
         await self._look(write.at)
         log_id = entry.id.partition(".")[0]
-        for step in self._steps.get(request.record_id, ()):
-            is_between = version <= step.version < request.expected_version
-            is_its = step.version == 0 or step.agent_id == write.agent_id
-            if step.log_id != log_id and is_between and is_its and not await self._aside.holds(step.name):
-                raise StorageUnavailable(
-                    "a queued update waits for another, in the slot of another server",
-                    code="queued_early",
-                    hint="It is stored after that one.",
-                    retryable=True,
-                )
+        for record_id in short:
+            for step in self._steps.get(record_id, ()):
+                is_between = versions.get(record_id, 0) <= step.version < named[record_id]
+                is_its = step.version == 0 or step.agent_id == write.agent_id
+                is_held = step.log_id != log_id or step.name in held
+                if is_held and is_between and is_its and not await self._aside.holds(step.name):
+                    raise _early()
 
-    async def _version(self, write: QueuedWrite, record_id: RecordId) -> int:
-        async def unit(tx: Transaction) -> int:
-            return max((record.version for record in await tx.records.take(write.project_id, [record_id])), default=0)
+    async def _versions(self, write: QueuedWrite, record_ids: Iterable[RecordId]) -> dict[RecordId, int]:
+        wanted = list(record_ids)
+
+        async def unit(tx: Transaction) -> dict[RecordId, int]:
+            return {record.id: record.version for record in await tx.records.take(write.project_id, wanted)}
 
         return await self._database.read(unit)
 
@@ -119,6 +125,26 @@ class Predecessors:
             step = _Step(log_id, write.name, write.agent_id, version)
             for record_id in write.ids:
                 self._steps.setdefault(record_id, []).append(step)
+
+
+def _named(write: QueuedWrite) -> Mapping[RecordId, int]:
+    """Give the memories that must be there for a write, each with the version that it must have at least."""
+    request = write.request
+    if isinstance(request, StoreRequest):
+        return {RecordId(target): 1 for draft in request.drafts for target in draft.relates_to}
+    if not isinstance(request, UpdateRequest):
+        return {}
+    newer = request.change.superseded_by
+    return {**({RecordId(newer): 1} if newer else {}), request.record_id: request.expected_version}
+
+
+def _early() -> StorageUnavailable:
+    return StorageUnavailable(
+        "a queued write waits for another, in the slot of another server",
+        code="queued_early",
+        hint="It is stored after that one.",
+        retryable=True,
+    )
 
 
 def _waiting(folder: Path) -> Iterator[LogView]:

@@ -7,6 +7,7 @@ stands here, and the spool beside it tells when, and of which log.
 
 import logging
 import traceback
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -196,7 +197,7 @@ class Replay:
             ContextDnaError: The database is away again, for all.
         """
         try:
-            await self._replay(entry)
+            await self._replay(entry, held)
         except StorageUnavailable as error:
             if error.code == AWAY or not self._database.is_writable:
                 raise
@@ -222,7 +223,7 @@ class Replay:
                 self._own.leave(entry)
         done.clear()
 
-    async def _replay(self, entry: LogEntry) -> None:
+    async def _replay(self, entry: LogEntry, held: Collection[str]) -> None:
         """Do a queued write, or set it aside where it is refused; not one that was: that is the operator's since.
 
         Raises:
@@ -239,7 +240,7 @@ class Replay:
         except IntegrityFault as error:
             await self._put_aside(entry, error)
             return
-        await self._predecessors.require_none(entry, write)
+        await self._predecessors.require_none(entry, write, held=held)
         try:
             await self._do(write)
         except ContextDnaError as error:

@@ -43,15 +43,17 @@ class WaitingWrites:
         return self._promises.get(fingerprint)
 
     def name_before(self, agent_id: AgentId, request: UpdateRequest) -> str:
-        """Give the name of the update that an update builds upon; empty where none of its agent waits.
+        """Give the name of the update that an update builds upon; empty where none of its agent waits here.
+
+        One that names a later version may build upon what waits at another server.
 
         Raises:
-            Conflict: ``version_conflict``: one of the same agent that waits leads to another version than it expects.
+            Conflict: ``version_conflict``: one of the same agent that waits leads to a later version than it expects.
         """
         latest = self._latest.get((request.record_id, agent_id))
-        if latest is None:
+        if latest is None or latest.version < request.expected_version:
             return ""
-        if latest.version != request.expected_version:
+        if latest.version > request.expected_version:
             raise Conflict(
                 f"the memory has version {latest.version} in an update that waits, not {request.expected_version}",
                 code="version_conflict",
