@@ -195,15 +195,16 @@ async def test_what_will_be_valid_is_a_duplicate_already(hub: Hub, clock: Clock)
     await refused(alice.store_memories([draft], on_duplicate=OnDuplicate.ERROR), Conflict, "duplicate")
 
 
-async def test_a_repeated_request_does_not_answer_for_another_circle_nor_for_what_is_purged(hub: Hub) -> None:
+async def test_a_repeated_request_does_not_answer_for_another_circle_nor_for_what_is_gone(hub: Hub) -> None:
     draft = MemoryDraft("once", level=Level.TEAM)
     alice = hub.bind(ALICE)
     [stored] = await alice.store_memories([draft], idempotency_key="k1")
     moved = hub.bind(Principal(ALICE.agent_id, ALICE.project_ids, team_id="edge"))
     await refused(moved.store_memories([draft], idempotency_key="k1"), Conflict, "idempotency_key_reused")
     assert await alice.store_memories([draft], idempotency_key="k1") == (stored,)
-    await alice.forget_memories([stored.id], purge=True)
-    await refused(alice.store_memories([draft], idempotency_key="k1"), Conflict, "idempotent_result_gone")
+    for purge in (False, True):
+        await alice.forget_memories([stored.id], purge=purge)
+        await refused(alice.store_memories([draft], idempotency_key="k1"), Conflict, "idempotent_result_gone")
 
 
 @pytest.mark.parametrize("body", [{}, {"content": 5, "tags": [], "metadata": {}}, [1], "junk"])

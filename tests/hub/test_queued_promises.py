@@ -352,6 +352,23 @@ async def test_a_merged_request_that_is_repeated_while_the_database_is_away_is_s
     assert [one.content for one in found] == ["keyed", "changed", "keyed, too"]
 
 
+async def test_a_queued_repeat_of_what_was_forgotten_is_told_of(rig: Rig) -> None:
+    hub = rig.hub
+    await remember(hub.bind(ALICE), "keyed")
+    await keyed(hub)  # the first of it is merged
+    await rig.relay.cut()
+    promised = await keyed(hub)
+    await rig.relay.open()
+    await until_well(hub)
+    await hub.bind(ALICE).forget_memories([promised[0].id])
+    await rig.relay.cut()
+    assert await keyed(hub) == promised
+    await rig.relay.open()
+    await until_well(hub, but=ASIDE)
+    [aside] = await hub.bind(ROOT, project_id=DEFAULT).queue.aside()
+    assert (aside.code, aside.record_ids) == ("idempotent_result_gone", tuple(one.id for one in promised))
+
+
 async def test_a_key_that_was_used_so_long_ago_that_it_is_forgotten_loses_nothing(
     place: tuple[Relay, HubSettings],
 ) -> None:

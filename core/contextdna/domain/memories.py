@@ -59,7 +59,7 @@ async def store(
     """Store all drafts or none.
 
     Raises:
-        Conflict: ``duplicate`` (with ``on_duplicate=error``) or ``idempotency_key_reused``.
+        Conflict: ``duplicate`` (with ``on_duplicate=error``), ``idempotency_key_reused`` or ``idempotent_result_gone``.
         NotFound: A ``relates_to`` id is not there for the writer.
         InvalidInput: The level needs a team or swarm.
     """
@@ -85,9 +85,15 @@ async def _store_rest(op: Operation, drafts: Sequence[MemoryDraft]) -> tuple[Sto
     """Store of a queued request, which was answered before, what is not there under the ids that it was promised.
 
     They follow from the request, so what is there is of it; what was merged into others bears other ids.
+
+    Raises:
+        Conflict: ``idempotent_result_gone``: it was forgotten, and would come to nothing.
     """
     promised = [RecordId(record_id) for record_id in op.promised or ()]
-    there = {ref.id for ref in await op.tx.records.refs(op.project_id, promised)}
+    taken = await op.tx.records.take(op.project_id, promised)
+    if not all(_kept(record, op.now) for record in taken):
+        raise _result_gone()
+    there = {record.id for record in taken}
     new = [(draft, record_id) for draft, record_id in zip(drafts, promised, strict=True) if record_id not in there]
     op.promised = deque(record_id for _, record_id in new)
     if new:
@@ -512,6 +518,14 @@ def idempotency_key_reused() -> Conflict:
     )
 
 
+def _result_gone() -> Conflict:
+    return Conflict(
+        "what the first request with this idempotency_key stored was forgotten or purged since",
+        code="idempotent_result_gone",
+        hint="Use a new key to store it again, or bring it back with forget_memory restore.",
+    )
+
+
 async def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) -> tuple[StoredMemory, ...]:
     if earlier.fingerprint != fingerprint:
         raise idempotency_key_reused()
@@ -520,11 +534,8 @@ async def _repeat(op: Operation, earlier: IdempotentResult, fingerprint: bytes) 
         for item in json.loads(earlier.answer)
     )
     named = [item.id for item in answer]
-    if len(await op.tx.records.refs(op.project_id, named)) < len(set(named)):
-        raise Conflict(
-            "what the first request with this idempotency_key stored has been purged since",
-            code="idempotent_result_gone",
-            hint="Use a new key to store it again.",
-        )
+    there = [record for record in await op.tx.records.take(op.project_id, named) if _kept(record, op.now)]
+    if len(there) < len(set(named)):
+        raise _result_gone()
     op.note(named, repeated=True)
     return answer
