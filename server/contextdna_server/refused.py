@@ -61,16 +61,22 @@ def unstorable() -> InvalidInput:
     )
 
 
-def too_large(size: str) -> LimitExceeded:
+_SMALLER: Final = (
+    "Send less at once: split it, or attach a large file by its path: on stdio, or from s3:// where allowed."
+)
+
+
+def too_large(size: str, *, hint: str = _SMALLER) -> LimitExceeded:
     """Say that a message is too large.
 
     Args:
         size: What it has, such as "5000 bytes, over the limit".
+        hint: What to do.
     """
     return LimitExceeded(
         f"the message has {size}",
         code="message_too_large",
-        hint="Send less at once: split it, or attach a large file by its path: on stdio, or from s3:// where allowed.",
+        hint=hint,
     )
 
 

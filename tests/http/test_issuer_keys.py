@@ -199,3 +199,18 @@ def test_metadata_stands_beside_an_issuers_path_or_below_it() -> None:
 async def test_an_issuer_that_nothing_listens_for_is_unavailable() -> None:
     keys = IssuerKeys("http://127.0.0.1:1", cache_s=600, stale_s=60)
     await refused(keys.find("rsa", "RS256"), StorageUnavailable, "issuer_unavailable")
+
+
+async def test_a_token_under_a_new_key_is_not_called_bad_while_the_issuer_does_not_answer(issuer: Issuer) -> None:
+    timer = Timer()
+    judge = authenticator(issuer.settings(), timer)
+    await judge.authenticate(f"Bearer {issuer.token()}")
+    issuer.keys, issuer.is_down = {"newer": rsa_key(1)}, True
+    timer.now += 31
+    newer = f"Bearer {issuer.token(kid='newer')}"
+    await refused(judge.authenticate(newer), StorageUnavailable, "issuer_unavailable")
+    issuer.is_down = False
+    timer.now += 1
+    await refused(judge.authenticate(newer), StorageUnavailable, "issuer_unavailable")
+    timer.now += 1
+    assert (await judge.authenticate(newer)).subject

@@ -47,7 +47,7 @@ _PATIENCE_S: Final = 1.0
 _RENEWAL_PAUSE_S: Final = 30.0
 """At least so much time between two fetches while there are keys, whatever callers send."""
 _RETRY_PAUSE_S: Final = 2.0
-"""The same while there are none."""
+"""The same while there are none, or the issuer did not answer the last time."""
 _DOCUMENT_BYTES_MAX: Final = 256 * 1024
 _KEYS_MAX: Final = 100
 _KID_CHARS_MAX: Final = 256
@@ -103,6 +103,7 @@ class IssuerKeys:
         self._keys: tuple[IssuerKey, ...] | None = None
         self._fetched_at = 0.0
         self._tried_at = float("-inf")
+        self._has_failed = False
         self._lock = anyio.Lock()
         self._tasks: TaskGroup | None = None
         self._renewed: anyio.Event | None = None
@@ -128,7 +129,8 @@ class IssuerKeys:
             algorithm: One of ``KINDS``.
 
         Raises:
-            StorageUnavailable: ``issuer_unavailable``: there are no keys, or they are too old.
+            StorageUnavailable: ``issuer_unavailable``: there are no keys, they are too old, or the issuer may have a
+                new one and could not be asked.
         """
         if self._is_due():
             if self._tasks is None or self._keys is None:
@@ -136,16 +138,13 @@ class IssuerKeys:
             else:
                 await self._renew_beside(self._tasks)
         if self._keys is None or self._age_s() > self._cache_s + self._stale_s:
-            raise StorageUnavailable(
-                "the issuer of access tokens gives no keys to check them with",
-                code="issuer_unavailable",
-                hint="Try again in a moment. An operator sees the reason in the server's log.",
-                retryable=True,
-            )
+            raise _unavailable()
         found = self._held(kid, algorithm)
         if found is None:
             await self._renew(self._may_ask)
             found = self._held(kid, algorithm)
+            if found is None and self._has_failed:  # it may be a good token under a new key
+                raise _unavailable()
         return found
 
     def _held(self, kid: str, algorithm: str) -> PublicKey | None:
@@ -156,7 +155,7 @@ class IssuerKeys:
         return self._timer() - self._fetched_at
 
     def _may_ask(self) -> bool:
-        pause_s = _RETRY_PAUSE_S if self._keys is None else _RENEWAL_PAUSE_S
+        pause_s = _RETRY_PAUSE_S if self._keys is None or self._has_failed else _RENEWAL_PAUSE_S
         return self._timer() - self._tried_at >= pause_s
 
     def _is_due(self) -> bool:
@@ -187,6 +186,7 @@ class IssuerKeys:
         async with self._lock:
             if not wanted():  # another caller has done it meanwhile
                 return
+            failed = True
             try:
                 with anyio.fail_after(_FETCH_S):
                     keys = await self._fetch()
@@ -196,6 +196,8 @@ class IssuerKeys:
                 logger.warning("no keys from the issuer of access tokens: %s", type(error).__name__)
             else:
                 self._keys, self._fetched_at = keys, self._timer()
+                failed = False
+            self._has_failed = failed
             self._tried_at = self._timer()  # a caller that was cancelled has not tried
 
     async def _fetch(self) -> tuple[IssuerKey, ...]:
@@ -283,3 +285,12 @@ def _key_of(data: Mapping[str, Any]) -> IssuerKey | None:
 @cache
 def _trusted_roots() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
+
+
+def _unavailable() -> StorageUnavailable:
+    return StorageUnavailable(
+        "the issuer of access tokens gives no keys to check them with",
+        code="issuer_unavailable",
+        hint="Try again in a moment. An operator sees the reason in the server's log.",
+        retryable=True,
+    )

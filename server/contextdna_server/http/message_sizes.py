@@ -18,7 +18,12 @@ SMALL_VALUES_MAX: Final = 1000
 """Members and items of such a message, and of any ``_meta``: read, one of three bytes takes seventy or more."""
 
 PROMPT_BYTES_MAX: Final = 128 * 1024
-"""Of what asks for a prompt: its argument of 8,000 characters takes 96,000 bytes, escaped."""
+"""Of what asks for a prompt, or completes one: its argument of 8,000 characters takes 96,000 bytes, escaped."""
+_OF_PROMPTS: Final = frozenset({"prompts/get", "completion/complete"})
+
+_HINT: Final = (
+    "Send smaller icons, fewer capabilities and addresses: only calls of tools may be large, and _meta never."
+)
 
 _LIGHT_BYTES: Final = 2 * SMALL_VALUES_MAX
 """A message of so few bytes holds no more values than it may."""
@@ -37,12 +42,12 @@ def check_size(message: Mapping[str, Any], size_bytes: int) -> None:
     if size_bytes <= _LIGHT_BYTES:
         return
     params = message.get("params") or {}
+    _check_weight(params.get("_meta"), SMALL_BYTES_MAX)
     bytes_max = _bytes_max(message.get("method"), params.get("name"))
     if bytes_max is None:
-        _check_weight(params.get("_meta"), SMALL_BYTES_MAX)
         return
     if size_bytes > bytes_max:
-        raise too_large(f"more than {bytes_max} bytes, the limit for one that stores nothing")
+        raise too_large(f"more than {bytes_max} bytes, the limit for one that stores nothing", hint=_HINT)
     _check_weight(message, bytes_max)
 
 
@@ -50,7 +55,7 @@ def _bytes_max(method: object, name: object) -> int | None:
     """Give how many bytes a message may have; None: as many as any."""
     if method == "tools/call":
         return SMALL_BYTES_MAX if isinstance(name, str) and name in WAITING_TOOLS else None
-    return PROMPT_BYTES_MAX if method == "prompts/get" else SMALL_BYTES_MAX
+    return PROMPT_BYTES_MAX if method in _OF_PROMPTS else SMALL_BYTES_MAX
 
 
 def _check_weight(value: object, chars_max: int) -> None:
@@ -67,6 +72,8 @@ def _check_weight(value: object, chars_max: int) -> None:
         elif isinstance(item, list):
             left += item
         if values + len(left) > SMALL_VALUES_MAX:
-            raise too_large(f"more than {SMALL_VALUES_MAX} values in _meta, or in all where it stores nothing")
+            raise too_large(
+                f"more than {SMALL_VALUES_MAX} values in _meta, or in all where it stores nothing", hint=_HINT
+            )
         if chars > chars_max:
-            raise too_large(f"more than {chars_max} characters in _meta")
+            raise too_large(f"more than {chars_max} characters in _meta", hint=_HINT)

@@ -17,6 +17,7 @@ RESTART_S: Final = 1.0
 """How long one that ended is waited with; twice as long each time it could not even start."""
 
 _RESTART_S_MAX: Final = 32.0
+_DOUBLINGS_MAX: Final = 10  # a worker may fail a thousand times in a night
 _STOP_POLL_S: Final = 0.1
 _READY: Final = b"1"
 
@@ -61,7 +62,7 @@ class _Worker:
             return 0
         self._failures = 0 if self.is_ready else self._failures + 1
         self.line.close()
-        self._due_at = time.monotonic() + min(RESTART_S * 2**self._failures, _RESTART_S_MAX)
+        self._due_at = time.monotonic() + min(RESTART_S * 2 ** min(self._failures, _DOUBLINGS_MAX), _RESTART_S_MAX)
         logger.warning("a worker ended with %s: starting another", code)
         return 0 if self.is_ready else max(code, 0)
 
