@@ -138,13 +138,13 @@ class IssuerKeys:
             else:
                 await self._renew_beside(self._tasks)
         if self._keys is None or self._age_s() > self._cache_s + self._stale_s:
-            raise _unavailable()
+            raise _no_keys()
         found = self._held(kid, algorithm)
         if found is None:
             await self._renew(self._may_ask)
             found = self._held(kid, algorithm)
             if found is None and self._has_failed:  # it may be a good token under a new key
-                raise _unavailable()
+                raise _no_keys()
         return found
 
     def _held(self, kid: str, algorithm: str) -> PublicKey | None:
@@ -287,7 +287,7 @@ def _trusted_roots() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def _unavailable() -> StorageUnavailable:
+def _no_keys() -> StorageUnavailable:
     return StorageUnavailable(
         "the issuer of access tokens gives no keys to check them with",
         code="issuer_unavailable",
