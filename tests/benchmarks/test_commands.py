@@ -266,7 +266,7 @@ def test_what_vanished_clients_leave_is_measured(run: Run, monkeypatch: pytest.M
         next(ways)(connection)
 
     monkeypatch.setattr(abandoned, "LEAVING", {"some way": leave})
-    small = ("--sessions", "2", "--streams", "3", "--agents", "2", "--idle", "0.01", "--silence", "0.01")
+    small = ("--sessions", "2", "--streams", "3", "--agents", "2", "--idle", "0.5", "--silence", "0.01")
     found = run("abandoned", *small, "--warmup", "1")
     rows = found["tables"]["memory of the server"]
     streams = ["GET /sse, some way", "GET /mcp, some way"]
