@@ -219,10 +219,12 @@ class Workspace:
         """
 
         async def run(op: Operation) -> tuple[StoredMemory, bool]:
-            if self._spool is None or not self._spool.shown.has(self._caller, record_id, expected_version):
+            is_shown = self._spool is not None and self._spool.shown.has(self._caller, record_id, expected_version)
+            has_promises = bool(op.settings.database)  # only there anything is ever queued
+            if has_promises and not is_shown:
                 await broken_promises.require_kept(op, record_id, expected_version)
             answer = await memories.update(op, record_id, change, expected_version=expected_version)
-            if op.settings.database:  # only there anything was queued
+            if has_promises:
                 await broken_promises.forget(op, record_id, expected_version + 1)
             return answer
 
