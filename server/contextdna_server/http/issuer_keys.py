@@ -175,7 +175,7 @@ class IssuerKeys:
             await self._renew(self._is_due)
         except Exception as error:  # noqa: BLE001 - an owned background job: the keys that are there go on serving
             logger.warning("no keys from the issuer of access tokens: %s", type(error).__name__)
-            self._tried_at = self._timer()
+            self._tried_at, self._has_failed = self._timer(), True
         finally:
             self._renewed = None
             renewed.set()
